@@ -1,0 +1,10 @@
+"""The nodes of dvc.yaml (`python -m stages.<node>`) and, below, the library they call.
+
+- `stages.workspace`: the params file, whole-file writes, fetching files.
+- `stages.faces`: from raw archives to labelled 100x100 face crops.
+- `stages.learning`: backbones, heads, data feeding and the training recipe.
+- `stages.reporting`: scores, plots and tables from prediction files.
+
+Arrows go one way: a node calls the library; no node imports a node; learning and
+reporting know nothing of each other.
+"""

@@ -1,0 +1,46 @@
+"""Node detect: every raw member's fate in data/faces/index.csv, the crops in crops.npy."""
+
+import os
+from pathlib import Path
+
+from tqdm import tqdm
+
+from stages.faces.archives import list_archives, read_members
+from stages.faces.detector import ScalePolicy, load_detector
+from stages.faces.fates import CropSettings, examine_all
+from stages.faces.index import write_faces
+from stages.workspace.errors import run_node
+from stages.workspace.files import write_json
+from stages.workspace.params import load_params
+
+RAW = Path("data/raw")
+FACES = Path("data/faces")
+METRICS = Path("metrics/detect.json")
+
+
+def main() -> None:
+    """Detect, crop and count."""
+    params = load_params()
+    detect = params.detect
+    weights = Path("data/pretrained") / f"retinaface-{detect.detector}.onnx"
+    scale = ScalePolicy(**detect.scale.model_dump())
+    detector = load_detector(detect.detector, weights, detect.score_threshold, scale)
+    settings = CropSettings(detect.face, detect.margin, detect.size, detect.max_pixels)
+    members = (
+        member
+        for archive in list_archives(RAW)
+        for member in read_members(archive, detect.max_file_bytes)
+    )
+    threads = params.machine.threads or os.cpu_count() or 1
+    fates = tqdm(
+        examine_all(members, detector, settings, threads), "detecting", unit="image", disable=None
+    )
+    counts = write_faces(fates, FACES / "index.csv", FACES / "crops.npy", detect.size)
+    total = sum(counts.values())
+    percent = {f"{status}_percent": round(100 * n / total, 3) for status, n in counts.items()}
+    write_json(METRICS, {"members": total} | counts | percent)
+    print("detect: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
+
+
+if __name__ == "__main__":
+    run_node(main)

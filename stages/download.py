@@ -1,0 +1,31 @@
+"""Node download: the raw archives of the chosen source, as they came, in data/raw/."""
+
+from pathlib import Path
+
+from stages.faces.demo import write_demo
+from stages.faces.sources import OFFICIAL, fetch_official, take_local
+from stages.workspace.errors import run_node
+from stages.workspace.files import remove_others
+from stages.workspace.params import load_params
+
+RAW = Path("data/raw")
+
+
+def main() -> None:
+    """Fetch, copy or draw the archives; then remove those of an earlier source."""
+    data = load_params().data
+    RAW.mkdir(parents=True, exist_ok=True)
+    if data.source in OFFICIAL:
+        archives = fetch_official(data.source, RAW, data.mirror)
+    elif data.source == "local":
+        archives = take_local(data.local, RAW)
+    else:
+        archives = [RAW / "demo.tar"]
+        write_demo(archives[0], data.demo.portraits, data.demo.seed)
+    remove_others(RAW, archives)
+    size = sum(archive.stat().st_size for archive in archives)
+    print(f"download: {data.source}, {len(archives)} archives, {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run_node(main)

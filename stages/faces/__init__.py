@@ -1,0 +1,1 @@
+"""From raw archives of portraits to labelled face crops."""

@@ -1,0 +1,58 @@
+"""Labelled examples: the images of one split with the class of each task."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.faces.index import read_cropped, read_crops
+from stages.faces.labels import age_group
+from stages.faces.stratification import read_split
+from stages.workspace.errors import UserError
+
+
+@dataclass(frozen=True)
+class LabelledFaces:
+    """All crops, and of one split: names, rows in the crops, class indices by task (int64)."""
+
+    crops: npt.NDArray[np.uint8]
+    names: list[str]
+    rows: npt.NDArray[np.int64]
+    labels: dict[str, npt.NDArray[np.int64]]
+
+
+def read_examples(
+    faces: Path, split_file: Path, split: str, tasks: Sequence[str], age_upper_bounds: Sequence[int]
+) -> LabelledFaces:
+    """Read one split's examples, in the order of the split file.
+
+    Args:
+        faces: folder of index.csv and crops.npy.
+        split_file: split.csv.
+        split: `train`, `val` or `test`.
+        tasks: of age, gender and race.
+        age_upper_bounds: of the age groups, in years.
+
+    Raises:
+        UserError: a file is missing or malformed, the split is empty, or names an image
+            that has no crop.
+    """
+    cropped = read_cropped(faces / "index.csv").set_index("name")
+    table = read_split(split_file)
+    names = table["name"][table["split"] == split]
+    if names.empty:
+        raise UserError(f"{split_file}: no image in {split}; more images or another share is needed")
+    rows = cropped.index.get_indexer(names)
+    if (rows < 0).any():
+        missing = names[rows < 0].iloc[0]
+        raise UserError(f"{split_file}: {missing!r} has no crop in {faces}; run `dvc repro split`")
+    chosen = cropped.iloc[rows]
+    codes = {
+        "age": age_group(chosen["age"].to_numpy(np.int64), age_upper_bounds),
+        "gender": chosen["gender"].to_numpy(np.int64),
+        "race": chosen["race"].to_numpy(np.int64),
+    }
+    labels = {task: codes[task] for task in tasks}
+    return LabelledFaces(read_crops(faces / "crops.npy"), names.tolist(), rows, labels)

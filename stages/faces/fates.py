@@ -1,0 +1,96 @@
+"""The fate of each raw member: its row in the index and, where a face was found, its crop.
+
+Members are examined by threads side by side (decoding, the network and resizing all leave
+Python's lock) and handed on in their stored order, with a bounded number under way, so that
+memory does not depend on how many there are.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from stages.faces.archives import Member
+from stages.faces.crops import choose_face, crop
+from stages.faces.detector import Detector
+from stages.faces.images import Pixels, UnreadableImageError, decode
+from stages.faces.index import Row
+from stages.faces.labels import LabelError, parse_name
+
+Fate = tuple[Row, Pixels | None]
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """How a crop is made: which face, margin (share of the box), side in px, input limit."""
+
+    face: str
+    margin: float
+    size: int
+    max_pixels: int
+
+
+def examine(member: Member, detector: Detector, settings: CropSettings) -> Fate:
+    """The row of one member and, if its status is `cropped`, its uint8 RGB crop."""
+    row = Row(name=member.name, archive=member.archive, status="unreadable")
+    if member.data is None:
+        return replace(row, reason=member.problem), None
+    try:
+        labels = parse_name(member.name)
+    except LabelError as error:
+        return replace(row, status="bad_label", reason=str(error)), None
+    row = replace(row, age=labels.age, gender=labels.gender, race=labels.race)
+    try:
+        image = decode(member.data, settings.max_pixels)
+    except UnreadableImageError as error:
+        return replace(row, reason=str(error)), None
+    height, width = image.shape[:2]
+    faces = detector(image)
+    row = replace(row, width=width, height=height, faces_found=len(faces))
+    if not faces:
+        return replace(row, status="no_face", reason="no face above the threshold"), None
+    face = choose_face(faces, settings.face, height, width)
+    box = (int(face.x1), int(face.y1), int(face.x2), int(face.y2))
+    row = replace(row, status="cropped", score=round(face.score, 6))
+    row = replace(row, x1=box[0], y1=box[1], x2=box[2], y2=box[3])
+    return row, crop(image, box, settings.margin, settings.size)
+
+
+def examine_all(
+    members: Iterable[Member], detector: Detector, settings: CropSettings, threads: int
+) -> Iterator[Fate]:
+    """Examine members on `threads` threads; yield their fates in the order of the members.
+
+    A second member with the same base name is listed by its archive and path, a further
+    one with a number, so that no member is lost and every name stands once.
+    """
+    taken: set[str] = set()
+    under_way: deque[tuple[Member, Future[Fate]]] = deque()
+
+    def finish() -> Fate:
+        member, future = under_way.popleft()
+        row, face = future.result()
+        return replace(row, name=_unique_name(member, taken)), face
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for member in members:
+                under_way.append((member, pool.submit(examine, member, detector, settings)))
+                if len(under_way) >= 8 * threads:
+                    yield finish()
+            while under_way:
+                yield finish()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _unique_name(member: Member, taken: set[str]) -> str:
+    name = member.name
+    if name in taken:
+        name = f"{member.archive}/{member.path}"
+    number = 2
+    while name in taken:
+        name = f"{member.archive}/{member.path}#{number}"
+        number += 1
+    taken.add(name)
+    return name

@@ -1,0 +1,85 @@
+"""What a UTKFace file name says: `<age>_<gender>_<race>_<date&time>.jpg`.
+
+Names are read tolerantly where the meaning is sure (a space before the suffix, a missing
+dot, `.jpg.chip.jpg`) and refused where it is not (a missing field, a value out of range):
+a guessed label is worse than a lost image.
+
+Codes are those of the data set's page (https://susanqq.github.io/UTKFace/): gender 0 male,
+1 female; race 0 White, 1 Black, 2 Asian, 3 Indian, 4 Others.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+AGE_RANGE = (1, 116)  # years; the page says 0 to 116, the published groups start above 0
+GENDER_RANGE = (0, 1)
+RACE_RANGE = (0, 4)
+
+TASKS = ("age", "gender", "race")
+
+_NAME = re.compile(
+    r"(?P<fields>\d+(?:_\d+)*)"
+    r"\s*\.?"  # "…657 .jpg" and "…357jpg" both occur in the aligned release
+    r"(?:jpe?g|png|bmp|webp|tiff?|gif)(?:\.chip\.jpe?g)?",
+    re.IGNORECASE,
+)
+
+
+class LabelError(ValueError):
+    """A file name whose labels cannot be known. The text says which field is wrong."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of one image: age in years, gender and race as UTKFace codes."""
+
+    age: int
+    gender: int
+    race: int
+
+
+def parse_name(name: str) -> Labels:
+    """Read the labels from a file's base name.
+
+    Raises:
+        LabelError: the name is not UTKFace-style, lacks a field or has a value out of range.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise LabelError("not an image named <age>_<gender>_<race>_<date>.jpg")
+    fields = match["fields"].split("_")
+    if len(fields) != 4:
+        raise LabelError(f"{len(fields)} fields where age, gender, race and date are wanted")
+    return Labels(
+        age=_in_range("age", fields[0], AGE_RANGE),
+        gender=_in_range("gender", fields[1], GENDER_RANGE),
+        race=_in_range("race", fields[2], RACE_RANGE),
+    )
+
+
+def _in_range(field: str, text: str, limits: tuple[int, int]) -> int:
+    low, high = limits
+    # Not int(text) first: a name may hold thousands of digits.
+    if len(text) > 3 or not low <= int(text) <= high:
+        raise LabelError(f"{field} {text[:20]} is not in {low}..{high}")
+    return int(text)
+
+
+def age_group(ages: npt.ArrayLike, upper_bounds: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Index of the age group of each age; group i is (bound i-1, bound i], the first (0, bound 0].
+
+    Args:
+        ages: years, at most the last bound.
+        upper_bounds: rising inclusive upper bounds in years, as [14, 25, 40, 60, 116].
+
+    Raises:
+        ValueError: an age lies outside (0, last bound].
+    """
+    years = np.asarray(ages)
+    if years.size and (years.min() <= 0 or years.max() > upper_bounds[-1]):
+        raise ValueError(f"ages {years.min()}..{years.max()} are not in (0, {upper_bounds[-1]}]")
+    return np.searchsorted(np.asarray(upper_bounds), years, side="left")

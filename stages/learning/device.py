@@ -1,0 +1,64 @@
+"""The process's TensorFlow: which device, what precision, how reproducible.
+
+Call `prepare` before anything imports TensorFlow: some of its switches are environment
+variables that are read once, on import.
+"""
+
+import os
+
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+TENSOR_CORES = (7, 0)  # the compute capability from which a GPU multiplies float16 fast
+
+
+def prepare(
+    device: str = "auto",
+    memory_growth: bool = True,
+    precision: str = "float32",
+    deterministic: bool = True,
+    seed: int = 0,
+) -> str:
+    """Set up TensorFlow and Keras for this process.
+
+    Args:
+        device: `auto` (a GPU if TensorFlow sees one), `cpu` or `gpu`.
+        memory_growth: take GPU memory as needed instead of all at once.
+        precision: `auto` or a Keras dtype policy; `auto` is mixed_float16 on a GPU with
+            tensor cores and float32 elsewhere.
+        deterministic: use deterministic operations only.
+        seed: of Python, NumPy and TensorFlow.
+
+    Returns:
+        The dtype policy that is set.
+
+    Raises:
+        RuntimeError: `gpu` is asked for and TensorFlow sees none.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # oneDNN is TensorFlow's own choice only on some CPUs; it is no slower on the others.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    import keras
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if device == "gpu" and not gpus:
+        raise RuntimeError("machine.device is gpu, but TensorFlow sees no GPU; use auto or cpu")
+    if device == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+        gpus = []
+    if memory_growth:
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    if precision == "auto":
+        precision = "mixed_float16" if gpus and all(map(_has_tensor_cores, gpus)) else "float32"
+    keras.config.set_dtype_policy(precision)
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    return precision
+
+
+def _has_tensor_cores(gpu: object) -> bool:
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details(gpu)
+    return details.get("compute_capability", (0, 0)) >= TENSOR_CORES

@@ -1,0 +1,88 @@
+"""A variant's network as a whole, and its two parts: what is frozen and what learns."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+
+from stages.learning.backbones import build_backbone
+from stages.learning.heads import build_heads
+
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can state
+
+
+def build_network(
+    backbone: str,
+    trainable: str,
+    heads: str,
+    preprocessing: str,
+    classes: Mapping[str, int],
+    size: int,
+    weights: Path | None = None,
+) -> keras.Model:
+    """Build a network: uint8 images (batch, size, size, 3) in, probabilities by task out.
+
+    Args:
+        backbone: see `backbones.build_backbone`, like `trainable` and `preprocessing`.
+        trainable: the part of the backbone that learns.
+        heads: see `heads.build_heads`.
+        preprocessing: what the pixels are turned into before the backbone.
+        classes: number of classes by task.
+        size: side of the images in pixels.
+        weights: the backbone's pretrained .h5 file; None: random values.
+    """
+    base = build_backbone(backbone, trainable, preprocessing, size, weights)
+    return keras.Model(base.input, build_heads(base.output, classes, heads), name="network")
+
+
+def divide(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
+    """The frozen part (images to features) and the part that learns (features to outputs).
+
+    Both share their layers with `model`: what the second learns, the whole has learnt. The
+    frozen part gives the same features for an image at every epoch, so that it need be
+    computed only once. None: the backbone learns from its first layer on.
+    """
+    learning = next(i for i, layer in enumerate(model.layers) if layer.trainable_weights)
+    frozen = model.layers[:learning]
+    if not any(layer.weights for layer in frozen):
+        return None
+    # Layers without weights at the border (pooling) belong to the frozen part: what comes
+    # after them is smaller. In the heads, the border is the pooled features.
+    names = [layer.name for layer in frozen]
+    cut = "pooled" if "pooled" in names else names[-1]
+    features = model.get_layer(cut).output
+    return keras.Model(model.inputs, features), keras.Model(features, model.output)
+
+
+def save_network(model: keras.Model, path: Path) -> None:
+    """Save a network as a .keras file whose bytes depend on the network alone.
+
+    Keras writes the time of saving into the file; it is left out here. The file holds
+    layers of Keras only, so that it loads in safe mode without any code of this project.
+    """
+    buffer = io.BytesIO()
+    raw = path.with_suffix(".raw.keras")
+    try:
+        model.save(raw)
+        with (
+            zipfile.ZipFile(raw) as source,
+            zipfile.ZipFile(buffer, "w") as target,
+        ):
+            for name in sorted(source.namelist()):
+                content = source.read(name)
+                if name == "metadata.json":
+                    metadata = json.loads(content)
+                    del metadata["date_saved"]
+                    content = json.dumps(metadata).encode()
+                target.writestr(zipfile.ZipInfo(name, _ZIP_TIME), content)
+    finally:
+        raw.unlink(missing_ok=True)
+    path.write_bytes(buffer.getvalue())
+
+
+def load_network(path: Path) -> keras.Model:
+    """Load a saved network for inference, in Keras's safe mode: no code of the file runs."""
+    return keras.saving.load_model(path, compile=False, safe_mode=True)

@@ -1,0 +1,43 @@
+"""Node pretrained: the weights that the chosen detector and variants need.
+
+`data/pretrained/` holds the files, and for each variant of the suite a small
+`variants/<variant>.json` with the name and SHA-256 of its file (null: it starts from random
+weights). A training depends on the latter, so that a file it does not use cannot rerun it.
+"""
+
+from pathlib import Path
+
+from stages.workspace.catalogue import BACKBONES, DETECTORS, obtain
+from stages.workspace.errors import run_node
+from stages.workspace.files import digest, remove_others, write_json
+from stages.workspace.params import load_params
+
+PRETRAINED = Path("data/pretrained")
+
+
+def main() -> None:
+    """Obtain each file once; then remove those that nothing wants any more."""
+    params = load_params()
+    paths = params.pretrained.paths
+    PRETRAINED.mkdir(parents=True, exist_ok=True)
+    wanted = {f"detector {params.detect.detector}": DETECTORS[params.detect.detector]}
+    for variant in params.suite:
+        structure = params.variants[variant]
+        if structure.weights != "none":
+            wanted[f"variant {variant}"] = BACKBONES[structure.backbone, structure.weights]
+    files: dict[str, Path] = {}
+    for user, weights in wanted.items():
+        if weights.key not in files:
+            files[weights.key] = obtain(weights, PRETRAINED, paths.get(weights.key), user)
+    remove_others(PRETRAINED, [*files.values(), PRETRAINED / "variants"])
+    manifests = PRETRAINED / "variants"
+    for variant in params.suite:
+        file = files[wanted[user].key] if (user := f"variant {variant}") in wanted else None
+        content = {"file": file and file.name, "sha256": file and digest(file)}
+        write_json(manifests / f"{variant}.json", content)
+    remove_others(manifests, [manifests / f"{variant}.json" for variant in params.suite])
+    print("pretrained: " + ", ".join(sorted(path.name for path in files.values())))
+
+
+if __name__ == "__main__":
+    run_node(main)

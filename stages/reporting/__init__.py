@@ -1,0 +1,1 @@
+"""What the predictions say: scores, plots and tables. Knows nothing of networks."""

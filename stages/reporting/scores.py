@@ -1,0 +1,106 @@
+"""Scores of a variant, computed from its prediction file alone.
+
+`data/predictions/<variant>.csv` has a row for each test image: `name`, and for each task
+`<task>_true` and `<task>_predicted` (class names) and `<task>_p_<class>` (probability in
+[0, 1], six digits). Whoever has the file can recompute every figure.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import precision_recall_fscore_support as per_class_scores
+
+from stages.workspace.errors import UserError
+
+Classes = Mapping[str, Sequence[str]]
+
+
+def prediction_table(
+    names: Sequence[str],
+    labels: Mapping[str, npt.NDArray[np.int64]],
+    probabilities: Mapping[str, npt.NDArray[np.float32]],
+    classes: Classes,
+) -> pd.DataFrame:
+    """The prediction file's content.
+
+    Args:
+        names: of the images (N).
+        labels: true class indices by task (N).
+        probabilities: by task, (N, classes).
+        classes: class names by task.
+    """
+    columns: dict[str, object] = {"name": list(names)}
+    for task, values in probabilities.items():
+        class_names = np.array(classes[task])
+        columns[f"{task}_true"] = class_names[labels[task]]
+        columns[f"{task}_predicted"] = class_names[values.argmax(axis=1)]
+        columns |= {f"{task}_p_{name}": values[:, i] for i, name in enumerate(class_names)}
+    return pd.DataFrame(columns)
+
+
+def read_predictions(path: Path, classes: Classes) -> pd.DataFrame:
+    """Read a prediction file.
+
+    Raises:
+        UserError: missing, without any image, or a column of a task is missing.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: missing; run `dvc repro`")
+    frame = pd.read_csv(path, dtype={"name": "str"}, keep_default_na=False)
+    wanted = [f"{task}_{column}" for task in classes for column in ("true", "predicted")]
+    missing = [column for column in ["name", *wanted] if column not in frame]
+    if missing or frame.empty:
+        raise UserError(f"{path}: lacks {f'the columns {missing}' if missing else 'any image'}")
+    return frame
+
+
+def summarise(predictions: pd.DataFrame, classes: Classes) -> dict[str, object]:
+    """Accuracy and macro F1 of each task, in [0, 1], and the number of images.
+
+    Macro F1 is the mean over all classes of the task, those without a test image included
+    (their F1 is 0 when they were predicted, and is left out when they were not).
+    """
+    summary: dict[str, object] = {"images": len(predictions)}
+    for task, names in classes.items():
+        true, predicted = predictions[f"{task}_true"], predictions[f"{task}_predicted"]
+        present = [name for name in names if (true == name).any() or (predicted == name).any()]
+        macro_f1 = f1_score(true, predicted, labels=present, average="macro", zero_division=0)
+        summary[task] = {
+            "accuracy": round(float(accuracy_score(true, predicted)), 6),
+            "macro_f1": round(float(macro_f1), 6),
+        }
+    return summary
+
+
+def per_class(predictions: pd.DataFrame, classes: Classes) -> pd.DataFrame:
+    """Precision, recall, F1 and support (test images) of each class of each task."""
+    tables = []
+    for task, names in classes.items():
+        precision, recall, f1, support = per_class_scores(
+            predictions[f"{task}_true"],
+            predictions[f"{task}_predicted"],
+            labels=list(names),
+            zero_division=0,
+        )
+        columns = {"precision": precision, "recall": recall, "f1": f1, "support": support}
+        tables.append(pd.DataFrame({"task": task, "class": list(names), **columns}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def confusion(predictions: pd.DataFrame, classes: Classes) -> pd.DataFrame:
+    """Confusion matrices as rows: task, actual, predicted, images, share of the actual class."""
+    rows = []
+    for task, names in classes.items():
+        counts = confusion_matrix(
+            predictions[f"{task}_true"], predictions[f"{task}_predicted"], labels=list(names)
+        )
+        totals = counts.sum(axis=1)
+        for i, actual in enumerate(names):
+            for j, predicted in enumerate(names):
+                share = counts[i, j] / totals[i] if totals[i] else 0.0
+                rows.append((task, actual, predicted, int(counts[i, j]), float(share)))
+    return pd.DataFrame(rows, columns=["task", "actual", "predicted", "images", "share"])

@@ -1,0 +1,1 @@
+"""The project on disk: its params file, whole-file writes, fetching what it needs."""

@@ -1,0 +1,75 @@
+"""Files that are whole or absent, and their digests.
+
+Every output of the project is written beside its final place under a fixed hidden name
+and moved there in one step, so that a killed process leaves nothing that looks finished,
+and the next attempt overwrites what it left.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+PARTIAL_SUFFIX = ".partial"
+
+
+def partial_path(path: Path) -> Path:
+    """The hidden name under which `path` grows until it is whole."""
+    return path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; on success move it to `path`, on any error delete it.
+
+    The parent folder is made where it is missing. The data is flushed to the disk before
+    the move, so that a power cut cannot leave an empty file under the final name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(path)
+    try:
+        yield partial
+        commit(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def commit(partial: Path, path: Path) -> None:
+    """Flush `partial` to the disk and move it to `path` in one step."""
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Hexadecimal digest of a file's bytes, read in blocks."""
+    hasher = hashlib.new(algorithm)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write a JSON file, whole or not at all, keys in the given order."""
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a CSV file without row numbers, whole or not at all; floats with 6 digits."""
+    with whole_file(path) as partial:
+        frame.to_csv(partial, index=False, lineterminator="\n", float_format="%.6g")
+
+
+def remove_others(folder: Path, keep: Collection[Path]) -> None:
+    """Delete everything in a folder but `keep`, half-written files included."""
+    for path in folder.iterdir():
+        if path not in keep:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,0 +1,271 @@
+"""params.yaml, read and checked as a whole before any work.
+
+Each node reads the whole file and so finds a fault in any section, not only in its own.
+The schema below is the reference of names, types and ranges; the comments in params.yaml
+say what they mean. The YAML reader is DVC's own (ruamel.yaml, YAML 1.2), so that both see
+the same values: PyYAML would take the `1e-05` that `dvc exp run -S` writes for a string.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+from stages.workspace.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+
+Task = Literal["age", "gender", "race"]
+Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+SHARES_TOLERANCE = 1e-6  # shares are decimal fractions, whose binary sum need not be 1
+
+
+class Section(BaseModel):
+    """A mapping of params: unknown names are refused, nothing is coerced or changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Demo(Section):
+    """How many portraits are drawn, and from which seed."""
+
+    portraits: Annotated[int, Field(ge=60, le=100_000)]
+    seed: Seed
+
+
+class Data(Section):
+    """Where the images come from."""
+
+    source: Literal["demo", "utkface-wild", "utkface-aligned", "local"]
+    demo: Demo
+    mirror: str | None
+    local: list[str]
+
+    @model_validator(mode="after")
+    def _local_needs_paths(self) -> "Data":
+        if self.source == "local" and not self.local:
+            raise ValueError("local must list at least one archive or folder for source: local")
+        return self
+
+
+class Pretrained(Section):
+    """Weights files supplied by hand, by name; None: fetched where they are pinned."""
+
+    paths: dict[str, str | None]
+
+
+class Scale(Section):
+    """What an image is brought to before detection, in pixels."""
+
+    upscale: bool
+    short_side: Annotated[int, Field(ge=32, le=4096)]
+    long_side: Annotated[int, Field(ge=32, le=8192)]
+
+    @model_validator(mode="after")
+    def _sides_in_order(self) -> "Scale":
+        if self.long_side < self.short_side:
+            raise ValueError(f"long_side must be at least short_side ({self.short_side})")
+        return self
+
+
+class Detect(Section):
+    """From images to crops."""
+
+    detector: Literal["mobilenet0.25", "resnet50"]
+    score_threshold: Share
+    scale: Scale
+    face: Literal["score", "largest", "central"]
+    margin: Share
+    size: Annotated[int, Field(ge=32, le=512)]
+    max_file_bytes: Annotated[int, Field(ge=1024)]
+    max_pixels: Annotated[int, Field(ge=1024)]
+
+
+class Split(Section):
+    """Shares of the images."""
+
+    train: Annotated[float, Field(gt=0, lt=1)]
+    val: Annotated[float, Field(gt=0, lt=1)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> "Split":
+        total = self.train + self.val + self.test
+        if abs(total - 1) > SHARES_TOLERANCE:
+            raise ValueError(f"train + val + test must sum to 1, not {total:g}")
+        return self
+
+
+class Classes(Section):
+    """Names of the classes, in the order of their codes; age groups by their upper bounds."""
+
+    age_upper_bounds: Annotated[list[Annotated[int, Field(ge=1, le=116)]], Field(min_length=2)]
+    age: list[str]
+    gender: list[str]
+    race: list[str]
+
+    @model_validator(mode="after")
+    def _lists_match(self) -> "Classes":
+        bounds = self.age_upper_bounds
+        if sorted(set(bounds)) != bounds or bounds[-1] != 116:
+            raise ValueError("age_upper_bounds must rise and end at 116, UTKFace's highest age")
+        wanted = {"age": len(bounds), "gender": 2, "race": 5}
+        for task, number in wanted.items():
+            names = getattr(self, task)
+            if len(names) != number or len(set(names)) != number:
+                raise ValueError(f"{task} must list {number} different names, one per class")
+        return self
+
+    def of(self, task: str) -> list[str]:
+        """The class names of a task."""
+        return list(getattr(self, task))
+
+
+class Train(Section):
+    """What holds for the training of every variant."""
+
+    max_epochs: Annotated[int, Field(ge=1, le=1000)]
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
+    deterministic: bool
+
+
+class Machine(Section):
+    """How this machine is used."""
+
+    device: Literal["auto", "cpu", "gpu"]
+    memory_growth: bool
+    threads: Annotated[int, Field(ge=1, le=256)] | None
+
+
+class Variant(Section):
+    """What a network is."""
+
+    tasks: Annotated[list[Task], Field(min_length=1)]
+    backbone: Literal["cnn", "vgg16"]
+    weights: Literal["none", "imagenet"]
+    trainable: Literal["none", "block5", "all"]
+    heads: Literal["plain", "ge", "ge_gm", "ge_am"]
+    preprocessing: Literal["unit"]
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Variant":
+        if self.tasks != [task for task in get_args(Task) if task in self.tasks]:
+            raise ValueError("tasks must be in the order age, gender, race, each once")
+        if self.heads != "plain" and len(self.tasks) != 3:
+            raise ValueError(f"heads: {self.heads} needs the tasks [age, gender, race]")
+        if self.backbone == "cnn" and (self.weights, self.trainable) != ("none", "all"):
+            raise ValueError("backbone: cnn needs weights: none and trainable: all")
+        if self.weights == "none" and self.trainable != "all":
+            raise ValueError("weights: none needs trainable: all; random layers must learn")
+        return self
+
+
+class Recipe(Section):
+    """How networks of a family learn."""
+
+    epochs: Annotated[int, Field(ge=1, le=1000)]
+    batch_size: Annotated[int, Field(ge=1, le=4096)]
+    clipnorm: Positive | None
+    task_weights: dict[Task, NotNegative]
+    constant_epochs: Annotated[int, Field(ge=0)]
+    decay: NotNegative
+
+    @model_validator(mode="after")
+    def _some_task_counts(self) -> "Recipe":
+        if set(self.task_weights) != set(get_args(Task)) or not any(self.task_weights.values()):
+            raise ValueError("task_weights must name age, gender and race, not all of them 0")
+        return self
+
+
+class Training(Recipe):
+    """How one network learns."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+
+
+class Params(Section):
+    """The whole file."""
+
+    seed: Seed
+    suite: Annotated[list[str], Field(min_length=1)]
+    data: Data
+    pretrained: Pretrained
+    detect: Detect
+    split: Split
+    classes: Classes
+    train: Train
+    machine: Machine
+    variants: dict[str, Variant]
+    recipe: dict[str, Recipe]
+    training: dict[str, Training]
+
+    @model_validator(mode="after")
+    def _suite_is_known(self) -> "Params":
+        if len(set(self.suite)) != len(self.suite):
+            raise ValueError("suite: each variant can stand there once")
+        for name in self.suite:
+            if name not in self.variants:
+                raise ValueError(
+                    f"suite: unknown variant {name!r}{_suggestion(name, self.variants)}; "
+                    f"known: {', '.join(self.variants)}"
+                )
+            if name not in self.training:
+                raise ValueError(f"training: lacks {name!r}, which suite names")
+        return self
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check the params file.
+
+    Raises:
+        UserError: missing, not YAML, or a name, type or value that does not fit; the text
+            names each key at fault and what it accepts.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; run from the project's top folder") from None
+    except YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from error
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        faults = "\n".join(f"  {_explain(dict(fault))}" for fault in error.errors())
+        raise UserError(f"{path} does not fit:\n{faults}") from None
+
+
+def _explain(fault: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: unknown name{_suggestion(str(fault['loc'][-1]), _names_beside(fault))}"
+    text = fault["msg"].removeprefix("Value error, ")
+    value = fault["input"]
+    shown = f" (is {value!r})" if isinstance(value, (str, int, float, bool, type(None))) else ""
+    return f"{key}: {text}{shown}" if key else text
+
+
+def _names_beside(fault: dict[str, Any]) -> list[str]:
+    model: type[BaseModel] = Params
+    for part in fault["loc"][:-1]:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            continue  # the key of a dict of models, as in variants.<name>
+        model = next((t for t in _models_in(field.annotation)), model)
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _suggestion(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
