@@ -11,6 +11,7 @@ import keras
 from keras import layers
 
 CNN_WIDTHS = (24, 48, 96, 192)
+BATCH_NORM_MOMENTUM = 0.9  # Keras's 0.99 needs hundreds of steps, the demo has ten an epoch
 
 
 def build_backbone(
@@ -61,7 +62,7 @@ def _cnn(x: Any) -> Any:
         x = layers.Conv2D(
             width, 3, stride, padding="same", use_bias=False, name=f"conv{number}"
         )(x)
-        x = layers.BatchNormalization(name=f"conv{number}_bn")(x)
+        x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"conv{number}_bn")(x)
         x = layers.ReLU(name=f"conv{number}_relu")(x)
         if number > 1:
             x = layers.MaxPooling2D(name=f"conv{number}_pool")(x)

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 Labels = Mapping[str, npt.NDArray[np.int64]]
 
@@ -86,7 +87,8 @@ def write_features(
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (len(rows), *trunk.output.shape[1:])
     features = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-    for start in range(0, len(rows), batch_size):
+    starts = range(0, len(rows), batch_size)
+    for start in tqdm(starts, "features", unit="batch", disable=None):
         batch = np.ascontiguousarray(inputs[rows[start : start + batch_size]])
         features[start : start + batch_size] = trunk.predict_on_batch(batch)
     return features
