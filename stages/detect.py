@@ -38,7 +38,7 @@ def main() -> None:
     counts = write_faces(fates, FACES / "index.csv", FACES / "crops.npy", detect.size)
     total = sum(counts.values())
     percent = {f"{status}_percent": round(100 * n / total, 3) for status, n in counts.items()}
-    write_json(METRICS, {"members": total} | counts | percent)
+    write_json(METRICS, {"members": total, **counts, **percent})
     print("detect: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
 
 

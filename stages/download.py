@@ -6,7 +6,7 @@ from stages.faces.demo import write_demo
 from stages.faces.sources import OFFICIAL, fetch_official, take_local
 from stages.workspace.errors import run_node
 from stages.workspace.files import remove_others
-from stages.workspace.params import load_params
+from stages.workspace.params import GOOGLE_DRIVE, load_params
 
 RAW = Path("data/raw")
 
@@ -16,7 +16,9 @@ def main() -> None:
     data = load_params().data
     RAW.mkdir(parents=True, exist_ok=True)
     if data.source in OFFICIAL:
-        archives = fetch_official(data.source, RAW, data.mirror)
+        archives = fetch_official(
+            data.source, RAW, None if data.mirror == GOOGLE_DRIVE else data.mirror
+        )
     elif data.source == "local":
         archives = take_local(data.local, RAW)
     else:

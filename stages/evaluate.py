@@ -29,7 +29,7 @@ def main() -> None:
     params = load_params()
     if name not in params.variants:
         raise UserError(f"variant {name!r} is not in variants of params.yaml")
-    tasks = params.variants[name].tasks
+    tasks = params.variants[name].task_list
     device.prepare(params.machine.device, params.machine.memory_growth, seed=params.seed)
     from stages.learning.batches import predict_rows
     from stages.learning.network import load_network

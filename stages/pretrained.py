@@ -18,7 +18,6 @@ PRETRAINED = Path("data/pretrained")
 def main() -> None:
     """Obtain each file once; then remove those that nothing wants any more."""
     params = load_params()
-    paths = params.pretrained.paths
     PRETRAINED.mkdir(parents=True, exist_ok=True)
     wanted = {f"detector {params.detect.detector}": DETECTORS[params.detect.detector]}
     for variant in params.suite:
@@ -28,7 +27,9 @@ def main() -> None:
     files: dict[str, Path] = {}
     for user, weights in wanted.items():
         if weights.key not in files:
-            files[weights.key] = obtain(weights, PRETRAINED, paths.get(weights.key), user)
+            files[weights.key] = obtain(
+                weights, PRETRAINED, params.pretrained.path(weights.key), user
+            )
     remove_others(PRETRAINED, [*files.values(), PRETRAINED / "variants"])
     manifests = PRETRAINED / "variants"
     for variant in params.suite:

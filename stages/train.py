@@ -34,25 +34,27 @@ def main() -> None:
         params.train.deterministic,
         params.seed,
     )
-    from stages.learning.network import build_network, save_network
+    from stages.learning.network import build_network, in_float32, save_network
     from stages.learning.recipe import Examples, Recipe, fit
 
-    sides = [
-        read_examples(FACES, SPLIT, side, variant.tasks, params.classes.age_upper_bounds)
+    tasks = variant.task_list
+    train, val = (
+        read_examples(FACES, SPLIT, side, tasks, params.classes.age_upper_bounds)
         for side in ("train", "val")
-    ]
-    structure = variant.model_dump(exclude={"tasks", "weights"})
-    structure["classes"] = {task: len(params.classes.of(task)) for task in variant.tasks}
-    structure["size"] = params.detect.size
+    )
+    structure = variant.model_dump(exclude={"tasks", "weights"}) | {
+        "classes": {task: len(params.classes.of(task)) for task in tasks},
+        "size": params.detect.size,
+    }
     manifest = json.loads((PRETRAINED / "variants" / f"{name}.json").read_text(encoding="utf-8"))
     weights = PRETRAINED / manifest["file"] if manifest["file"] else None
-    model = build_network(**structure, weights=weights)
-    settings = training.model_dump()
-    settings["epochs"] = min(training.epochs, params.train.max_epochs)
-
-    folder = Path("models") / name
-    curves = Path("data/curves") / name
+    recipe = training.model_dump() | {
+        "epochs": min(training.epochs, params.train.max_epochs),
+        "task_weights": params.train.task_weights.model_dump(),
+    }
+    folder, curves = Path("models") / name, Path("data/curves") / name
     shutil.rmtree(curves, ignore_errors=True)
+    model = build_network(**structure, weights=weights)
     with Live(str(curves), dvcyaml=None, save_dvc_exp=False, report=None) as live:
 
         def log(epoch: int, figures: dict[str, float]) -> None:
@@ -63,20 +65,15 @@ def main() -> None:
 
         summary = fit(
             model,
-            *(Examples(side.crops, side.rows, side.labels) for side in sides),
-            Recipe(**settings),
+            Examples(train.crops, train.rows, train.labels),
+            Examples(val.crops, val.rows, val.labels),
+            Recipe(**recipe),
             params.seed,
             Path("data/features") / name,
             log,
         )
-    if precision != "float32":
-        # Saved for any machine: the weights are float32 under every policy.
-        weights_learnt = model.get_weights()
-        device.prepare(params.machine.device, precision="float32", seed=params.seed)
-        model = build_network(**structure)
-        model.set_weights(weights_learnt)
     with whole_file(folder / "model.keras") as partial:
-        save_network(model, partial)
+        save_network(in_float32(model, **structure), partial)
     write_json(folder / "training.json", {"precision": precision, **summary})
     print(f"train {name}: best epoch {summary['best_epoch']} of {summary['epochs']}")
 

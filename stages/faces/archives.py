@@ -85,7 +85,7 @@ def _tar_members(archive: Path, max_bytes: int) -> Iterator[Member]:
                 file = tar.extractfile(info)
                 assert file is not None  # isfile() was asked
                 yield Member(archive.name, path, file.read())
-            tar.members = []  # tarfile keeps every header it has seen: memory would grow
+            tar.members = []  # type: ignore[attr-defined]  # else it keeps all headers it saw
 
 
 def _zip_members(archive: Path, max_bytes: int) -> Iterator[Member]:

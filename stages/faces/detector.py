@@ -145,9 +145,7 @@ def _mobilenet(
         face_scores = face_scores[candidates]
         boxes = _decode_boxes(deltas[0, candidates], _anchors(height, width)[candidates])
         corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-        kept = cv2.dnn.NMSBoxes(
-            corner_and_size.tolist(), face_scores.tolist(), threshold, NMS_IOU
-        )
+        kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), face_scores.tolist(), threshold, NMS_IOU)
         return [Face(float(face_scores[i]), *map(float, boxes[i])) for i in kept]
 
     return find

@@ -21,7 +21,6 @@ def group_identical(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """
     numbers: dict[bytes, int] = {}
     groups = [
-        numbers.setdefault(hashlib.sha256(np.ascontiguousarray(crop)).digest(), len(numbers))
-        for crop in crops
+        numbers.setdefault(hashlib.sha256(crop.tobytes()).digest(), len(numbers)) for crop in crops
     ]
     return np.array(groups, np.int64)

@@ -43,7 +43,9 @@ def read_examples(
     table = read_split(split_file)
     names = table["name"][table["split"] == split]
     if names.empty:
-        raise UserError(f"{split_file}: no image in {split}; more images or another share is needed")
+        raise UserError(
+            f"{split_file}: no image in {split}; more images or another share is needed"
+        )
     rows = cropped.index.get_indexer(names)
     if (rows < 0).any():
         missing = names[rows < 0].iloc[0]

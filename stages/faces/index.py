@@ -79,24 +79,25 @@ def write_faces(
     """
     counts = dict.fromkeys(STATUSES, 0)
     seen: set[str] = set()
-    with whole_file(crops) as crops_file, whole_file(index) as index_file:
-        with (
-            crops_file.open("wb") as pixels,
-            index_file.open("w", newline="", encoding="utf-8") as table,
-        ):
-            writer = csv.writer(table, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            pixels.write(_header(0, size))
-            for row, crop in fates:
-                if row.name in seen:
-                    raise ValueError(f"{index}: {row.name!r} has two rows")
-                seen.add(row.name)
-                writer.writerow(dataclasses.astuple(row))
-                counts[row.status] += 1
-                if crop is not None:
-                    pixels.write(crop.tobytes())
-            pixels.seek(0)
-            pixels.write(_header(counts["cropped"], size))
+    with (
+        whole_file(crops) as crops_file,
+        whole_file(index) as index_file,
+        crops_file.open("wb") as pixels,
+        index_file.open("w", newline="", encoding="utf-8") as table,
+    ):
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        pixels.write(_header(0, size))
+        for row, crop in fates:
+            if row.name in seen:
+                raise ValueError(f"{index}: {row.name!r} has two rows")
+            seen.add(row.name)
+            writer.writerow(dataclasses.astuple(row))
+            counts[row.status] += 1
+            if crop is not None:
+                pixels.write(crop.tobytes())
+        pixels.seek(0)
+        pixels.write(_header(counts["cropped"], size))
     return counts
 
 

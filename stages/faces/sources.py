@@ -39,9 +39,7 @@ OFFICIAL = {
         OfficialArchive("part2.tar.gz", "0BxYys69jI14kNEt1SnNJN1Z2WWc", 10_719),
         OfficialArchive("part3.tar.gz", "0BxYys69jI14kVkVTZHZHa21zUXM", 3_253),
     ),
-    "utkface-aligned": (
-        OfficialArchive("UTKFace.tar.gz", "0BxYys69jI14kYVM3aVhKS1VhRUk", 23_708),
-    ),
+    "utkface-aligned": (OfficialArchive("UTKFace.tar.gz", "0BxYys69jI14kYVM3aVhKS1VhRUk", 23_708),),
 }
 
 

@@ -59,9 +59,7 @@ def _cnn(x: Any) -> Any:
     """
     for number, width in enumerate(CNN_WIDTHS, start=1):
         stride = 2 if number == 1 else 1
-        x = layers.Conv2D(
-            width, 3, stride, padding="same", use_bias=False, name=f"conv{number}"
-        )(x)
+        x = layers.Conv2D(width, 3, stride, padding="same", use_bias=False, name=f"conv{number}")(x)
         x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"conv{number}_bn")(x)
         x = layers.ReLU(name=f"conv{number}_relu")(x)
         if number > 1:

@@ -5,6 +5,9 @@ variables that are read once, on import.
 """
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 TENSOR_CORES = (7, 0)  # the compute capability from which a GPU multiplies float16 fast
@@ -36,8 +39,9 @@ def prepare(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # oneDNN is TensorFlow's own choice only on some CPUs; it is no slower on the others.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    import keras
-    import tensorflow as tf
+    with _silenced_stderr():
+        import keras
+        import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
     if device == "gpu" and not gpus:
@@ -55,6 +59,24 @@ def prepare(
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     return precision
+
+
+@contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    """Drop what TensorFlow's C++ part logs while it is imported, before its log level counts.
+
+    A failing import still raises, and is shown afterwards.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _has_tensor_cores(gpu: object) -> bool:

@@ -5,6 +5,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -36,6 +37,23 @@ def build_network(
     """
     base = build_backbone(backbone, trainable, preprocessing, size, weights)
     return keras.Model(base.input, build_heads(base.output, classes, heads), name="network")
+
+
+def in_float32(model: keras.Model, **structure: Any) -> keras.Model:
+    """The same network under the float32 policy, so that it runs well on any machine.
+
+    Args:
+        model: a network built under any policy; its weights are float32 in all of them.
+        structure: the arguments of `build_network`, without the weights.
+    """
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        twin = build_network(**structure)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    twin.set_weights(model.get_weights())
+    return twin
 
 
 def divide(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,23 +32,21 @@ class Recipe:
     learning_rate: float
     batch_size: int
     epochs: int
-    clipnorm: float | None
-    task_weights: Mapping[str, float]
+    clipnorm: float
     constant_epochs: int
     decay: float
+    task_weights: Mapping[str, float]
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
-        return self.learning_rate * math.exp(
-            -self.decay * max(0, epoch - self.constant_epochs + 1)
-        )
+        return self.learning_rate * math.exp(-self.decay * max(0, epoch - self.constant_epochs + 1))
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled images: all images, the rows that are meant, and their labels in that order."""
+    """All images (or their features), the rows meant, and their labels in that order."""
 
-    images: npt.NDArray[np.uint8]
+    images: npt.NDArray[Any]
     rows: npt.NDArray[np.int64]
     labels: Labels
 
@@ -81,7 +80,10 @@ def fit(
     try:
         if parts is not None:
             frozen, learner = parts
-            sides = (_through(frozen, train, scratch, "train"), _through(frozen, val, scratch, "val"))
+            sides = (
+                _through(frozen, train, scratch, "train"),
+                _through(frozen, val, scratch, "val"),
+            )
         return _fit(learner, *sides, recipe, seed, log)
     finally:
         for side in ("train", "val"):
@@ -104,7 +106,7 @@ def _fit(
     tasks = list(learner.output)
     weights = {task: recipe.task_weights[task] for task in tasks}
     learner.compile(
-        optimizer=keras.optimizers.Adam(recipe.learning_rate, clipnorm=recipe.clipnorm),
+        optimizer=keras.optimizers.Adam(recipe.learning_rate, clipnorm=recipe.clipnorm or None),
         loss={task: keras.losses.SparseCategoricalCrossentropy() for task in tasks},
         loss_weights=weights,
         metrics={task: [keras.metrics.SparseCategoricalAccuracy("accuracy")] for task in tasks},

@@ -90,5 +90,5 @@ def _cells(row: pd.Series) -> list[str]:
 
 def _cell(measured: float | None, published: float | None) -> str:
     if pd.isna(measured):
-        return "–"
+        return "-"
     return f"{measured:.3f}" + ("" if pd.isna(published) else f" ({published:.3f})")

@@ -58,7 +58,7 @@ def obtain(weights: WeightsFile, folder: Path, given: str | None, wanted_by: str
     Args:
         weights: the file wanted.
         folder: where it goes.
-        given: path supplied by hand in `pretrained.paths`; no other source is then tried.
+        given: path supplied by hand in params.yaml; no other source is then tried.
         wanted_by: what cannot run without it, for the error.
 
     Raises:
@@ -84,13 +84,13 @@ def obtain(weights: WeightsFile, folder: Path, given: str | None, wanted_by: str
     raise UserError(
         f"{weights.key}, the weights that {wanted_by} needs, cannot be had. Tried:\n"
         + "\n".join(faults)
-        + f"\nSupply the file by hand: set pretrained.paths.{weights.key} in params.yaml to its path."
+        + f"\nSupply the file by hand: set pretrained.{weights.key} in params.yaml to its path"
     )
 
 
 def _by_hand(path: str) -> Source:
     source = Path(path).expanduser()
-    return Source(f"pretrained.paths ({path})", lambda target: copy_local(source, target))
+    return Source(f"the given path {path}", lambda target: copy_local(source, target))
 
 
 def _address(address: str, checksum: str | None = None) -> Source:

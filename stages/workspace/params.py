@@ -17,10 +17,13 @@ from stages.workspace.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
 
-Task = Literal["age", "gender", "race"]
+TASKS = ("age", "gender", "race")
+AUTO = "auto"
+GOOGLE_DRIVE = "google-drive"
+
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+Epochs = Annotated[int, Field(ge=1, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 SHARES_TOLERANCE = 1e-6  # shares are decimal fractions, whose binary sum need not be 1
@@ -43,21 +46,32 @@ class Data(Section):
     """Where the images come from."""
 
     source: Literal["demo", "utkface-wild", "utkface-aligned", "local"]
-    demo: Demo
-    mirror: str | None
     local: list[str]
+    mirror: str
+    demo: Demo
 
     @model_validator(mode="after")
     def _local_needs_paths(self) -> "Data":
         if self.source == "local" and not self.local:
             raise ValueError("local must list at least one archive or folder for source: local")
+        if self.mirror != GOOGLE_DRIVE and not self.mirror.startswith(("http://", "https://")):
+            raise ValueError(f"mirror must be {GOOGLE_DRIVE} or an http(s) address")
         return self
 
 
-class Pretrained(Section):
-    """Weights files supplied by hand, by name; None: fetched where they are pinned."""
+class Pretrained(BaseModel):
+    """Where each weights file is: `auto` (where it is pinned) or the path of a file."""
 
-    paths: dict[str, str | None]
+    model_config = Section.model_config | ConfigDict(alias_generator=lambda f: f.replace("_", "-"))
+
+    retinaface_mobilenet025: str
+    retinaface_resnet50: str
+    vgg16_imagenet: str
+
+    def path(self, key: str) -> str | None:
+        """The path supplied for a weights file, None for `auto`."""
+        place = str(getattr(self, key.replace("-", "_")))
+        return None if place == AUTO else place
 
 
 class Scale(Section):
@@ -127,12 +141,21 @@ class Classes(Section):
         return list(getattr(self, task))
 
 
+class TaskWeights(Section):
+    """The weight of each task."""
+
+    age: NotNegative
+    gender: NotNegative
+    race: NotNegative
+
+
 class Train(Section):
     """What holds for the training of every variant."""
 
-    max_epochs: Annotated[int, Field(ge=1, le=1000)]
+    max_epochs: Epochs
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
     deterministic: bool
+    task_weights: TaskWeights
 
 
 class Machine(Section):
@@ -140,13 +163,15 @@ class Machine(Section):
 
     device: Literal["auto", "cpu", "gpu"]
     memory_growth: bool
-    threads: Annotated[int, Field(ge=1, le=256)] | None
+    threads: Annotated[int, Field(ge=0, le=256)]
 
 
 class Variant(Section):
     """What a network is."""
 
-    tasks: Annotated[list[Task], Field(min_length=1)]
+    tasks: Literal[
+        "age gender race", "age gender", "age race", "gender race", "age", "gender", "race"
+    ]
     backbone: Literal["cnn", "vgg16"]
     weights: Literal["none", "imagenet"]
     trainable: Literal["none", "block5", "all"]
@@ -155,45 +180,36 @@ class Variant(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Variant":
-        if self.tasks != [task for task in get_args(Task) if task in self.tasks]:
-            raise ValueError("tasks must be in the order age, gender, race, each once")
-        if self.heads != "plain" and len(self.tasks) != 3:
-            raise ValueError(f"heads: {self.heads} needs the tasks [age, gender, race]")
+        if self.heads != "plain" and len(self.task_list) != len(TASKS):
+            raise ValueError(f"heads: {self.heads} needs the tasks {' '.join(TASKS)}")
         if self.backbone == "cnn" and (self.weights, self.trainable) != ("none", "all"):
             raise ValueError("backbone: cnn needs weights: none and trainable: all")
         if self.weights == "none" and self.trainable != "all":
             raise ValueError("weights: none needs trainable: all; random layers must learn")
         return self
 
-
-class Recipe(Section):
-    """How networks of a family learn."""
-
-    epochs: Annotated[int, Field(ge=1, le=1000)]
-    batch_size: Annotated[int, Field(ge=1, le=4096)]
-    clipnorm: Positive | None
-    task_weights: dict[Task, NotNegative]
-    constant_epochs: Annotated[int, Field(ge=0)]
-    decay: NotNegative
-
-    @model_validator(mode="after")
-    def _some_task_counts(self) -> "Recipe":
-        if set(self.task_weights) != set(get_args(Task)) or not any(self.task_weights.values()):
-            raise ValueError("task_weights must name age, gender and race, not all of them 0")
-        return self
+    @property
+    def task_list(self) -> list[str]:
+        """The tasks, in the order age, gender, race."""
+        return self.tasks.split()
 
 
-class Training(Recipe):
+class Training(Section):
     """How one network learns."""
 
     learning_rate: Annotated[float, Field(gt=0, le=1)]
+    batch_size: Annotated[int, Field(ge=1, le=4096)]
+    epochs: Epochs
+    clipnorm: NotNegative
+    constant_epochs: Annotated[int, Field(ge=0)]
+    decay: NotNegative
 
 
 class Params(Section):
     """The whole file."""
 
-    seed: Seed
     suite: Annotated[list[str], Field(min_length=1)]
+    seed: Seed
     data: Data
     pretrained: Pretrained
     detect: Detect
@@ -202,7 +218,6 @@ class Params(Section):
     train: Train
     machine: Machine
     variants: dict[str, Variant]
-    recipe: dict[str, Recipe]
     training: dict[str, Training]
 
     @model_validator(mode="after")
@@ -217,6 +232,9 @@ class Params(Section):
                 )
             if name not in self.training:
                 raise ValueError(f"training: lacks {name!r}, which suite names")
+            weights = [getattr(self.train.task_weights, t) for t in self.variants[name].task_list]
+            if not any(weights):
+                raise ValueError(f"train.task_weights: all tasks of {name} have weight 0")
         return self
 
 
