@@ -1,0 +1,42 @@
+# The verbs of the project. Each installs what it needs into .venv first.
+#   make repro   run the workflow as params.yaml says and print the results
+#   make test    lint, types and tests
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.PHONY: repro test check format dag clean
+
+repro: .venv/installed
+	$(RUN) dvc repro
+
+test: .venv/installed-dev check
+	$(RUN) python -m pytest
+
+check: .venv/installed-dev
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+format: .venv/installed-dev
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+# The picture of the workflow in the README.
+dag: .venv/installed
+	$(RUN) python -m docs.draw_dag
+
+# A file, not the folder, marks a finished installation: one that was cut is done again.
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "Python >= 3.10 is needed; set it with make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,193 @@
+"""Real DVC in a real git repository: a copy of the project on sixty drawn portraits."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+SMALL = {
+    "portraits: 400": "portraits: 60",
+    "max_epochs: 8": "max_epochs: 1",
+    "- mtl-cnn-ge-gm\n- mtl-cnn-ge-am\n- mtl-vgg16-imagenet-block5\n": "",
+}
+
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run a command in a committed, reproduced copy of the project; returns its output."""
+    project = tmp_path_factory.mktemp("workflow") / "project"
+    listed = _call(TOP, "git", "ls-files", "--cached", "--others", "--exclude-standard")
+    for name in listed.splitlines():
+        if (TOP / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TOP / name, project / name)
+    params = (project / "params.yaml").read_text()
+    for old, new in SMALL.items():
+        assert old in params, f"params.yaml no longer has {old!r}"
+        params = params.replace(old, new)
+    (project / "params.yaml").write_text(params)
+
+    def call(*command: str, fails: bool = False) -> str:
+        return _call(project, *command, fails=fails)
+
+    call("git", "init", "-q")
+    call("git", "config", "user.name", "test")
+    call("git", "config", "user.email", "test@localhost")
+    for what in ("project", "baseline"):
+        call("git", "add", "-A")
+        call("git", "commit", "-qm", what)
+        if what == "project":
+            call("dvc", "repro")
+    call.project = project  # type: ignore[attr-defined]
+    return call
+
+
+def _call(folder: Path, *command: str, fails: bool = False) -> str:
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "300",
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=environment, text=True, capture_output=True, check=False
+    )
+    assert (done.returncode != 0) == fails, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(autouse=True)
+def _baseline_again(run: Run) -> Iterator[None]:
+    yield
+    run("git", "checkout", "-q", "--", ".")
+    run("dvc", "checkout", "-q")
+
+
+def _project(run: Run) -> Path:
+    return run.project  # type: ignore[attr-defined]
+
+
+def _stages_run(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def test_a_second_repro_has_nothing_to_do(run: Run) -> None:
+    output = run("dvc", "repro")
+    assert "up to date" in output
+    assert _stages_run(output) == set()
+    assert "up to date" in run("dvc", "status")
+
+
+def test_no_large_file_enters_git(run: Run) -> None:
+    tracked = run("git", "ls-files").splitlines()
+    assert not [name for name in tracked if name.startswith(("data/", "models/"))]
+    assert "dvc.lock" in tracked
+    assert "metrics/mtl-cnn.json" in tracked
+
+
+def test_every_raw_member_has_one_row_and_every_crop_one_split(run: Run) -> None:
+    data = _project(run) / "data"
+    rows = list(csv.DictReader((data / "faces/index.csv").open()))
+    assert len(rows) == 60 + 9
+    assert {row["status"] for row in rows} == {"cropped", "no_face", "unreadable", "bad_label"}
+    cropped = [row["name"] for row in rows if row["status"] == "cropped"]
+    split = [row["name"] for row in csv.DictReader((data / "split/split.csv").open())]
+    assert split == cropped
+    predicted = list(csv.DictReader((data / "predictions/mtl-cnn.csv").open()))
+    tested = [
+        row["name"]
+        for row in csv.DictReader((data / "split/split.csv").open())
+        if row["split"] == "test"
+    ]
+    assert [row["name"] for row in predicted] == tested
+
+
+def test_a_learning_rate_reruns_that_variant_alone_and_shows_in_the_diffs(run: Run) -> None:
+    before = (_project(run) / "params.yaml").read_text().splitlines()
+    output = run("dvc", "exp", "run", "-S", "training.mtl-cnn.learning_rate=0.1")
+    assert _stages_run(output) == {"train@mtl-cnn", "evaluate@mtl-cnn", "compare"}
+
+    after = (_project(run) / "params.yaml").read_text().splitlines()
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert changed == [("    learning_rate: 0.001", "    learning_rate: 0.1")]
+
+    params = json.loads(run("dvc", "params", "diff", "--json"))["params.yaml"]
+    assert list(params) == ["training.mtl-cnn.learning_rate"]
+    assert params["training.mtl-cnn.learning_rate"]["new"] == 0.1
+    metrics = json.loads(run("dvc", "metrics", "diff", "--json"))
+    assert list(metrics["diff"]) == ["metrics/mtl-cnn.json"]
+    shown = run("dvc", "exp", "show", "--csv")
+    assert "training.mtl-cnn.learning_rate" in shown
+    assert "age.accuracy" in shown
+
+
+def test_the_margin_reruns_from_detect_on(run: Run) -> None:
+    output = run("dvc", "exp", "run", "-S", "detect.margin=0.1")
+    assert _stages_run(output) == {
+        "detect",
+        "split",
+        "train@mtl-cnn",
+        "train@mtl-cnn-ge",
+        "evaluate@mtl-cnn",
+        "evaluate@mtl-cnn-ge",
+        "compare",
+    }
+
+
+def test_a_hand_edit_and_the_comments_outlive_an_experiment_that_changes_lists(run: Run) -> None:
+    path = _project(run) / "params.yaml"
+    edited = path.read_text().replace("margin: 0.2 ", "margin: 0.25 ")
+    path.write_text(edited)
+    folder = _project(run).parent / "own"
+    folder.mkdir()
+    (folder / "1_0_0_20170101.jpg").write_bytes(b"a picture")
+    shutil.make_archive(str(folder.with_name("own-too")), "zip", folder)
+    run(
+        *("dvc", "exp", "run", "download", "-S", "data.source=local"),
+        *("-S", f"data.local=[{folder},{folder.with_name('own-too.zip')}]"),
+        *("-S", "suite=[mtl-cnn-ge]", "-S", "classes.gender=[man,woman]", "-S", "seed=5"),
+    )
+    raw = _project(run) / "data/raw"
+    assert sorted(path.name for path in raw.iterdir()) == ["own-too.zip", "own.tar"]
+    written = path.read_text()
+    assert "margin: 0.25 " in written
+    assert "seed: 5 " in written
+    assert "suite:\n- mtl-cnn-ge\nseed" in written
+    comments = re.compile(r"#.*$", re.MULTILINE)
+    assert comments.findall(written) == comments.findall(edited)
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "accepted"),
+    [
+        ("training.mtl-cnn.batch_size=0", "training.mtl-cnn.batch_size", "greater than or equal"),
+        ("suite=[mtl-cnn,mtl-cmn-ge]", "unknown variant 'mtl-cmn-ge'", "did you mean 'mtl-cnn-ge'"),
+        ("split.test=0.3", "split: train + val + test must sum to 1", "not 1.2"),
+        ("classes.race=[a,b]", "classes: race must list 5 different names", "one per class"),
+    ],
+)
+def test_bad_params_end_before_any_work_with_one_error(
+    run: Run, change: str, key: str, accepted: str
+) -> None:
+    output = run("dvc", "exp", "run", "-S", change, fails=True)
+    assert key in output
+    assert accepted in output
+    assert output.count("error: params.yaml does not fit") == 1
+    assert "Traceback" not in output
+    assert run("git", "status", "--porcelain", "metrics") == ""
+
+
+def test_the_plots_are_rendered_with_curves_and_confusion_matrices(run: Run) -> None:
+    run("dvc", "plots", "show", "-o", "rendered")
+    page = (_project(run) / "rendered/index.html").read_text()
+    shutil.rmtree(_project(run) / "rendered")
+    assert "Confusion matrices of mtl-cnn" in page
+    assert "data/curves/mtl-cnn-ge/plots/metrics/val/score.tsv" in page.replace("\\", "/")
