@@ -22,9 +22,9 @@ format: .venv/installed-dev
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
-# The picture of the workflow in the README.
+# The picture of the workflow in the README; needs graphviz.
 dag: .venv/installed
-	$(RUN) python -m docs.draw_dag
+	$(RUN) docs/dag.sh
 
 # A file, not the folder, marks a finished installation: one that was cut is done again.
 .venv/installed: pyproject.toml

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from stages.reporting.comparison import as_markdown, compare, print_table
+from stages.reporting.curves import collect_curves
 from stages.workspace.errors import run_node
 from stages.workspace.files import whole_file, write_csv
 from stages.workspace.params import load_params
@@ -11,8 +12,10 @@ COMPARISON = Path("data/comparison")
 
 
 def main() -> None:
-    """Read the metrics of the suite's variants, only of those, and write the tables."""
-    table = compare(Path("metrics"), load_params().suite)
+    """Read metrics and curves of the suite's variants, only of those, and write the tables."""
+    suite = load_params().suite
+    table = compare(Path("metrics"), suite)
+    write_csv(COMPARISON / "curves.csv", collect_curves(Path("data/curves"), suite))
     write_csv(COMPARISON / "comparison.csv", table)
     with whole_file(COMPARISON / "comparison.md") as partial:
         partial.write_text(as_markdown(table), encoding="utf-8")

@@ -190,4 +190,4 @@ def test_the_plots_are_rendered_with_curves_and_confusion_matrices(run: Run) -> 
     page = (_project(run) / "rendered/index.html").read_text()
     shutil.rmtree(_project(run) / "rendered")
     assert "Confusion matrices of mtl-cnn" in page
-    assert "data/curves/mtl-cnn-ge/plots/metrics/val/score.tsv" in page.replace("\\", "/")
+    assert "Learning curves" in page
