@@ -9,7 +9,7 @@ from stages.faces.archives import list_archives, read_members
 from stages.faces.detector import ScalePolicy, load_detector
 from stages.faces.fates import CropSettings, examine_all
 from stages.faces.index import write_faces
-from stages.workspace.errors import run_node
+from stages.workspace.errors import UserError, run_node
 from stages.workspace.files import write_json
 from stages.workspace.params import load_params
 
@@ -37,6 +37,11 @@ def main() -> None:
     )
     counts = write_faces(fates, FACES / "index.csv", FACES / "crops.npy", detect.size)
     total = sum(counts.values())
+    if not counts["cropped"]:
+        raise UserError(
+            f"{RAW}: none of {total} files gave a face crop; the reasons stand in "
+            f"{FACES / 'index.csv'} (see detect.detector and detect.score_threshold)"
+        )
     percent = {f"{status}_percent": round(100 * n / total, 3) for status, n in counts.items()}
     write_json(METRICS, {"members": total, **counts, **percent})
     print("detect: " + ", ".join(f"{n} {status}" for status, n in counts.items()))

@@ -61,7 +61,9 @@ def main() -> None:
             for figure, value in figures.items():
                 live.log_metric(figure, value)
             live.next_step()
-            print(f"train {name}: epoch {epoch + 1}, val score {figures['val/score']:.4f}", flush=True)
+            print(
+                f"train {name}: epoch {epoch + 1}, val score {figures['val/score']:.4f}", flush=True
+            )
 
         summary = fit(
             model,

@@ -7,16 +7,28 @@ with a problem in place of bytes, so that every member can have its row in the i
 """
 
 import gzip
+import lzma
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from stages.workspace.errors import UserError
 
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, OSError)
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    UnicodeDecodeError,
+    EOFError,
+    OSError,
+)
+_GZIP = b"\x1f\x8b"
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)}  # of control characters
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,14 @@ def list_archives(folder: Path) -> list[Path]:
 
 def is_archive(path: Path) -> bool:
     """Whether the file's content is that of a tar (plain, gzip) or zip file."""
-    return tarfile.is_tarfile(path) or zipfile.is_zipfile(path)
+    return _is_tar(path) or zipfile.is_zipfile(path)
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except (EOFError, zlib.error):  # a gzip file that breaks off or is damaged at once
+        return False
 
 
 def read_members(archive: Path, max_bytes: int) -> Iterator[Member]:
@@ -61,7 +80,9 @@ def read_members(archive: Path, max_bytes: int) -> Iterator[Member]:
     Raises:
         UserError: the file is no archive, or is damaged; the text names it.
     """
-    reader = _zip_members if zipfile.is_zipfile(archive) else _tar_members
+    # A tar whose last member is a zip file ends like a zip file.
+    is_zip = zipfile.is_zipfile(archive) and not _is_tar(archive)
+    reader = _zip_members if is_zip else _tar_members
     try:
         yield from reader(archive, max_bytes)
     except _DAMAGE as error:
@@ -71,21 +92,44 @@ def read_members(archive: Path, max_bytes: int) -> Iterator[Member]:
         ) from error
 
 
+class _Header(tarfile.TarInfo):
+    """A header whose damage is an error; tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Header":
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the marked end
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
 def _tar_members(archive: Path, max_bytes: int) -> Iterator[Member]:
-    with tarfile.open(archive, mode="r|*") as tar:
-        for info in tar:
-            if info.isdir():
-                continue
-            path = _printable(info.name)
-            if not info.isfile():
-                yield Member(archive.name, path, None, "not a plain file")
-            elif info.size > max_bytes:
-                yield Member(archive.name, path, None, _too_large(info.size, max_bytes))
-            else:
-                file = tar.extractfile(info)
-                assert file is not None  # isfile() was asked
-                yield Member(archive.name, path, file.read())
-            tar.members = []  # type: ignore[attr-defined]  # else it keeps all headers it saw
+    with _unzipped(archive) as file:
+        with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as tar:
+            for info in tar:
+                if info.isdir():
+                    continue
+                path = _printable(info.name)
+                if not info.isfile():
+                    yield Member(archive.name, path, None, "not a plain file")
+                elif info.size > max_bytes:
+                    yield Member(archive.name, path, None, _too_large(info.size, max_bytes))
+                else:
+                    content = tar.extractfile(info)
+                    assert content is not None  # isfile() was asked
+                    yield Member(archive.name, path, content.read())
+                tar.members = []  # type: ignore[attr-defined]  # else it keeps all it saw
+        while file.read(1 << 20):  # to the very end, where gzip's checksum stands
+            pass
+
+
+def _unzipped(archive: Path) -> gzip.GzipFile | IO[bytes]:
+    """The file, through gzip if it is gzip; tarfile's own gzip stream checks no checksum."""
+    with archive.open("rb") as file:
+        zipped = file.read(len(_GZIP)) == _GZIP
+    return gzip.open(archive) if zipped else archive.open("rb")
 
 
 def _zip_members(archive: Path, max_bytes: int) -> Iterator[Member]:
@@ -99,7 +143,10 @@ def _zip_members(archive: Path, max_bytes: int) -> Iterator[Member]:
             elif info.flag_bits & 0x1:
                 yield Member(archive.name, path, None, "encrypted")
             else:
-                yield Member(archive.name, path, container.read(info))
+                try:
+                    yield Member(archive.name, path, container.read(info))
+                except NotImplementedError as error:  # Deflate64, which Windows uses above 2 GB
+                    yield Member(archive.name, path, None, str(error))
 
 
 def _too_large(size: int, limit: int) -> str:
@@ -107,5 +154,7 @@ def _too_large(size: int, limit: int) -> str:
 
 
 def _printable(path: str) -> str:
-    # tarfile hands on bytes that are not UTF-8 as lone surrogates, which no CSV can hold.
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    # tarfile hands on bytes that are not UTF-8 as lone surrogates, which no CSV can hold; a
+    # carriage return would end the row.
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text.translate(_ESCAPES)

@@ -91,7 +91,9 @@ def load_detector(name: str, weights: Path, threshold: float, scale: ScalePolicy
         factor = scale.factor(height, width)
         bgr = np.ascontiguousarray(image[..., ::-1])
         if factor != 1.0:
-            bgr = cv2.resize(bgr, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+            # A side never becomes 0 pixels: OpenCV refuses that.
+            across, down = max(factor, 1 / width), max(factor, 1 / height)
+            bgr = cv2.resize(bgr, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
         faces = find(_padded(bgr))
         return [
             face

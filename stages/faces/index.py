@@ -29,7 +29,7 @@ import pandas as pd
 
 from stages.faces.images import Pixels
 from stages.workspace.errors import UserError
-from stages.workspace.files import whole_file
+from stages.workspace.files import read_csv, whole_file
 
 STATUSES = ("cropped", "no_face", "unreadable", "bad_label")
 
@@ -114,15 +114,9 @@ def read_index(path: Path) -> pd.DataFrame:
     """index.csv as a frame with the columns above; integers are nullable `Int64`.
 
     Raises:
-        UserError: the file is missing or lacks a column.
+        UserError: the file is missing, malformed or lacks a column.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: missing; run `dvc repro detect`")
-    frame = pd.read_csv(path, dtype=_TYPES, keep_default_na=False, na_values={"score": [""]})
-    missing = [column for column in COLUMNS if column not in frame]
-    if missing:
-        raise UserError(f"{path}: lacks the columns {missing}; run `dvc repro -f detect`")
-    return frame
+    return read_csv(path, COLUMNS, "detect", dtype=_TYPES, na_values={"score": [""]})
 
 
 def read_cropped(path: Path) -> pd.DataFrame:
@@ -138,5 +132,5 @@ def read_crops(path: Path) -> npt.NDArray[np.uint8]:
         UserError: the file is missing.
     """
     if not path.is_file():
-        raise UserError(f"{path}: missing; run `dvc repro detect`")
+        raise UserError(f"{path}: missing; run `dvc repro -f detect`")
     return np.load(path, mmap_mode="r")

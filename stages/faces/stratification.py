@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from stages.workspace.errors import UserError
+from stages.workspace.files import read_csv
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("name", "split", "group")
@@ -116,13 +117,10 @@ def read_split(path: Path) -> pd.DataFrame:
     """split.csv: columns name, split (`train`, `val` or `test`) and group.
 
     Raises:
-        UserError: missing, another set of columns, a name twice, or an unknown split.
+        UserError: missing, malformed, a column missing, a name twice, or an unknown split.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: missing; run `dvc repro split`")
-    frame = pd.read_csv(path, dtype={"name": "str", "split": "str"}, keep_default_na=False)
-    if tuple(frame.columns) != COLUMNS:
-        raise UserError(f"{path}: columns are {list(frame.columns)}, not {list(COLUMNS)}")
+    texts = {"name": "str", "split": "str"}
+    frame = read_csv(path, COLUMNS, "split", dtype=texts)[list(COLUMNS)]
     if (twice := frame["name"].duplicated()).any():
         raise UserError(f"{path}: {frame['name'][twice].iloc[0]!r} stands there twice")
     if not (known := frame["split"].isin(SPLITS)).all():

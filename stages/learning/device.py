@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from stages.workspace.errors import UserError
+
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 TENSOR_CORES = (7, 0)  # the compute capability from which a GPU multiplies float16 fast
 
@@ -34,7 +36,7 @@ def prepare(
         The dtype policy that is set.
 
     Raises:
-        RuntimeError: `gpu` is asked for and TensorFlow sees none.
+        UserError: `gpu` is asked for and TensorFlow sees none.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # oneDNN is TensorFlow's own choice only on some CPUs; it is no slower on the others.
@@ -45,7 +47,7 @@ def prepare(
 
     gpus = tf.config.list_physical_devices("GPU")
     if device == "gpu" and not gpus:
-        raise RuntimeError("machine.device is gpu, but TensorFlow sees no GPU; use auto or cpu")
+        raise UserError("machine.device is gpu, but TensorFlow sees no GPU; use auto or cpu")
     if device == "cpu":
         tf.config.set_visible_devices([], "GPU")
         gpus = []

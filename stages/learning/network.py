@@ -72,7 +72,7 @@ def divide(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     names = [layer.name for layer in frozen]
     cut = "pooled" if "pooled" in names else names[-1]
     features = model.get_layer(cut).output
-    return keras.Model(model.inputs, features), keras.Model(features, model.output)
+    return keras.Model(model.input, features), keras.Model(features, model.output)
 
 
 def save_network(model: keras.Model, path: Path) -> None:

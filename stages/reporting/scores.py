@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from sklearn.metrics import precision_recall_fscore_support as per_class_scores
 
 from stages.workspace.errors import UserError
+from stages.workspace.files import read_csv
 
 Classes = Mapping[str, Sequence[str]]
 
@@ -48,13 +49,10 @@ def read_predictions(path: Path, classes: Classes) -> pd.DataFrame:
     Raises:
         UserError: missing, without any image, or a column of a task is missing.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: missing; run `dvc repro`")
-    frame = pd.read_csv(path, dtype={"name": "str"}, keep_default_na=False)
-    wanted = [f"{task}_{column}" for task in classes for column in ("true", "predicted")]
-    missing = [column for column in ["name", *wanted] if column not in frame]
-    if missing or frame.empty:
-        raise UserError(f"{path}: lacks {f'the columns {missing}' if missing else 'any image'}")
+    texts = ["name", *(f"{task}_{column}" for task in classes for column in ("true", "predicted"))]
+    frame = read_csv(path, texts, "evaluate", dtype=dict.fromkeys(texts, "str"))
+    if frame.empty:
+        raise UserError(f"{path}: lacks any image; run `dvc repro -f evaluate`")
     return frame
 
 

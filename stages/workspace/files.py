@@ -9,11 +9,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+
+from stages.workspace.errors import UserError
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -73,3 +76,28 @@ def remove_others(folder: Path, keep: Collection[Path]) -> None:
     for path in folder.iterdir():
         if path not in keep:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def read_csv(path: Path, columns: Sequence[str], made_by: str, **options: Any) -> pd.DataFrame:
+    """Read a CSV file that a node wrote; only what `options` say is a missing value is one.
+
+    Args:
+        path: the file.
+        columns: those that it must have.
+        made_by: the node that writes it, for the error.
+        options: of `pandas.read_csv`.
+
+    Raises:
+        UserError: the file is missing, empty, no table, or lacks a column.
+    """
+    mend = f"run `dvc repro -f {made_by}`"
+    try:
+        frame = pd.read_csv(path, keep_default_na=False, **options)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; {mend}") from None
+    except ValueError as error:  # pandas' own errors, another type in a column, no UTF-8
+        raise UserError(f"{path}: malformed ({error}); {mend}") from error
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise UserError(f"{path}: lacks the columns {missing}; {mend}")
+    return frame

@@ -32,7 +32,7 @@ SHARES_TOLERANCE = 1e-6  # shares are decimal fractions, whose binary sum need n
 class Section(BaseModel):
     """A mapping of params: unknown names are refused, nothing is coerced or changed later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Demo(Section):
@@ -52,10 +52,12 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _local_needs_paths(self) -> "Data":
+        faults = []
         if self.source == "local" and not self.local:
-            raise ValueError("local must list at least one archive or folder for source: local")
+            faults.append("local must list at least one archive or folder for source: local")
         if self.mirror != GOOGLE_DRIVE and not self.mirror.startswith(("http://", "https://")):
-            raise ValueError(f"mirror must be {GOOGLE_DRIVE} or an http(s) address")
+            faults.append(f"mirror must be {GOOGLE_DRIVE} or an http(s) address")
+        _refuse(faults)
         return self
 
 
@@ -126,14 +128,15 @@ class Classes(Section):
 
     @model_validator(mode="after")
     def _lists_match(self) -> "Classes":
-        bounds = self.age_upper_bounds
+        faults, bounds = [], self.age_upper_bounds
         if sorted(set(bounds)) != bounds or bounds[-1] != 116:
-            raise ValueError("age_upper_bounds must rise and end at 116, UTKFace's highest age")
+            faults.append("age_upper_bounds must rise and end at 116, UTKFace's highest age")
         wanted = {"age": len(bounds), "gender": 2, "race": 5}
         for task, number in wanted.items():
             names = getattr(self, task)
             if len(names) != number or len(set(names)) != number:
-                raise ValueError(f"{task} must list {number} different names, one per class")
+                faults.append(f"{task} must list {number} different names, one per class")
+        _refuse(faults)
         return self
 
     def of(self, task: str) -> list[str]:
@@ -222,19 +225,22 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _suite_is_known(self) -> "Params":
+        faults = []
         if len(set(self.suite)) != len(self.suite):
-            raise ValueError("suite: each variant can stand there once")
+            faults.append("suite: each variant can stand there once")
         for name in self.suite:
             if name not in self.variants:
-                raise ValueError(
+                faults.append(
                     f"suite: unknown variant {name!r}{_suggestion(name, self.variants)}; "
                     f"known: {', '.join(self.variants)}"
                 )
+                continue
             if name not in self.training:
-                raise ValueError(f"training: lacks {name!r}, which suite names")
+                faults.append(f"training: lacks {name!r}, which suite names")
             weights = [getattr(self.train.task_weights, t) for t in self.variants[name].task_list]
             if not any(weights):
-                raise ValueError(f"train.task_weights: all tasks of {name} have weight 0")
+                faults.append(f"train.task_weights: all tasks of {name} have weight 0")
+        _refuse(faults)
         return self
 
 
@@ -249,13 +255,19 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: missing; run from the project's top folder") from None
-    except YAMLError as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from error
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         faults = "\n".join(f"  {_explain(dict(fault))}" for fault in error.errors())
         raise UserError(f"{path} does not fit:\n{faults}") from None
+
+
+def _refuse(faults: list[str]) -> None:
+    """Tell all faults of a section at once, not one at each run."""
+    if faults:
+        raise ValueError("; ".join(faults))
 
 
 def _explain(fault: dict[str, Any]) -> str:
@@ -275,7 +287,7 @@ def _names_beside(fault: dict[str, Any]) -> list[str]:
         if field is None:
             continue  # the key of a dict of models, as in variants.<name>
         model = next((t for t in _models_in(field.annotation)), model)
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

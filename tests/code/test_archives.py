@@ -1,0 +1,329 @@
+"""Streaming members out of real tar and zip files: whole, damaged and odd ones."""
+
+import bz2
+import gzip
+import io
+import os
+import random
+import tarfile
+import tracemalloc
+import zipfile
+
+import pytest
+
+from stages.faces.archives import Member, is_archive, list_archives, read_members
+from stages.workspace.errors import UserError
+
+LIMIT = 1 << 20
+RANDOM = random.Random(0)
+# Not in order of their names, and not compressible, as JPEG files are.
+FILES = {f"faces/{name}.jpg": RANDOM.randbytes(3000) for name in "cabed"}
+
+
+def tar_bytes(files, mode="w"):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def zip_bytes(files, method=zipfile.ZIP_DEFLATED):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def write(path, data):
+    path.write_bytes(data)
+    return path
+
+
+FORMATS = {
+    "a.tar": tar_bytes(FILES),
+    "a.tar.gz": tar_bytes(FILES, "w:gz"),
+    "a.zip": zip_bytes(FILES),
+    "stored.zip": zip_bytes(FILES, zipfile.ZIP_STORED),
+}
+
+
+@pytest.fixture(params=FORMATS)
+def archive(request, tmp_path):
+    return write(tmp_path / request.param, FORMATS[request.param])
+
+
+def test_members_come_whole_and_in_their_stored_order(archive):
+    members = list(read_members(archive, LIMIT))
+    assert members == [Member(archive.name, path, data) for path, data in FILES.items()]
+    assert [member.name for member in members] == [f"{name}.jpg" for name in "cabed"]
+
+
+def test_nothing_is_unpacked_to_disk(archive, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for _ in read_members(archive, LIMIT):
+        assert list(tmp_path.rglob("*")) == [archive]
+
+
+def test_an_archive_with_a_wrong_suffix_is_still_read(archive):
+    for suffix in (".jpg", ".zip", ".tar", ""):
+        renamed = archive.rename(archive.with_name(f"renamed{suffix}"))
+        assert is_archive(renamed)
+        assert [member.data for member in read_members(renamed, LIMIT)] == list(FILES.values())
+        archive = renamed
+
+
+def test_a_member_of_exactly_the_limit_is_read_and_a_larger_one_is_not(archive):
+    for limit, read in ((3000, True), (2999, False)):
+        members = list(read_members(archive, limit))
+        assert len(members) == len(FILES)
+        assert all((member.data is not None) == read for member in members)
+    assert {member.problem for member in members} == {
+        "3000 bytes are more than detect.max_file_bytes 2999"
+    }
+
+
+@pytest.mark.parametrize("make", [tar_bytes, zip_bytes])
+def test_too_large_members_do_not_hide_those_around_them(make, tmp_path):
+    files = {"a.jpg": b"first", "b.jpg": bytes(5000), "c.jpg": b"last"}
+    members = list(read_members(write(tmp_path / "a", make(files)), 4000))
+    assert [member.data for member in members] == [b"first", None, b"last"]
+
+
+def test_a_zip_bomb_is_refused_by_its_announced_size(tmp_path):
+    bomb = write(tmp_path / "a.zip", zip_bytes({"30_0_0_1.jpg": bytes(50 << 20)}))
+    tracemalloc.start()
+    (member,) = read_members(bomb, LIMIT)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert member.data is None
+    assert peak < 5 << 20
+
+
+def test_a_zip_that_understates_a_size_is_damaged(tmp_path):
+    data = bytearray(zip_bytes({"a.jpg": bytes(100_000)}))
+    central = data.index(b"PK\x01\x02")
+    data[central + 24 : central + 28] = (10).to_bytes(4, "little")
+    with pytest.raises(UserError, match="damaged"):
+        list(read_members(write(tmp_path / "a.zip", data), LIMIT))
+
+
+def test_links_and_devices_are_reported_and_not_followed(tmp_path):
+    secret = write(tmp_path / "secret.jpg", b"not part of the archive")
+    kinds = {
+        "1_0_0_1.jpg": (tarfile.SYMTYPE, str(secret)),
+        "2_0_0_1.jpg": (tarfile.LNKTYPE, "faces/c.jpg"),
+        "3_0_0_1.jpg": (tarfile.CHRTYPE, ""),
+        "4_0_0_1.jpg": (tarfile.BLKTYPE, ""),
+        "5_0_0_1.jpg": (tarfile.FIFOTYPE, ""),
+    }
+    path = write(tmp_path / "a.tar", tar_bytes(FILES))
+    with tarfile.open(path, "a") as archive:
+        for name, (kind, target) in kinds.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+    members = list(read_members(path, LIMIT))[len(FILES) :]
+    assert [member.name for member in members] == list(kinds)
+    assert {(member.data, member.problem) for member in members} == {(None, "not a plain file")}
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_folders_are_no_members(kind, tmp_path):
+    folder = tmp_path / "set" / "deep" / "er"
+    folder.mkdir(parents=True)
+    write(folder / "30_0_0_1.jpg", b"data")
+    path = tmp_path / f"a.{kind}"
+    if kind == "tar":
+        with tarfile.open(path, "w") as archive:
+            archive.add(tmp_path / "set", "set")
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.mkdir("set") if hasattr(archive, "mkdir") else archive.writestr("set/", "")
+            archive.write(folder / "30_0_0_1.jpg", "set/deep/er/30_0_0_1.jpg")
+    (member,) = read_members(path, LIMIT)
+    assert (member.path, member.name) == ("set/deep/er/30_0_0_1.jpg", "30_0_0_1.jpg")
+
+
+def test_paths_that_climb_out_only_name_their_members(tmp_path):
+    path = write(tmp_path / "a.tar", tar_bytes({"../../../etc/30_0_0_1.jpg": b"x", "/b.jpg": b"y"}))
+    assert [member.name for member in read_members(path, LIMIT)] == ["30_0_0_1.jpg", "b.jpg"]
+
+
+def test_encrypted_members_of_a_zip_are_reported(tmp_path):
+    data = bytearray(zip_bytes({"a.jpg": b"secret", "b.jpg": b"open"}))
+    # zipfile cannot encrypt: bit 0 of the flags says so, in both of a.jpg's headers.
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    members = list(read_members(write(tmp_path / "a.zip", data), LIMIT))
+    assert [(m.data, m.problem) for m in members] == [(None, "encrypted"), (b"open", "")]
+
+
+def test_a_zip_member_of_unknown_compression_is_reported(tmp_path):
+    data = bytearray(zip_bytes({"a.jpg": b"first", "b.jpg": b"second"}))
+    deflate64 = 9
+    data[8] = data[data.index(b"PK\x01\x02") + 10] = deflate64
+    members = list(read_members(write(tmp_path / "a.zip", data), LIMIT))
+    assert [member.data for member in members] == [None, b"second"]
+    assert "compression" in members[0].problem
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
+def test_an_archive_cut_anywhere_is_an_error_that_names_it(name, tmp_path):
+    whole = FORMATS[name]
+    if name == "a.tar":  # the records of zeros after the end marker may go
+        whole = whole[: len(FILES) * (512 + 3072) + 512]
+    lengths = [*range(1, len(whole), 97), len(whole) - 1]
+    if name == "a.tar":
+        lengths += [number * (512 + 3072) for number in range(1, len(FILES) + 1)]
+    for length in lengths:
+        path = write(tmp_path / name, whole[:length])
+        with pytest.raises(UserError) as caught:
+            list(read_members(path, LIMIT))
+        assert str(path) in str(caught.value)
+        assert "dvc repro download" in str(caught.value)
+
+
+@pytest.mark.parametrize("limit", [0, LIMIT])
+def test_an_archive_cut_behind_its_last_member_is_an_error_even_if_none_is_read(limit, tmp_path):
+    path = write(tmp_path / "a.tar.gz", FORMATS["a.tar.gz"][:-4])
+    with pytest.raises(UserError, match="damaged"):
+        list(read_members(path, limit))
+
+
+def test_gzips_checksum_is_read_even_far_behind_the_end_of_the_tar(tmp_path):
+    data = bytearray(gzip.compress(FORMATS["a.tar"] + bytes(1 << 22)))
+    assert len(list(read_members(write(tmp_path / "a.tar.gz", data), LIMIT))) == len(FILES)
+    data[-8] ^= 1
+    with pytest.raises(UserError, match="CRC"):
+        list(read_members(write(tmp_path / "a.tar.gz", data), LIMIT))
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.zip", "stored.zip"])
+def test_one_wrong_bit_in_an_image_is_an_error(name, tmp_path):
+    data = bytearray(FORMATS[name])
+    data[len(data) // 2] ^= 1
+    with pytest.raises(UserError, match="damaged"):
+        list(read_members(write(tmp_path / name, data), LIMIT))
+
+
+def test_a_damaged_header_in_the_middle_of_a_tar_is_not_its_end(tmp_path):
+    data = bytearray(FORMATS["a.tar"])
+    data[2 * (512 + 3072) + 3] ^= 1
+    with pytest.raises(UserError, match="damaged"):
+        list(read_members(write(tmp_path / "a.tar", data), LIMIT))
+
+
+def test_damage_shows_only_after_the_members_before_it(tmp_path):
+    members = read_members(write(tmp_path / "a.tar", FORMATS["a.tar"][:8000]), LIMIT)
+    assert [next(members).data for _ in range(2)] == list(FILES.values())[:2]
+    with pytest.raises(UserError):
+        next(members)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x1f\x8b", b"PK\x03\x04", b"some text\n" * 999, gzip.compress(b"text " * 999)]
+)
+def test_files_that_are_no_archive_are_known_and_refused(data, tmp_path):
+    path = write(tmp_path / "notes.tar.gz", data)
+    assert not is_archive(path)
+    with pytest.raises(UserError, match=r"notes\.tar\.gz"):
+        list(read_members(path, LIMIT))
+
+
+def test_the_first_bytes_of_a_gzip_file_are_no_archive(tmp_path):
+    assert not is_archive(write(tmp_path / "a.tar.gz", FORMATS["a.tar.gz"][:100]))
+
+
+def test_a_missing_archive_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(UserError, match=r"absent\.tar"):
+        list(read_members(tmp_path / "absent.tar", LIMIT))
+
+
+def test_a_tar_that_ends_with_a_zip_file_is_a_tar(tmp_path):
+    files = {**FILES, "more.zip": zip_bytes({"inner.jpg": b"inner"})}
+    path = write(tmp_path / "a.tar", tar_bytes(files))
+    assert [member.path for member in read_members(path, LIMIT)] == list(files)
+
+
+def test_a_zip_that_begins_with_a_tar_file_is_a_zip(tmp_path):
+    files = {"inner.tar": FORMATS["a.tar"], **FILES}
+    path = write(tmp_path / "a.zip", zip_bytes(files, zipfile.ZIP_STORED))
+    assert [member.path for member in read_members(path, LIMIT)] == list(files)
+
+
+def test_a_bzip2_tar_is_read_too(tmp_path):
+    path = write(tmp_path / "a.tar.bz2", bz2.compress(FORMATS["a.tar"]))
+    assert [member.data for member in read_members(path, LIMIT)] == list(FILES.values())
+
+
+def test_an_empty_tar_and_an_empty_zip_have_no_members(tmp_path):
+    for data in (tar_bytes({}), tar_bytes({}, "w:gz"), zip_bytes({})):
+        assert list(read_members(write(tmp_path / "a", data), LIMIT)) == []
+
+
+@pytest.mark.parametrize("style", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_names_that_are_not_utf8_become_printable(style, tmp_path):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=style) as archive:
+        for name in (os.fsdecode(b"30_0_0_\xff\xe9.jpg"), "größe_日本.jpg", "x" * 150 + ".jpg"):
+            archive.addfile(tarfile.TarInfo(name))
+    names = [member.name for member in read_members(path, LIMIT)]
+    assert names == [r"30_0_0_\xff\xe9.jpg", "größe_日本.jpg", "x" * 150 + ".jpg"]
+    assert "".join(names).encode("utf-8")
+
+
+def test_a_zip_name_in_an_old_encoding_is_read(tmp_path):
+    data = zip_bytes({"e.jpg": b"x"}).replace(b"e.jpg", b"\x82.jpg")  # é in code page 437
+    (member,) = read_members(write(tmp_path / "a.zip", data), LIMIT)
+    assert member.name == "é.jpg"
+
+
+def test_a_zip_name_that_belies_its_encoding_is_damage(tmp_path):
+    data = zip_bytes({"é.jpg": b"x"}).replace("é".encode(), b"\xff\xfe")
+    with pytest.raises(UserError, match="damaged"):
+        list(read_members(write(tmp_path / "a.zip", data), LIMIT))
+
+
+@pytest.mark.parametrize("make", [tar_bytes, zip_bytes])
+def test_control_characters_in_names_are_spelt_out(make, tmp_path):
+    path = write(tmp_path / "a", make({"30_0_0_1\r.jpg": b"", "a\nb\t\x7f.jpg": b""}))
+    names = [member.name for member in read_members(path, LIMIT)]
+    assert names == [r"30_0_0_1\x0d.jpg", r"a\x0ab\x09\x7f.jpg"]
+
+
+def test_memory_stays_flat_over_thousands_of_members(tmp_path):
+    path = tmp_path / "many.tar"
+    block = bytes(512)
+    with path.open("wb") as file:
+        for number in range(20_000):
+            info = tarfile.TarInfo(f"30_0_0_{number}.jpg")
+            info.size = 10
+            file.write(info.tobuf() + block)
+        file.write(2 * block)
+    members = read_members(path, LIMIT)
+    for _ in range(1000):
+        next(members)
+    tracemalloc.start()
+    remaining = sum(1 for _ in members)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert remaining == 19_000
+    assert peak < 2 << 20  # the headers alone, if they were kept, would be some 20 MB
+
+
+def test_archives_are_listed_by_name_without_hidden_ones(tmp_path):
+    for name in ("b.tar", "a.zip", ".c.tar.partial", ".gitignore"):
+        write(tmp_path / name, b"")
+    (tmp_path / "folder").mkdir()
+    assert [path.name for path in list_archives(tmp_path)] == ["a.zip", "b.tar"]
+
+
+def test_a_folder_without_archives_says_what_to_run(tmp_path):
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(UserError, match="dvc repro download"):
+            list_archives(folder)

@@ -1,0 +1,91 @@
+"""The drawn archive: the same bytes anywhere, and every fate when it is detected."""
+
+from collections import Counter
+
+import pytest
+
+from stages.faces.archives import read_members
+from stages.faces.demo import AGE_GROUPS, write_demo
+from stages.faces.detector import ScalePolicy, load_detector
+from stages.faces.fates import CropSettings, examine_all
+from stages.faces.index import STATUSES
+from stages.faces.labels import age_group, parse_name
+
+PORTRAITS = 60
+ODD_FILES = 9
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("demo") / "demo.tar"
+    write_demo(path, PORTRAITS, seed=1)
+    return path
+
+
+@pytest.fixture(scope="module")
+def members(demo):
+    return list(read_members(demo, 10**6))
+
+
+@pytest.fixture(scope="module")
+def rows(members, mobilenet_weights):
+    detector = load_detector(
+        "mobilenet0.25", mobilenet_weights, 0.9, ScalePolicy(False, 1024, 1980)
+    )
+    fates = examine_all(members, detector, CropSettings("score", 0.2, 100, 10**8), 2)
+    return [row for row, _ in fates]
+
+
+def test_the_same_arguments_give_the_same_bytes(demo, tmp_path):
+    again = tmp_path / "elsewhere.tar"
+    write_demo(again, PORTRAITS, seed=1)
+    assert again.read_bytes() == demo.read_bytes()
+
+
+def test_another_seed_gives_other_pictures(members, tmp_path):
+    write_demo(tmp_path / "other.tar", PORTRAITS, seed=2)
+    others = {member.data for member in read_members(tmp_path / "other.tar", 10**6)}
+    # The text and the empty file do not depend on chance.
+    assert len(others & {member.data for member in members}) == 2
+
+
+def test_there_are_the_portraits_asked_for_and_nine_odd_files(members):
+    assert len(members) == PORTRAITS + ODD_FILES
+    assert len({member.name for member in members}) == PORTRAITS + ODD_FILES
+
+
+def test_the_names_of_all_portraits_tell_balanced_labels(members):
+    labels = [parse_name(member.name) for member in members[:PORTRAITS]]
+    groups = age_group([label.age for label in labels], [oldest for _, oldest in AGE_GROUPS])
+    cells = Counter(
+        (int(group), label.gender, label.race) for group, label in zip(groups, labels, strict=True)
+    )
+    assert len(cells) == 5 * 2 * 5
+    assert set(cells.values()) == {1, 2}
+
+
+def test_every_fate_occurs_under_the_real_detector(rows):
+    assert {row.status for row in rows} == set(STATUSES)
+
+
+def test_nearly_all_portraits_are_cropped(rows):
+    assert sum(row.status == "cropped" for row in rows[:PORTRAITS]) >= 0.97 * PORTRAITS
+
+
+def test_each_odd_file_has_the_fate_it_was_made_for(rows):
+    assert [row.status for row in rows[PORTRAITS:]] == [
+        *["cropped"] * 2,  # a space before the suffix, a missing dot
+        *["no_face"] * 2,
+        *["bad_label"] * 3,
+        *["unreadable"] * 2,
+    ]
+
+
+def test_an_interrupted_drawing_leaves_no_archive(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stages.faces.demo.draw_background", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_demo(tmp_path / "demo.tar", 3, seed=1)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,203 @@
+"""Decoding: real image files made by Pillow, of every kind that it hands on differently."""
+
+import io
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.faces.images import UnreadableImageError, decode
+from stages.faces.portraits import draw_portrait
+
+LIMIT = 10**7
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+# How a camera that was turned stores the upright picture: the inverse of the transposition
+# that each EXIF orientation asks for.
+STORED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def encoded(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return Image.fromarray(draw_portrait(30, 0, 2, np.random.default_rng(0), size=120)).crop(
+        (0, 0, 120, 80)
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_lossless_formats_give_the_exact_pixels(kind, portrait):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    pixels = decode(encoded(portrait, kind, **options), LIMIT)
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, np.asarray(portrait))
+
+
+def test_jpeg_gives_the_pixels_that_pillow_reads(portrait):
+    data = encoded(portrait, "JPEG", quality=92)
+    np.testing.assert_array_equal(
+        decode(data, LIMIT), np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    )
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_every_exif_orientation_gives_the_upright_picture(kind, orientation, portrait):
+    turn = STORED[orientation]
+    stored = portrait if turn is None else portrait.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
+    pixels = decode(encoded(stored, kind, exif=exif, **options), LIMIT).astype(int)
+    assert pixels.shape == (80, 120, 3)
+    assert np.abs(pixels - np.asarray(portrait)).mean() < (4 if kind == "JPEG" else 1e-9)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"x"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_garbled_exif_does_not_cost_the_picture(exif, portrait):
+    assert decode(encoded(portrait, "JPEG", exif=exif), LIMIT).shape == (80, 120, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_and_not_clipped(kind):
+    ramp = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    pixels = decode(encoded(Image.fromarray(ramp), kind), LIMIT)
+    expected = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    for channel in range(3):
+        np.testing.assert_array_equal(pixels[..., channel], expected)
+
+
+def test_16_bit_grey_is_turned_upright_too():
+    ramp = np.arange(0, 65536, 257, dtype=np.uint16).reshape(8, 32)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    pixels = decode(encoded(Image.fromarray(ramp), "PNG", exif=exif), LIMIT)
+    assert pixels[0, 0, 0] == 255
+    assert pixels[-1, -1, 0] == 0
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_comes_close_to_the_rgb_original(kind, portrait):
+    pixels = decode(encoded(portrait.convert("CMYK"), kind), LIMIT)
+    assert np.abs(pixels.astype(int) - np.asarray(portrait)).mean() < 6
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_grey_and_bilevel_pictures_have_three_equal_channels(mode, portrait):
+    pixels = decode(encoded(portrait.convert(mode)), LIMIT)
+    np.testing.assert_array_equal(
+        pixels, np.repeat(np.asarray(portrait.convert(mode).convert("L"))[..., None], 3, axis=2)
+    )
+
+
+@pytest.mark.parametrize(
+    ("alpha", "expected"), [(0, (255, 255, 255)), (255, (200, 0, 0)), (51, (244, 204, 204))]
+)
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_alpha_is_laid_over_white(kind, alpha, expected):
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    picture = Image.new("RGBA", (8, 8), (200, 0, 0, alpha))
+    pixels = decode(encoded(picture, kind, **options), LIMIT)
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+
+def test_grey_with_alpha_is_laid_over_white():
+    pixels = decode(encoded(Image.new("LA", (4, 4), (0, 0))), LIMIT)
+    np.testing.assert_array_equal(pixels, np.full((4, 4, 3), 255))
+
+
+def test_a_palette_gives_its_colours_and_its_transparent_entry_is_white():
+    picture = Image.new("P", (3, 1))
+    picture.putpalette([*RED, *GREEN, *BLUE])
+    picture.putdata([0, 1, 2])
+    np.testing.assert_array_equal(decode(encoded(picture), LIMIT)[0], [RED, GREEN, BLUE])
+    transparent = decode(encoded(picture, "PNG", transparency=1), LIMIT)
+    np.testing.assert_array_equal(transparent[0], [RED, WHITE, BLUE])
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_an_animation_the_first_frame_counts(kind):
+    frames = [Image.new("RGB", (10, 6), colour) for colour in (RED, GREEN, BLUE)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    np.testing.assert_array_equal(decode(data, LIMIT), np.asarray(frames[0]))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_truncated_files_are_unreadable(kind, share, portrait):
+    data = encoded(portrait, kind)
+    with pytest.raises(UnreadableImageError):
+        decode(data[: int(share * len(data))], LIMIT)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\0", b"\xff\xd8", b"just text\n" * 99, b"<svg/>", b"%PDF-1.7\n"]
+)
+def test_what_is_no_image_is_unreadable(data):
+    with pytest.raises(UnreadableImageError, match="not an image"):
+        decode(data, LIMIT)
+
+
+@pytest.mark.filterwarnings("ignore:::PIL")
+def test_random_damage_is_unreadable_or_decoded_but_never_another_error(portrait):
+    generator = np.random.default_rng(0)
+    for kind in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"):
+        whole = np.frombuffer(encoded(portrait, kind), np.uint8)
+        for _ in range(60):
+            data = whole.copy()
+            data[generator.integers(0, min(len(data), 400), 6)] = generator.integers(0, 256, 6)
+            try:
+                pixels = decode(data.tobytes(), LIMIT)
+            except UnreadableImageError:
+                continue
+            assert pixels.dtype == np.uint8
+            assert pixels.ndim == 3
+
+
+def test_floating_point_pixels_are_unreadable():
+    with pytest.raises(UnreadableImageError, match="floating-point"):
+        decode(encoded(Image.new("F", (4, 4), 0.5), "TIFF"), LIMIT)
+
+
+def test_a_picture_of_exactly_max_pixels_is_read_and_a_larger_one_is_not(portrait):
+    data = encoded(portrait)
+    assert decode(data, 120 * 80).shape == (80, 120, 3)
+    with pytest.raises(UnreadableImageError, match=r"120x80 is more than detect\.max_pixels 9599"):
+        decode(data, 120 * 80 - 1)
+
+
+def test_max_pixels_is_checked_in_the_header_before_any_pixel_is_read():
+    def chunk(kind, body):
+        checksum = zlib.crc32(kind + body).to_bytes(4, "big")
+        return len(body).to_bytes(4, "big") + kind + body + checksum
+
+    # A PNG of 12,000 x 10,000 pixels that ends where its pixels should begin.
+    size = (12_000).to_bytes(4, "big") + (10_000).to_bytes(4, "big")
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + b"\x08\x02\0\0\0") + chunk(b"IDAT", b"")
+    with pytest.raises(UnreadableImageError, match="12000x10000 is more than"):
+        decode(data, 100_000_000)
+    with pytest.raises(UnreadableImageError, match="damaged"):
+        decode(data, 200_000_000)
+
+
+@pytest.mark.filterwarnings("error")
+def test_pillows_own_limit_stays_silent():
+    data = encoded(Image.new("1", (10_000, 9_000)))  # above Image.MAX_IMAGE_PIXELS
+    with pytest.raises(UnreadableImageError, match=r"detect\.max_pixels"):
+        decode(data, 10**6)

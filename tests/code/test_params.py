@@ -1,0 +1,183 @@
+"""params.yaml: what is committed loads, and every fault ends as one readable UserError."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stages.workspace.errors import UserError
+from stages.workspace.params import Params, load_params
+
+COMMITTED = Path(__file__).parents[2] / "params.yaml"
+
+Load = Callable[..., Params]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Load the committed params with some lines exchanged, given as (old, new) pairs."""
+
+    def load_edited(*edits: tuple[str, str]) -> Params:
+        text = COMMITTED.read_text(encoding="utf-8")
+        for old, new in edits:
+            assert f"\n{old}" in text, f"params.yaml no longer has a line {old!r}"
+            text = text.replace(f"\n{old}", f"\n{new}", 1)
+        path = tmp_path / "params.yaml"
+        path.write_text(text, encoding="utf-8")
+        return load_params(path)
+
+    return load_edited
+
+
+def test_the_committed_params_load():
+    params = load_params(COMMITTED)
+    assert set(params.suite) <= set(params.variants)
+    assert set(params.variants) == set(params.training)
+    assert params.variants["mtl-cnn"].task_list == ["age", "gender", "race"]
+    assert params.classes.of("gender") == ["male", "female"]
+    assert params.pretrained.path("vgg16-imagenet") is None
+
+
+def test_a_path_given_by_hand_is_found_under_the_key_of_its_weights(load: Load):
+    params = load(("  vgg16-imagenet: auto", "  vgg16-imagenet: /data/vgg16.h5"))
+    assert params.pretrained.path("vgg16-imagenet") == "/data/vgg16.h5"
+
+
+FAULTS = {
+    "an unknown variant": (
+        ("- mtl-cnn-ge-gm", "- mtl-cnn-ge-gn"),
+        ["suite", "'mtl-cnn-ge-gn'", "did you mean 'mtl-cnn-ge-gm'", "mtl-vgg16-imagenet-block5"],
+    ),
+    "a variant named twice": (("- mtl-cnn-ge\n", "- mtl-cnn\n"), ["suite", "once"]),
+    "a batch of no image": (
+        ("    batch_size: 32", "    batch_size: 0"),
+        ["training.mtl-cnn.batch_size", "greater than or equal to 1", "is 0"],
+    ),
+    "a batch that is too large": (
+        ("    batch_size: 32", "    batch_size: 5000"),
+        ["training.mtl-cnn.batch_size", "less than or equal to 4096"],
+    ),
+    "shares that do not sum to 1": (
+        ("  test: 0.1", "  test: 0.2"),
+        ["split", "train + val + test", "sum to 1", "1.1"],
+    ),
+    "a share of nothing": (("  val: 0.1", "  val: 0"), ["split.val", "greater than 0"]),
+    "a class too few": (("  - female\n", ""), ["classes", "gender", "2 different names"]),
+    "two classes of one name": (("  - Black", "  - White"), ["classes", "race", "5 different"]),
+    "an age class too many": (
+        ("  - 61-116", "  - 61-116\n  - 117-200"),
+        ["classes", "age must list 5 different names"],
+    ),
+    "bounds that end early": (("  - 116", "  - 115"), ["classes", "age_upper_bounds", "116"]),
+    "bounds that fall": (("  - 25", "  - 12"), ["classes", "age_upper_bounds", "rise"]),
+    "a misspelt key": (
+        ("  margin: 0.2", "  margn: 0.2"),
+        ["detect.margn", "did you mean 'margin'", "detect.margin: Field required"],
+    ),
+    "a misspelt section": (
+        ("machine:", "machin:"),
+        ["machin: unknown", "did you mean 'machine'"],
+    ),
+    "a misspelt key of a variant": (
+        ("    heads: ge\n", "    head: ge\n"),
+        ["variants.mtl-cnn-ge.head:", "did you mean 'heads'"],
+    ),
+    "a misspelt key of the weights": (
+        ("  vgg16-imagenet: auto", "  vgg16_imagenet: auto"),
+        ["pretrained.vgg16_imagenet", "did you mean 'vgg16-imagenet'"],
+    ),
+    "a word for a number": (("seed: 1", "seed: one"), ["seed", "valid integer", "'one'"]),
+    "a number in quotes": (
+        ("    learning_rate: 0.001", "    learning_rate: '0.001'"),
+        ["training.mtl-cnn.learning_rate", "valid number", "'0.001'"],
+    ),
+    "a fraction for a count": (("  size: 100", "  size: 100.5"), ["detect.size", "valid integer"]),
+    "a word that is none of the choices": (
+        ("  source: demo", "  source: utkface"),
+        ["data.source", "'demo', 'utkface-wild', 'utkface-aligned' or 'local'", "'utkface'"],
+    ),
+    "a learning rate of 0": (
+        ("    learning_rate: 0.001", "    learning_rate: 0"),
+        ["training.mtl-cnn.learning_rate", "greater than 0"],
+    ),
+    "an infinite decay": (("    decay: 0.01", "    decay: .inf"), ["mtl-cnn.decay", "finite"]),
+    "a local source without paths": (
+        ("  source: demo", "  source: local"),
+        ["data", "local must list at least one archive or folder"],
+    ),
+    "a mirror without scheme": (
+        ("  mirror: google-drive", "  mirror: example.org/utkface"),
+        ["data", "mirror must be google-drive or an http(s) address"],
+    ),
+    "a long side below the short one": (
+        ("    long_side: 1980", "    long_side: 500"),
+        ["detect.scale", "long_side must be at least short_side (1024)"],
+    ),
+    "heads that the tasks do not fit": (
+        ("  mtl-cnn-ge:\n    tasks: age gender race", "  mtl-cnn-ge:\n    tasks: age race"),
+        ["variants.mtl-cnn-ge", "heads: ge needs the tasks age gender race"],
+    ),
+    "frozen random layers": (
+        ("    trainable: all", "    trainable: none"),
+        ["variants.mtl-cnn", "backbone: cnn needs weights: none and trainable: all"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("edit", "told"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_names_its_key_and_what_is_accepted(
+    load: Load, edit: tuple[str, str], told: list[str]
+):
+    with pytest.raises(UserError) as raised:
+        load(edit)
+    text = str(raised.value)
+    assert "params.yaml" in text
+    for words in told:
+        assert words in text
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__, "pydantic's own error is shown too"
+
+
+def test_every_fault_is_told_not_only_the_first(load: Load):
+    with pytest.raises(UserError) as raised:
+        load(
+            ("  source: demo", "  source: dem"),
+            ("  margin: 0.2", "  margin: 2"),
+            ("  test: 0.1", "  test: 0.2"),
+            ("  - 116", "  - 115"),
+            ("  - Black", "  - White"),
+            ("    epochs: 30", "    epochs: 0"),
+        )
+    text = str(raised.value)
+    wanted = ["data.source", "detect.margin", "split", "bounds", "race", "training.mtl-cnn.epochs"]
+    assert [key for key in wanted if key not in text] == []
+
+
+def test_every_unknown_variant_is_told(load: Load):
+    with pytest.raises(UserError, match=r"(?s)'mtl-cn'.*'mtl-cnn-g'"):
+        load(("- mtl-cnn\n", "- mtl-cn\n"), ("- mtl-cnn-ge\n", "- mtl-cnn-g\n"))
+
+
+def test_a_short_exponent_as_dvc_writes_it_is_a_number(load: Load):
+    params = load(("    learning_rate: 0.001", "    learning_rate: 1e-05"))
+    assert params.training["mtl-cnn"].learning_rate == pytest.approx(1e-5)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path):
+    with pytest.raises(UserError, match=r"params\.yaml: missing; run from the project's top"):
+        load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("content", [b"seed: [1\nsuite: {", b"seed: 1\nseed: 2\n", b"seed: \xff\n"])
+def test_a_file_that_is_not_yaml_says_so(tmp_path: Path, content: bytes):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"params\.yaml: not valid YAML"):
+        load_params(path)
+
+
+def test_an_empty_file_does_not_fit(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text("")
+    with pytest.raises(UserError, match="does not fit"):
+        load_params(path)

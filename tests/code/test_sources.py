@@ -1,0 +1,324 @@
+"""The raw archives: the user's own, and the official ones from a mirror on loopback."""
+
+import functools
+import io
+import os
+import tarfile
+import threading
+import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from stages.faces import sources
+from stages.faces.archives import list_archives, read_members
+from stages.faces.sources import LICENCE, OFFICIAL, fetch_official, pack_folder, take_local
+from stages.workspace import fetch
+from stages.workspace.errors import UserError
+
+FILES = {"30_0_0_1.jpg": b"one", "40_1_2_2.jpg": b"two" * 999, "deep/50_1_3_3.jpg": b""}
+WILD = [archive.file for archive in OFFICIAL["utkface-wild"]]
+
+
+def write_tar(path, files=FILES, mode="w:gz"):
+    with tarfile.open(path, mode) as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def write_files(folder, files=FILES):
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def contents(archive):
+    return {member.path: member.data for member in read_members(archive, 10**6)}
+
+
+class Mirror(ThreadingHTTPServer):
+    """A server of a folder that counts requests and, if told, hangs up after some bytes."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.asked: list[str] = []
+        self.cut: int | None = None
+        super().__init__(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    server: Mirror
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        super().do_GET()
+
+    def copyfile(self, source, outputfile):
+        outputfile.write(source.read(self.server.cut))
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    for number, name in enumerate(WILD):
+        write_tar(folder / name, {f"part/{number}_{path}": data for path, data in FILES.items()})
+    with Mirror(folder) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def raw(tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    return folder
+
+
+# --- the user's own archives and folders ------------------------------------------------
+
+
+def test_archives_are_copied_byte_for_byte_under_their_names(tmp_path, raw):
+    first = write_tar(tmp_path / "a.tar.gz")
+    second = tmp_path / "b.zip"
+    with zipfile.ZipFile(second, "w") as archive:
+        archive.writestr("30_0_0_1.jpg", b"one")
+    assert take_local([str(first), str(second)], raw) == [raw / "a.tar.gz", raw / "b.zip"]
+    assert (raw / "a.tar.gz").read_bytes() == first.read_bytes()
+    assert (raw / "b.zip").read_bytes() == second.read_bytes()
+
+
+def test_a_folder_is_packed_with_all_its_files_below_its_name(tmp_path, raw):
+    folder = write_files(tmp_path / "my faces")
+    assert take_local([str(folder)], raw) == [raw / "my faces.tar"]
+    expected = {f"my faces/{name}": data for name, data in FILES.items()}
+    assert contents(raw / "my faces.tar") == expected
+
+
+def test_a_folder_named_by_a_dot_or_a_trailing_slash_is_packed_under_its_name(
+    tmp_path, raw, monkeypatch
+):
+    monkeypatch.chdir(write_files(tmp_path / "set"))
+    assert take_local(["."], raw) == [raw / "set.tar"]
+    assert take_local([f"{tmp_path}/set/"], raw) == [raw / "set.tar"]
+    assert set(contents(raw / "set.tar")) == {f"set/{name}" for name in FILES}
+
+
+def test_a_path_in_the_home_folder_may_begin_with_a_tilde(tmp_path, raw, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_tar(tmp_path / "a.tar.gz")
+    assert take_local(["~/a.tar.gz"], raw) == [raw / "a.tar.gz"]
+
+
+def test_an_archive_with_a_wrong_suffix_is_taken(tmp_path, raw):
+    write_tar(tmp_path / "faces.zip")
+    (path,) = take_local([str(tmp_path / "faces.zip")], raw)
+    assert contents(path) == FILES
+
+
+def test_an_archive_that_lies_at_its_target_already_stays_whole(raw):
+    before = write_tar(raw / "a.tar.gz").read_bytes()
+    assert take_local([str(raw / "a.tar.gz")], raw) == [raw / "a.tar.gz"]
+    assert (raw / "a.tar.gz").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("notes.txt", b"text"), ("a.tar.gz", b"\x1f\x8b\x08"), ("a.tar", b"")]
+)
+def test_a_file_that_is_no_archive_is_refused_by_its_name(name, data, tmp_path, raw):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=rf"data\.local: .*{name} is no \.tar"):
+        take_local([str(tmp_path / name)], raw)
+
+
+def test_a_missing_path_is_refused_before_anything_is_copied(tmp_path, raw):
+    whole = write_tar(tmp_path / "a.tar.gz")
+    with pytest.raises(UserError, match=r"data\.local: .*absent\.tar does not exist"):
+        take_local([str(whole), str(tmp_path / "absent.tar")], raw)
+    assert list(raw.iterdir()) == []
+
+
+def test_two_sources_of_one_name_are_refused(tmp_path, raw):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write_tar(tmp_path / folder / "a.tar.gz")
+    with pytest.raises(UserError, match=r"one/a\.tar\.gz and .*two/a\.tar\.gz would both be"):
+        take_local([str(tmp_path / folder / "a.tar.gz") for folder in ("one", "two")], raw)
+    folder, archive = write_files(tmp_path / "b"), write_tar(tmp_path / "b.tar")
+    with pytest.raises(UserError, match="rename one"):
+        take_local([str(folder), str(archive)], raw)
+
+
+def test_a_folder_without_files_is_refused(tmp_path, raw):
+    (tmp_path / "set" / "sub").mkdir(parents=True)
+    with pytest.raises(UserError, match="set holds no file"):
+        take_local([str(tmp_path / "set")], raw)
+
+
+def test_a_packed_folder_depends_on_names_and_contents_alone(tmp_path):
+    packed = []
+    for place, names in (("one", list(FILES)), ("two", list(reversed(FILES)))):
+        folder = write_files(tmp_path / place / "set", {name: FILES[name] for name in names})
+        for number, path in enumerate(sorted(folder.rglob("*"))):
+            path.chmod(0o755 if place == "one" else 0o700)
+            os.utime(path, (number, 10**9 + number * (1 if place == "one" else 7)))
+        pack_folder(folder, tmp_path / f"{place}.tar")
+        packed.append((tmp_path / f"{place}.tar").read_bytes())
+    assert packed[0] == packed[1]
+
+
+def test_the_files_of_a_packed_folder_stand_in_the_order_of_their_paths(tmp_path):
+    names = ["b/2.jpg", "a/3.jpg", "c.jpg", "a/1.jpg"]
+    pack_folder(write_files(tmp_path / "set", dict.fromkeys(names, b"")), tmp_path / "set.tar")
+    expected = [f"set/{name}" for name in ("a/1.jpg", "a/3.jpg", "b/2.jpg", "c.jpg")]
+    assert list(contents(tmp_path / "set.tar")) == expected
+
+
+def test_a_folder_with_odd_names_is_packed_whole(tmp_path):
+    names = ["größe.jpg", "日本.jpg", "a\nb.jpg", "x" * 200 + ".jpg", os.fsdecode(b"\xff.jpg")]
+    pack_folder(write_files(tmp_path / "set", dict.fromkeys(names, b"data")), tmp_path / "set.tar")
+    packed = contents(tmp_path / "set.tar")
+    assert set(packed.values()) == {b"data"}
+    expected = {"größe.jpg", "日本.jpg", r"a\x0ab.jpg", "x" * 200 + ".jpg", r"\xff.jpg"}
+    assert {Path(path).name for path in packed} == expected
+
+
+def test_an_interrupted_packing_leaves_nothing(tmp_path, raw, monkeypatch):
+    folder = write_files(tmp_path / "set")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tarfile.TarFile, "addfile", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pack_folder(folder, raw / "set.tar")
+    assert list(raw.iterdir()) == []
+
+
+# --- the official archives ----------------------------------------------------------------
+
+
+def test_the_archives_of_a_mirror_are_fetched_whole_in_their_order(mirror, raw):
+    paths = fetch_official("utkface-wild", raw, f"{mirror.address}/")
+    assert paths == [raw / name for name in WILD]
+    assert mirror.asked == [f"/{name}" for name in WILD]
+    for path in paths:
+        assert path.read_bytes() == (mirror.folder / path.name).read_bytes()
+    assert list_archives(raw) == paths
+    assert sorted(raw.iterdir()) == paths
+
+
+def test_archives_that_are_there_and_whole_are_not_fetched_again(mirror, raw):
+    fetch_official("utkface-wild", raw, mirror.address)
+    mirror.asked.clear()
+    assert fetch_official("utkface-wild", raw, mirror.address) == [raw / name for name in WILD]
+    assert mirror.asked == []
+
+
+def test_the_licence_is_shown_at_every_fetch(mirror, raw, capsys):
+    for _ in range(2):
+        fetch_official("utkface-wild", raw, mirror.address)
+        assert LICENCE in capsys.readouterr().err
+    assert "non-commercial research" in LICENCE
+
+
+def test_the_licence_is_shown_before_anything_is_fetched(mirror, raw, capsys):
+    (mirror.folder / WILD[0]).unlink()
+    with pytest.raises(UserError):
+        fetch_official("utkface-wild", raw, mirror.address)
+    assert LICENCE in capsys.readouterr().err
+
+
+def test_another_number_of_files_than_the_release_has_is_a_warning(
+    mirror, raw, capsys, monkeypatch
+):
+    fetch_official("utkface-wild", raw, mirror.address)
+    messages = capsys.readouterr().err
+    for name, images in zip(WILD, ("10,137", "10,719", "3,253"), strict=True):
+        assert f"{name}: 3 files" in messages
+        assert images in messages
+    right = tuple(sources.OfficialArchive(name, "id", 3) for name in WILD)
+    monkeypatch.setitem(OFFICIAL, "utkface-wild", right)
+    fetch_official("utkface-wild", raw, mirror.address)
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["cut", "bit", "checksum", "text"])
+def test_a_damaged_archive_is_refused_and_removed(damage, mirror, raw):
+    served = mirror.folder / WILD[1]
+    data = bytearray(served.read_bytes())
+    if damage == "cut":
+        del data[-3:]
+    elif damage == "bit":
+        data[len(data) // 2] ^= 1
+    elif damage == "checksum":
+        data[-6] ^= 1
+    else:
+        data = bytearray(b"quota exceeded\n" * 99)
+    served.write_bytes(data)
+    with pytest.raises(UserError, match=r"part2\.tar\.gz: damaged or not a tar"):
+        fetch_official("utkface-wild", raw, mirror.address)
+    assert list(raw.iterdir()) == [raw / WILD[0]]
+
+
+def test_a_damaged_archive_of_an_earlier_run_is_refused_and_fetched_the_next_time(mirror, raw):
+    (raw / WILD[0]).write_bytes((mirror.folder / WILD[0]).read_bytes()[:-8])
+    with pytest.raises(UserError, match="damaged"):
+        fetch_official("utkface-wild", raw, mirror.address)
+    fetch_official("utkface-wild", raw, mirror.address)
+    assert (raw / WILD[0]).read_bytes() == (mirror.folder / WILD[0]).read_bytes()
+
+
+def test_an_interrupted_archive_never_looks_whole(mirror, raw, monkeypatch):
+    monkeypatch.setattr(fetch, "PAUSE_AFTER_CUT", 0)
+    mirror.cut = 100
+    with pytest.raises(UserError, match="broke off"):
+        fetch_official("utkface-wild", raw, mirror.address)
+    assert all(path.name.startswith(".") for path in raw.iterdir())
+    with pytest.raises(UserError, match="no archive"):
+        list_archives(raw)
+    mirror.cut = None
+    paths = fetch_official("utkface-wild", raw, mirror.address)
+    assert list_archives(raw) == paths
+    assert (raw / WILD[0]).read_bytes() == (mirror.folder / WILD[0]).read_bytes()
+
+
+def test_an_archive_that_the_mirror_lacks_is_an_error_with_its_address(mirror, raw):
+    (mirror.folder / WILD[2]).unlink()
+    with pytest.raises(UserError, match=r"http://127.*part3\.tar\.gz.* 404"):
+        fetch_official("utkface-wild", raw, mirror.address)
+    assert sorted(raw.iterdir()) == [raw / name for name in WILD[:2]]
+
+
+def test_the_aligned_release_is_one_archive(mirror, raw):
+    write_tar(mirror.folder / "UTKFace.tar.gz")
+    assert fetch_official("utkface-aligned", raw, mirror.address) == [raw / "UTKFace.tar.gz"]
+
+
+def test_without_a_mirror_each_archive_is_asked_of_google_drive_by_its_id(mirror, raw, monkeypatch):
+    asked = {}
+
+    def drive(file_id, target):  # there is no Google Drive on loopback
+        asked[target.name] = file_id
+        target.write_bytes((mirror.folder / target.name).read_bytes())
+
+    monkeypatch.setattr(sources, "google_drive", drive)
+    fetch_official("utkface-wild", raw, None)
+    assert asked == {archive.file: archive.drive_id for archive in OFFICIAL["utkface-wild"]}
+    assert mirror.asked == []

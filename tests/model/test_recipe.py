@@ -1,0 +1,223 @@
+"""The recipe: the rate's course, the best epoch, the frozen part computed once."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from stages.learning import recipe as module
+from stages.learning.network import build_network
+from stages.learning.recipe import Examples, Recipe, fit
+
+CLASSES = {"age": 5, "gender": 2, "race": 5}
+WEIGHTS = {"age": 0.4, "gender": 0.1, "race": 0.5}
+SIZE = 32
+SETTINGS = {
+    "learning_rate": 0.001,
+    "batch_size": 8,
+    "epochs": 2,
+    "clipnorm": 1.0,
+    "constant_epochs": 20,
+    "decay": 0.01,
+    "task_weights": WEIGHTS,
+}
+
+
+def network(
+    backbone: str = "cnn", trainable: str = "all", tasks: str = "age gender race"
+) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    classes = {task: CLASSES[task] for task in tasks.split()}
+    return build_network(backbone, trainable, "plain", "unit", classes, SIZE)
+
+
+def examples(number: int, seed: int, tasks: str = "age gender race") -> Examples:
+    """Some rows, out of order, of more images; the labels go with the brightness."""
+    generator = np.random.default_rng(seed)
+    levels = generator.integers(0, 10, 2 * number)
+    noise = generator.integers(0, 56, (2 * number, SIZE, SIZE, 3))
+    images = (20 * levels[:, None, None, None] + noise).astype(np.uint8)
+    rows = generator.permutation(2 * number)[:number]
+    return Examples(images, rows, {t: levels[rows] * CLASSES[t] // 10 for t in tasks.split()})
+
+
+def nothing(*_: object) -> None:
+    pass
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """Without compiled functions: for a few steps, compiling them costs more than it saves."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+Fit = Callable[..., dict[str, float]]
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Fit:
+    """Train a network on a few images; anything can be changed by name."""
+
+    def call(model: keras.Model, seed: int = 1, log=nothing, **changes: object):
+        tasks = " ".join(model.output)
+        train = changes.pop("train", examples(16, 1, tasks))
+        val = changes.pop("val", examples(8, 2, tasks))
+        settings = Recipe(**SETTINGS | changes)
+        return fit(model, train, val, settings, seed, tmp_path / "features" / "it", log)
+
+    return call
+
+
+def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def largest_difference(a: list[np.ndarray], b: list[np.ndarray]) -> float:
+    return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))
+
+
+# --- the rate ----------------------------------------------------------------------------
+
+
+def test_the_rate_is_constant_and_then_falls_by_the_same_factor():
+    settings = Recipe(**SETTINGS | {"constant_epochs": 3, "decay": 0.5})
+    rates = [settings.rate(epoch) for epoch in range(6)]
+    assert rates[:3] == [0.001] * 3
+    assert rates[3:] == pytest.approx([0.001 * math.exp(-0.5 * n) for n in (1, 2, 3)])
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_rate_that_is_used_is_the_one_of_the_epoch(trained: Fit):
+    used = []
+    settings = {"constant_epochs": 1, "decay": 0.5, "epochs": 3}
+    model = network(tasks="gender")
+    trained(model, log=lambda _, f: used.append(f["train/learning_rate"]), **settings)
+    assert used == pytest.approx([0.001, 0.001 * math.exp(-0.5), 0.001 * math.exp(-1)])
+
+
+# --- the best epoch ----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_network_ends_with_the_weights_of_its_best_epoch(trained: Fit):
+    model, val, second = network(), examples(8, 2), 1
+    weights: list[list[np.ndarray]] = []
+    settings = {"epochs": 4, "learning_rate": 0.003}
+    trained(model, log=lambda *_: weights.append(model.get_weights()), **settings)
+    # The same again, validated by what the second epoch predicted: it is the best one then.
+    model.set_weights(weights[second])
+    predicted = model(val.images[val.rows])
+    labels = {task: np.asarray(values).argmax(axis=1) for task, values in predicted.items()}
+    model, told = network(), []
+    summary = trained(
+        model,
+        log=lambda *epoch: told.append(epoch),
+        val=Examples(val.images, val.rows, labels),
+        **settings,
+    )
+    assert [epoch for epoch, _ in told] == [0, 1, 2, 3]
+    scores = [figures["val/score"] for _, figures in told]
+    assert scores == pytest.approx(
+        [sum(w * f[f"val/{task}_accuracy"] for task, w in WEIGHTS.items()) for _, f in told]
+    )
+    assert scores[second] == pytest.approx(1)
+    assert max(scores[:second] + scores[second + 1 :]) < 0.99, "another epoch is as good"
+    assert summary == {"best_epoch": 2, "epochs": 4, "val_score": pytest.approx(1)}
+    assert same(model.get_weights(), weights[second])
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_score_is_the_mean_of_the_accuracies_whatever_the_weights_sum_to(trained: Fit):
+    figures: dict[str, float] = {}
+    weights = {"age": 3.0, "gender": 0.0, "race": 1.0}
+    trained(network(), log=lambda _, f: figures.update(f), epochs=1, task_weights=weights)
+    wanted = (3 * figures["val/age_accuracy"] + figures["val/race_accuracy"]) / 4
+    assert figures["val/score"] == pytest.approx(wanted)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_task_of_weight_0_does_not_learn(trained: Fit):
+    model = network()
+    before = model.get_layer("gender").get_weights()
+    trained(model, task_weights={"age": 0.5, "gender": 0.0, "race": 0.5})
+    assert same(model.get_layer("gender").get_weights(), before)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_network_of_one_task_chooses_by_its_own_accuracy(trained: Fit):
+    told: list[dict[str, float]] = []
+    summary = trained(network(tasks="gender"), log=lambda _, f: told.append(f), epochs=3)
+    accuracies = [figures["val/accuracy"] for figures in told]
+    assert [figures["val/score"] for figures in told] == pytest.approx(accuracies)
+    assert summary["best_epoch"] == int(np.argmax(accuracies)) + 1
+    assert 0 <= told[0]["train/accuracy"] <= 1
+
+
+# --- the frozen part ---------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("eager")
+def test_learning_from_stored_features_is_learning_with_the_whole_network(
+    trained: Fit, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "FEATURE_BATCH", 6)  # the features are stored in several goes
+    changes = {"learning_rate": 0.0001, "epochs": 1}
+    stored, whole = network("vgg16", "block5"), network("vgg16", "block5")
+    start = stored.get_weights()
+    assert same(whole.get_weights(), start)
+    first = trained(stored, **changes)
+    monkeypatch.setattr(module, "divide", lambda _: None)
+    assert trained(whole, **changes) == pytest.approx(first)
+    learnt = largest_difference(stored.get_weights(), start)
+    assert largest_difference(stored.get_weights(), whole.get_weights()) < learnt / 50
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("fails", [False, True], ids=["success", "exception"])
+def test_the_stored_features_are_gone_after(trained: Fit, tmp_path: Path, fails: bool):
+    found: list[str] = []
+
+    def log(*_: object) -> None:
+        found.extend(sorted(path.name for path in (tmp_path / "features").iterdir()))
+        if fails:
+            raise KeyboardInterrupt
+
+    try:
+        trained(network("vgg16", "none"), log=log, epochs=1)
+    except KeyboardInterrupt:
+        assert fails
+    assert found == ["it-train.npy", "it-val.npy"]
+    assert list((tmp_path / "features").iterdir()) == []
+
+
+# --- reproducibility ---------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(trained: Fit):
+    first, again, other = (network(tasks="gender") for _ in range(3))
+    for model, seed in ((first, 5), (again, 5), (other, 6)):
+        trained(model, seed, epochs=1)
+    assert same(first.get_weights(), again.get_weights())
+    assert not same(first.get_weights(), other.get_weights())
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_clipnorm_of_0_is_no_clipping(trained: Fit):
+    start, free, wide, narrow = (network(tasks="gender") for _ in range(4))
+    # Narrower than Adam's epsilon, clipped gradients hardly move anything.
+    for model, clipnorm in ((free, 0.0), (wide, 1e9), (narrow, 1e-12)):
+        trained(model, clipnorm=clipnorm, epochs=1)
+    heads = [layer.name for layer in start.layers if isinstance(layer, keras.layers.Dense)]
+    for name in heads:
+        began, kept = (model.get_layer(name).get_weights() for model in (start, narrow))
+        unclipped, barely = (m.get_layer(name).get_weights() for m in (free, wide))
+        assert largest_difference(unclipped, barely) < 1e-5
+        assert largest_difference(began, unclipped) > 1e-4
+        assert largest_difference(began, kept) < 1e-6
