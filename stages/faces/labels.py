@@ -19,8 +19,6 @@ AGE_RANGE = (1, 116)  # years; the page says 0 to 116, the published groups star
 GENDER_RANGE = (0, 1)
 RACE_RANGE = (0, 4)
 
-TASKS = ("age", "gender", "race")
-
 _NAME = re.compile(
     r"(?P<fields>\d+(?:_\d+)*)"
     r"\s*\.?"  # "…657 .jpg" and "…357jpg" both occur in the aligned release

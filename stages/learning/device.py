@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 from stages.workspace.errors import UserError
 
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 TENSOR_CORES = (7, 0)  # the compute capability from which a GPU multiplies float16 fast
 
 

@@ -7,7 +7,7 @@ each image: its output does not change, so the result is that of training the wh
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,10 +114,11 @@ def _fit(
     scores: list[float] = []
 
     def after_epoch(epoch: int, logs: dict[str, float]) -> None:
-        score = sum(w * _accuracy(logs, task) for task, w in weights.items())
-        logs["val_score"] = score / sum(weights.values())
+        figures = {_curve(name, tasks): float(value) for name, value in logs.items()}
+        score = sum(w * figures[f"val/{task}_accuracy"] for task, w in weights.items())
+        logs["val_score"] = score / sum(weights.values())  # read by the callback below
         scores.append(logs["val_score"])
-        log(epoch, {_curve(name): float(value) for name, value in logs.items()})
+        log(epoch, figures | {"val/score": scores[-1]})
 
     learner.fit(
         Batches(train.images, train.rows, train.labels, recipe.batch_size, seed),
@@ -137,10 +138,8 @@ def _fit(
     return {"best_epoch": best + 1, "epochs": len(scores), "val_score": scores[best]}
 
 
-def _accuracy(logs: Mapping[str, float], task: str) -> float:
-    # Keras leaves the output's name out where there is only one.
-    return logs[f"val_{task}_accuracy"] if f"val_{task}_accuracy" in logs else logs["val_accuracy"]
-
-
-def _curve(name: str) -> str:
-    return f"val/{name[4:]}" if name.startswith("val_") else f"train/{name}"
+def _curve(name: str, tasks: Sequence[str]) -> str:
+    side, figure = ("val", name[4:]) if name.startswith("val_") else ("train", name)
+    if figure == "accuracy":  # Keras leaves the output's name out where there is only one
+        figure = f"{tasks[0]}_accuracy"
+    return f"{side}/{figure}"

@@ -15,9 +15,9 @@ from rich.table import Table
 from tabulate import tabulate
 
 from stages.workspace.errors import UserError
+from stages.workspace.params import TASKS
 
 PUBLISHED = Path(__file__).with_name("published.csv")
-TASKS = ("age", "gender", "race")
 FIGURES = ("accuracy", "macro_f1")
 NOTE = (
     "Shares of the test images (accuracy) and mean F1 over the classes, in [0, 1]. "

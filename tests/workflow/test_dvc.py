@@ -14,7 +14,7 @@ import pytest
 
 TOP = Path(__file__).parents[2]
 SMALL = {
-    "portraits: 400": "portraits: 60",
+    "portraits: 300": "portraits: 60",
     "max_epochs: 8": "max_epochs: 1",
     "- mtl-cnn-ge-gm\n- mtl-cnn-ge-am\n- mtl-vgg16-imagenet-block5\n": "",
 }
@@ -127,6 +127,8 @@ def test_a_learning_rate_reruns_that_variant_alone_and_shows_in_the_diffs(run: R
     shown = run("dvc", "exp", "show", "--csv")
     assert "training.mtl-cnn.learning_rate" in shown
     assert "age.accuracy" in shown
+    assert "data.source" in shown
+    assert "suite" in shown
 
 
 def test_the_margin_reruns_from_detect_on(run: Run) -> None:
