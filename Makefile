@@ -11,7 +11,7 @@ repro: .venv/installed
 	$(RUN) dvc repro
 
 test: .venv/installed-dev check
-	$(RUN) python -m pytest
+	$(RUN) python -m pytest -n auto --dist loadfile
 
 check: .venv/installed-dev
 	$(RUN) ruff check .
