@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 from sklearn.metrics import precision_recall_fscore_support as per_class_scores
 
 from stages.workspace.errors import UserError
@@ -50,14 +50,15 @@ def read_predictions(path: Path, classes: Classes) -> pd.DataFrame:
         UserError: missing, without any image, or a column of a task is missing.
     """
     texts = ["name", *(f"{task}_{column}" for task in classes for column in ("true", "predicted"))]
-    frame = read_csv(path, texts, "evaluate", dtype=dict.fromkeys(texts, "str"))
+    numbers = [f"{task}_p_{name}" for task, names in classes.items() for name in names]
+    frame = read_csv(path, texts + numbers, "evaluate", dtype=dict.fromkeys(texts, "str"))
     if frame.empty:
         raise UserError(f"{path}: lacks any image; run `dvc repro -f evaluate`")
     return frame
 
 
 def summarise(predictions: pd.DataFrame, classes: Classes) -> dict[str, object]:
-    """Accuracy and macro F1 of each task, in [0, 1], and the number of images.
+    """Accuracy, macro F1 (both in [0, 1]) and NLL (nats) of each task, and the number of images.
 
     Macro F1 is the mean over all classes of the task, those without a test image included
     (their F1 is 0 when they were predicted, and is left out when they were not).
@@ -70,8 +71,17 @@ def summarise(predictions: pd.DataFrame, classes: Classes) -> dict[str, object]:
         summary[task] = {
             "accuracy": round(float(accuracy_score(true, predicted)), 6),
             "macro_f1": round(float(macro_f1), 6),
+            "nll": round(_nll(predictions, task, names), 6),
         }
     return summary
+
+
+def _nll(predictions: pd.DataFrame, task: str, names: Sequence[str]) -> float:
+    """Mean negative log-likelihood of the true classes, in nats, >= 0."""
+    codes = predictions[f"{task}_true"].map({name: i for i, name in enumerate(names)})
+    probabilities = predictions[[f"{task}_p_{name}" for name in names]].to_numpy(float)
+    total = probabilities.sum(axis=1, keepdims=True)  # with six digits each, only nearly 1
+    return float(log_loss(codes, probabilities / total, labels=range(len(names))))
 
 
 def per_class(predictions: pd.DataFrame, classes: Classes) -> pd.DataFrame:

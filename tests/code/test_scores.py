@@ -1,5 +1,6 @@
 """Scores from prediction files, against figures worked out by hand."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,13 @@ def four() -> pd.DataFrame:
             "gender_predicted": ["male", "male", "female", "female"],
             "race_true": ["White", "White", "Black", "Black"],
             "race_predicted": ["White", "Asian", "Black", "Black"],
+            "gender_p_male": [0.5, 0.5, 0.25, 0.25],
+            "gender_p_female": [0.5, 0.5, 0.75, 0.75],
+            "race_p_White": [1, 0.5, 0, 0],
+            "race_p_Black": [0, 0, 0.5, 1],
+            "race_p_Asian": [0, 0.5, 0.5, 0],
+            "race_p_Indian": [0.0] * 4,
+            "race_p_Others": [0.0] * 4,
         }
     )
 
@@ -40,10 +48,13 @@ def test_the_summary_is_what_one_counts_by_hand(four: pd.DataFrame):
     # gender: F1 of male 2*1*(2/3)/(5/3) = 4/5, of female 2*(1/2)*1/(3/2) = 2/3.
     # race: White 2*1*(1/2)/(3/2) = 2/3, Black 1, Asian (predicted, none there) 0; the two
     # that are neither there nor predicted say nothing.
+    # NLL: the true classes have 1/2, 1/2, 1/4, 3/4 (gender) and 1, 1/2, 1/2, 1 (race).
+    gender = {"accuracy": 0.75, "macro_f1": round((4 / 5 + 2 / 3) / 2, 6)}
+    race = {"accuracy": 0.75, "macro_f1": round((2 / 3 + 1 + 0) / 3, 6)}
     assert summarise(four, CLASSES) == {
         "images": 4,
-        "gender": {"accuracy": 0.75, "macro_f1": round((4 / 5 + 2 / 3) / 2, 6)},
-        "race": {"accuracy": 0.75, "macro_f1": round((2 / 3 + 1 + 0) / 3, 6)},
+        "gender": gender | {"nll": round(math.log(2 * 2 * 4 * 4 / 3) / 4, 6)},
+        "race": race | {"nll": round(math.log(2 * 2) / 4, 6)},
     }
 
 
@@ -102,7 +113,9 @@ def test_predictions_come_back_as_they_were_written(tmp_path: Path):
     for task, names in AWKWARD.items():
         columns = [f"{task}_p_{name}" for name in names]
         assert again[columns].to_numpy() == pytest.approx(table[columns].to_numpy(), rel=1e-5)
-    assert summarise(again, AWKWARD) == summarise(table, AWKWARD)
+    for task in AWKWARD:
+        written = pytest.approx(summarise(table, AWKWARD)[task], abs=2e-6)  # six digits each
+        assert summarise(again, AWKWARD)[task] == written
 
 
 def test_missing_columns_are_named(tmp_path: Path, four: pd.DataFrame):
