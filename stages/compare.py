@@ -7,13 +7,15 @@ from stages.reporting.curves import collect_curves
 from stages.workspace.errors import run_node
 from stages.workspace.files import whole_file, write_csv
 from stages.workspace.params import load_params
+from stages.workspace.plans import run_name
 
 COMPARISON = Path("data/comparison")
 
 
 def main() -> None:
     """Read metrics and curves of the suite's variants, only of those, and write the tables."""
-    suite = load_params().suite
+    params = load_params()
+    suite = [run_name(v, condition) for v in params.suite for condition in (None, *params.repeats)]
     table = compare(Path("metrics"), suite)
     write_csv(COMPARISON / "curves.csv", collect_curves(Path("data/curves"), suite))
     write_csv(COMPARISON / "comparison.csv", table)

@@ -1,6 +1,5 @@
 """Node evaluate: one variant's predictions for the test split, and their scores."""
 
-import argparse
 from pathlib import Path
 
 from stages.faces.examples import read_examples
@@ -12,9 +11,10 @@ from stages.reporting.scores import (
     read_predictions,
     summarise,
 )
-from stages.workspace.errors import UserError, run_node
+from stages.workspace.errors import run_node
 from stages.workspace.files import write_csv, write_json
 from stages.workspace.params import load_params
+from stages.workspace.plans import parse_arguments, read_run
 
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")
@@ -22,32 +22,28 @@ BATCH_SIZE = 64  # images; without influence on the result
 
 
 def main() -> None:
-    """Predict the test split with the variant named on the command line, then score it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", help="a name from variants in params.yaml")
-    name = parser.parse_args().variant
+    """Predict the test split with the run named on the command line, then score it."""
+    arguments = parse_arguments(__doc__)
     params = load_params()
-    if name not in params.variants:
-        raise UserError(f"variant {name!r} is not in variants of params.yaml")
-    tasks = params.variants[name].task_list
-    device.prepare(params.machine.device, params.machine.memory_growth, seed=params.seed)
+    run = read_run(params, arguments.variant, arguments.condition)
+    device.prepare(params.machine.device, params.machine.memory_growth, seed=run.seed)
     from stages.learning.batches import predict_rows
     from stages.learning.network import load_network
 
-    test = read_examples(FACES, SPLIT, "test", tasks, params.classes.age_upper_bounds)
-    model = load_network(Path("models") / name / "model.keras")
-    probabilities = predict_rows(model, test.crops, test.rows, BATCH_SIZE)
-    classes = {task: params.classes.of(task) for task in tasks}
-    file = Path("data/predictions") / f"{name}.csv"
-    write_csv(file, prediction_table(test.names, test.labels, probabilities, classes))
+    test = read_examples(FACES, SPLIT, "test", run.tasks, params.classes.age_upper_bounds)
+    model = load_network(Path("models") / run.name / "model.keras")
+    outputs = predict_rows(model, test.crops, test.rows, BATCH_SIZE, params.evaluate.mirrored)
+    classes = {task: params.classes.of(task) for task in run.tasks}
+    file = Path("data/predictions") / f"{run.name}.csv"
+    write_csv(file, prediction_table(test.names, test.labels, outputs, classes, test.ages))
 
     predictions = read_predictions(file, classes)
-    details = Path("data/evaluation") / name
+    details = Path("data/evaluation") / run.name
     write_csv(details / "per_class.csv", per_class(predictions, classes))
     write_csv(details / "confusion.csv", confusion(predictions, classes))
     summary = summarise(predictions, classes)
-    write_json(Path("metrics") / f"{name}.json", summary)
-    print(f"evaluate {name}: {summary}")
+    write_json(Path("metrics") / f"{run.name}.json", summary)
+    print(f"evaluate {run.name}: {summary}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from stages.workspace.catalogue import BACKBONES, DETECTORS, obtain
 from stages.workspace.errors import run_node
 from stages.workspace.files import digest, remove_others, write_json
 from stages.workspace.params import load_params
+from stages.workspace.plans import read_plan
 
 PRETRAINED = Path("data/pretrained")
 
@@ -21,9 +22,9 @@ def main() -> None:
     PRETRAINED.mkdir(parents=True, exist_ok=True)
     wanted = {f"detector {params.detect.detector}": DETECTORS[params.detect.detector]}
     for variant in params.suite:
-        structure = params.variants[variant]
-        if structure.weights != "none":
-            wanted[f"variant {variant}"] = BACKBONES[structure.backbone, structure.weights]
+        structure = read_plan(variant)["structure"]
+        if structure["weights"] != "none":
+            wanted[f"variant {variant}"] = BACKBONES[structure["backbone"], structure["weights"]]
     files: dict[str, Path] = {}
     for user, weights in wanted.items():
         if weights.key not in files:

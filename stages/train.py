@@ -1,83 +1,100 @@
-"""Node train: one variant, from crops and split to models/<variant>/."""
+"""Node train: one variant, from crops and split to models/<run>/."""
 
-import argparse
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 from dvclive import Live
 
-from stages.faces.examples import read_examples
+from stages.faces.examples import LabelledFaces, read_examples
 from stages.learning import device
-from stages.workspace.errors import UserError, run_node
-from stages.workspace.files import whole_file, write_json
+from stages.workspace.errors import run_node
+from stages.workspace.files import digest, whole_file, write_csv, write_json
 from stages.workspace.params import load_params
+from stages.workspace.plans import parse_arguments, read_run
 
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")
 PRETRAINED = Path("data/pretrained")
+FEATURES = Path("data/features")
+CHECKPOINTS = Path("data/checkpoints")
+TIMINGS = Path("data/timings")  # not tracked: no two runs take the same time
+GIB = 2**30
 
 
 def main() -> None:
-    """Train the variant named on the command line; write its network, summary and curves."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", help="a name from variants in params.yaml")
-    name = parser.parse_args().variant
+    """Train the run named on the command line; write its network, summary and curves."""
+    arguments = parse_arguments(__doc__)
     params = load_params()
-    if name not in params.variants or name not in params.training:
-        raise UserError(f"variant {name!r} is not in variants and training of params.yaml")
-    variant, training = params.variants[name], params.training[name]
+    run = read_run(params, arguments.variant, arguments.condition)
     precision = device.prepare(
         params.machine.device,
         params.machine.memory_growth,
         params.train.precision,
         params.train.deterministic,
-        params.seed,
+        run.seed,
     )
+    from stages.learning.checkpoints import Checkpoints
+    from stages.learning.features import frozen_features
     from stages.learning.network import build_network, in_float32, save_network
+    from stages.learning.objective import YEARS
     from stages.learning.recipe import Examples, Recipe, fit
 
-    tasks = variant.task_list
     train, val = (
-        read_examples(FACES, SPLIT, side, tasks, params.classes.age_upper_bounds)
+        read_examples(FACES, SPLIT, side, run.tasks, params.classes.age_upper_bounds)
         for side in ("train", "val")
     )
-    structure = variant.model_dump(exclude={"tasks", "weights"}) | {
-        "classes": {task: len(params.classes.of(task)) for task in tasks},
-        "size": params.detect.size,
-    }
-    manifest = json.loads((PRETRAINED / "variants" / f"{name}.json").read_text(encoding="utf-8"))
-    weights = PRETRAINED / manifest["file"] if manifest["file"] else None
-    recipe = training.model_dump() | {
-        "epochs": min(training.epochs, params.train.max_epochs),
-        "task_weights": params.train.task_weights.model_dump(),
-    }
-    folder, curves = Path("models") / name, Path("data/curves") / name
+    classes = {task: len(params.classes.of(task)) for task in run.tasks}
+    structure = run.network(classes, params.detect.size, params.classes.age_upper_bounds)
+    manifest = PRETRAINED / "variants" / f"{arguments.variant}.json"
+    weights = json.loads(manifest.read_text(encoding="utf-8"))
+    crops = digest(FACES / "crops.npy")
+    identity = [run.seed, precision, structure, run.recipe, weights, crops, digest(SPLIT)]
+    model = build_network(**structure, weights=weights["file"] and PRETRAINED / weights["file"])
+
+    def examples(faces: LabelledFaces) -> Examples:
+        years = {YEARS: faces.ages} if YEARS in model.output else {}
+        return Examples(faces.rows, faces.labels | years)
+
+    folder, curves = Path("models") / run.name, Path("data/curves") / run.name
     shutil.rmtree(curves, ignore_errors=True)
-    model = build_network(**structure, weights=weights)
     with Live(str(curves), dvcyaml=None, save_dvc_exp=False, report=None) as live:
 
         def log(epoch: int, figures: dict[str, float]) -> None:
             for figure, value in figures.items():
                 live.log_metric(figure, value)
             live.next_step()
-            print(
-                f"train {name}: epoch {epoch + 1}, val score {figures['val/score']:.4f}", flush=True
-            )
+            score = figures["val/score"]
+            print(f"train {run.name}: epoch {epoch + 1}, val score {score:.4f}", flush=True)
 
         summary = fit(
             model,
-            Examples(train.crops, train.rows, train.labels),
-            Examples(val.crops, val.rows, val.labels),
-            Recipe(**recipe),
-            params.seed,
-            Path("data/features") / name,
+            train.crops,
+            examples(train),
+            examples(val),
+            classes,
+            Recipe(**run.recipe),
+            run.seed,
+            lambda frozen: frozen_features(
+                frozen, train.crops, crops, FEATURES, params.machine.features_gib * GIB
+            ),
+            Checkpoints(
+                CHECKPOINTS / run.name, hashlib.sha256(repr(identity).encode()).hexdigest()
+            ),
             log,
         )
     with whole_file(folder / "model.keras") as partial:
         save_network(in_float32(model, **structure), partial)
+    sides = [
+        pd.DataFrame({"name": s.names, "used_for": u}) for s, u in ((train, "train"), (val, "val"))
+    ]
+    write_csv(folder / "images.csv", pd.concat(sides))
+    timing = {key: summary.pop(key) for key in ("seconds", "images_per_second")}
     write_json(folder / "training.json", {"precision": precision, **summary})
-    print(f"train {name}: best epoch {summary['best_epoch']} of {summary['epochs']}")
+    write_json(TIMINGS / f"{run.name}.json", timing)
+    print(f"train {run.name}: best epoch {summary['best_epoch']} of {summary['epochs']}")
 
 
 if __name__ == "__main__":

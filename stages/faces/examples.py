@@ -15,12 +15,16 @@ from stages.workspace.errors import UserError
 
 @dataclass(frozen=True)
 class LabelledFaces:
-    """All crops, and of one split: names, rows in the crops, class indices by task (int64)."""
+    """All crops, and of one split: names, rows in the crops, class indices by task, years of age.
+
+    Rows, labels and ages are int64, all in the order of the names.
+    """
 
     crops: npt.NDArray[np.uint8]
     names: list[str]
     rows: npt.NDArray[np.int64]
     labels: dict[str, npt.NDArray[np.int64]]
+    ages: npt.NDArray[np.int64]
 
 
 def read_examples(
@@ -51,10 +55,11 @@ def read_examples(
         missing = names[rows < 0].iloc[0]
         raise UserError(f"{split_file}: {missing!r} has no crop in {faces}; run `dvc repro split`")
     chosen = cropped.iloc[rows]
+    ages = chosen["age"].to_numpy(np.int64)
     codes = {
-        "age": age_group(chosen["age"].to_numpy(np.int64), age_upper_bounds),
+        "age": age_group(ages, age_upper_bounds),
         "gender": chosen["gender"].to_numpy(np.int64),
         "race": chosen["race"].to_numpy(np.int64),
     }
     labels = {task: codes[task] for task in tasks}
-    return LabelledFaces(read_crops(faces / "crops.npy"), names.tolist(), rows, labels)
+    return LabelledFaces(read_crops(faces / "crops.npy"), names.tolist(), rows, labels, ages)

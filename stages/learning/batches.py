@@ -5,13 +5,11 @@ decoding. The order of each epoch follows from the seed and the epoch's number a
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 Labels = Mapping[str, npt.NDArray[np.int64]]
 
@@ -24,7 +22,9 @@ class Batches(keras.utils.PyDataset):
         rows: indices into `inputs` (M), the examples.
         labels: class indices by task (M each), in the order of `rows`.
         batch_size: examples a batch; the last one may be smaller.
-        seed: of the shuffling at each epoch; None keeps the order of `rows`.
+        seed: of the order of each epoch; None keeps the order of `rows`.
+        chances: of each example (M, sum 1), to draw M with replacement at each epoch; None:
+            each once.
     """
 
     def __init__(
@@ -34,11 +34,12 @@ class Batches(keras.utils.PyDataset):
         labels: Labels,
         batch_size: int,
         seed: int | None = None,
+        chances: npt.NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__()
         self.inputs, self.rows, self.labels = inputs, rows, labels
-        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
-        self._shuffle()
+        self.batch_size, self.seed, self.chances = batch_size, seed, chances
+        self.deal(0)
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -49,46 +50,40 @@ class Batches(keras.utils.PyDataset):
         labels = {task: values[chosen] for task, values in self.labels.items()}
         return np.ascontiguousarray(self.inputs[self.rows[chosen]]), labels
 
-    def on_epoch_end(self) -> None:
-        """Shuffle for the next epoch."""
-        self.epoch += 1
-        self._shuffle()
-
-    def _shuffle(self) -> None:
-        self.order = np.arange(len(self.rows))
-        if self.seed is not None:
-            np.random.default_rng([self.seed, self.epoch]).shuffle(self.order)
+    def deal(self, epoch: int) -> None:
+        """Set the examples of an epoch, counted from 0, and their order."""
+        number = len(self.rows)
+        self.order = np.arange(number)
+        if self.seed is None:
+            return
+        generator = np.random.default_rng([self.seed, epoch])
+        if self.chances is not None:
+            self.order = generator.choice(number, number, p=self.chances)
+        generator.shuffle(self.order)
 
 
 def predict_rows(
-    model: keras.Model, inputs: npt.NDArray[Any], rows: npt.NDArray[np.int64], batch_size: int
-) -> dict[str, npt.NDArray[np.float32]]:
-    """The network's outputs by task, float32 (M, classes), for chosen rows in their order."""
-    outputs: dict[str, list[npt.NDArray[np.float32]]] = {}
-    for start in range(0, len(rows), batch_size):
-        batch = np.ascontiguousarray(inputs[rows[start : start + batch_size]])
-        for task, values in model.predict_on_batch(batch).items():
-            outputs.setdefault(task, []).append(np.asarray(values, np.float32))
-    return {task: np.concatenate(values) for task, values in outputs.items()}
-
-
-def write_features(
-    trunk: keras.Model,
-    inputs: npt.NDArray[Any],
+    model: keras.Model,
+    images: npt.NDArray[np.uint8],
     rows: npt.NDArray[np.int64],
     batch_size: int,
-    path: Path,
-) -> npt.NDArray[np.float32]:
-    """Compute a frozen part's output once for chosen rows, into a file mapped into memory.
+    mirrored: bool = False,
+) -> dict[str, npt.NDArray[np.float32]]:
+    """The network's outputs by task, float32 (M, classes), for chosen rows in their order.
 
-    Returns:
-        float32 (M, ...) in the order of `rows`, backed by the .npy file at `path`.
+    Args:
+        model: images to outputs by task.
+        images: uint8 (N, height, width, 3).
+        rows: indices into `images` (M).
+        batch_size: images a step.
+        mirrored: take the mean with the outputs for the mirrored image.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shape = (len(rows), *trunk.output.shape[1:])
-    features = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-    starts = range(0, len(rows), batch_size)
-    for start in tqdm(starts, "features", unit="batch", disable=None):
-        batch = np.ascontiguousarray(inputs[rows[start : start + batch_size]])
-        features[start : start + batch_size] = trunk.predict_on_batch(batch)
-    return features
+    outputs: dict[str, list[npt.NDArray[np.float32]]] = {}
+    for start in range(0, len(rows), batch_size):
+        batch = np.ascontiguousarray(images[rows[start : start + batch_size]])
+        predicted = model.predict_on_batch(batch)
+        other = model.predict_on_batch(np.ascontiguousarray(batch[:, :, ::-1])) if mirrored else {}
+        for task, values in predicted.items():
+            mean = (values + other[task]) / 2 if mirrored else values
+            outputs.setdefault(task, []).append(np.asarray(mean, np.float32))
+    return {task: np.concatenate(values) for task, values in outputs.items()}

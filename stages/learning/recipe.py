@@ -1,145 +1,247 @@
-"""The published recipe: how a network learns.
+"""How a network learns: from examples to the weights of its best epoch.
 
-Adam; cross-entropy, weighted over the tasks; a learning rate that is constant for some
-epochs and then falls by exp(-decay) each; of all epochs, the weights of the one that is
-best by the weighted validation accuracy. The frozen part of a network is computed once for
-each image: its output does not change, so the result is that of training the whole.
+The published recipes: Adam; cross-entropy, weighted over the tasks; of all epochs, the weights
+of the one that is best by the weighted validation accuracy. `mtl` holds the learning rate for
+some epochs and then lets it fall by exp(-decay) each; `stl` ends when the validation accuracy
+has not risen for some epochs. Everything beyond (see params.yaml) is off in them.
+
+Where nothing is augmented, the frozen part of a network is computed once for each image: its
+output does not change, so the result is that of training the whole.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from stages.learning.batches import Batches, Labels, write_features
+from stages.learning.augmentation import Augmentation
+from stages.learning.batches import Batches, Labels
+from stages.learning.checkpoints import Checkpoints
 from stages.learning.network import divide
+from stages.learning.objective import (
+    Learner,
+    Objective,
+    balanced_chances,
+    balanced_class_weights,
+)
+from stages.learning.optimizer import build_optimizer
 
-# Images a step when a frozen part is computed: its result does not depend on it.
-FEATURE_BATCH = 64
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints at least; a training this short has none
 
 Log = Callable[[int, dict[str, float]], None]
+Features = Callable[[keras.Model], npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast a network learns; see params.yaml for units and ranges."""
+    """How a network learns; see params.yaml for the meaning, units and ranges."""
 
     learning_rate: float
     batch_size: int
     epochs: int
-    clipnorm: float
+    schedule: str
     constant_epochs: int
     decay: float
+    warmup_epochs: float
+    patience: int
+    clipnorm: float
+    weight_decay: float
+    layer_decay: float
+    weight_average: float
+    balance: str
+    task_weighting: str
     task_weights: Mapping[str, float]
+    label_smoothing: Mapping[str, float]
+    age_sigma: float
+    augmentation: Mapping[str, Any] | None = None
 
-    def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
-        return self.learning_rate * math.exp(-self.decay * max(0, epoch - self.constant_epochs + 1))
+    def rate(self, epoch: float) -> float:
+        """The learning rate when `epoch` epochs are done, a fraction within an epoch."""
+        if epoch < self.warmup_epochs:
+            return self.learning_rate * epoch / self.warmup_epochs
+        if self.schedule == "cosine":
+            done = (epoch - self.warmup_epochs) / max(self.epochs - self.warmup_epochs, 1e-9)
+            return self.learning_rate * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+        falls = max(0, math.floor(epoch) - self.constant_epochs + 1)
+        return self.learning_rate * math.exp(-self.decay * falls)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """All images (or their features), the rows meant, and their labels in that order."""
+    """The rows of the images (or their features) that are meant, and their labels in that order."""
 
-    images: npt.NDArray[Any]
     rows: npt.NDArray[np.int64]
     labels: Labels
 
 
 def fit(
     model: keras.Model,
+    images: npt.NDArray[np.uint8],
     train: Examples,
     val: Examples,
+    classes: Mapping[str, int],
     recipe: Recipe,
     seed: int,
-    scratch: Path,
+    features: Features,
+    checkpoints: Checkpoints,
     log: Log,
 ) -> dict[str, float]:
     """Train a network in place; it ends with the weights of its best epoch.
 
     Args:
         model: from `build_network`.
+        images: uint8 (N, height, width, 3), of which the examples are some.
         train: what it learns from.
         val: what chooses the best epoch.
+        classes: number of classes by task.
         recipe: the settings.
-        seed: of the order of the batches.
-        scratch: path of the file that the frozen part's features may use; deleted at the end.
+        seed: of the order of the batches, of sampling and augmentation.
+        features: gives the output of a frozen part for all images.
+        checkpoints: where the training goes on if it was killed; cleared at the end.
         log: called after each epoch with its number from 0 and its figures by name, as
             `train/loss`, `val/age_accuracy`, `val/score`.
 
     Returns:
-        `best_epoch` (from 1), `epochs` and `val_score` of the best one.
+        `best_epoch` (from 1), `epochs` and `val_score` of the best one, `seconds` of training
+        (features not included) and `images_per_second` in this process.
     """
-    learner, sides = model, (train, val)
-    parts = divide(model)
-    try:
-        if parts is not None:
-            frozen, learner = parts
-            sides = (
-                _through(frozen, train, scratch, "train"),
-                _through(frozen, val, scratch, "val"),
-            )
-        return _fit(learner, *sides, recipe, seed, log)
-    finally:
-        for side in ("train", "val"):
-            _features_path(scratch, side).unlink(missing_ok=True)
-
-
-def _features_path(scratch: Path, side: str) -> Path:
-    return scratch.with_name(f"{scratch.name}-{side}.npy")
-
-
-def _through(frozen: keras.Model, examples: Examples, scratch: Path, side: str) -> Examples:
-    path = _features_path(scratch, side)
-    features = write_features(frozen, examples.images, examples.rows, FEATURE_BATCH, path)
-    return Examples(features, np.arange(len(features)), examples.labels)
-
-
-def _fit(
-    learner: keras.Model, train: Examples, val: Examples, recipe: Recipe, seed: int, log: Log
-) -> dict[str, float]:
-    tasks = list(learner.output)
-    weights = {task: recipe.task_weights[task] for task in tasks}
-    learner.compile(
-        optimizer=keras.optimizers.Adam(recipe.learning_rate, clipnorm=recipe.clipnorm or None),
-        loss={task: keras.losses.SparseCategoricalCrossentropy() for task in tasks},
-        loss_weights=weights,
-        metrics={task: [keras.metrics.SparseCategoricalAccuracy("accuracy")] for task in tasks},
+    learner, inputs, augment = model, images, None
+    if recipe.augmentation is not None:
+        augment = Augmentation(recipe.augmentation, seed)
+    elif (parts := divide(model)) is not None:
+        frozen, learner = parts
+        inputs = features(frozen)
+    objective = Objective(
+        classes,
+        recipe.task_weights,
+        recipe.label_smoothing,
+        balanced_class_weights(train.labels, classes)
+        if recipe.balance == "class-weights"
+        else None,
+        recipe.age_sigma,
+        recipe.task_weighting == "uncertainty",
     )
-    scores: list[float] = []
-
-    def after_epoch(epoch: int, logs: dict[str, float]) -> None:
-        figures = {_curve(name, tasks): float(value) for name, value in logs.items()}
-        score = sum(w * figures[f"val/{task}_accuracy"] for task, w in weights.items())
-        logs["val_score"] = score / sum(weights.values())  # read by the callback below
-        scores.append(logs["val_score"])
-        log(epoch, figures | {"val/score": scores[-1]})
-
-    learner.fit(
-        Batches(train.images, train.rows, train.labels, recipe.batch_size, seed),
-        validation_data=Batches(val.images, val.rows, val.labels, recipe.batch_size),
-        epochs=recipe.epochs,
-        shuffle=False,  # Batches shuffles, from the seed
-        verbose=0,
-        callbacks=[
-            keras.callbacks.LearningRateScheduler(recipe.rate),
-            keras.callbacks.LambdaCallback(on_epoch_end=after_epoch),
-            keras.callbacks.EarlyStopping(
-                "val_score", mode="max", patience=recipe.epochs, restore_best_weights=True
-            ),
-        ],
+    chances = balanced_chances(train.labels, classes) if recipe.balance == "sampling" else None
+    batches = Batches(inputs, train.rows, train.labels, recipe.batch_size, seed, chances)
+    learning = Learner(learner, objective, augment)
+    learning.compile(
+        build_optimizer(
+            learner,
+            recipe.rate,
+            len(batches),
+            recipe.epochs,
+            recipe.clipnorm,
+            recipe.weight_decay,
+            recipe.layer_decay,
+            recipe.weight_average,
+        )
     )
-    best = int(np.argmax(scores))
-    return {"best_epoch": best + 1, "epochs": len(scores), "val_score": scores[best]}
+    weights = {task: recipe.task_weights[task] for task in classes}
+    epochs = _Epochs(learner, weights, recipe.patience, batches, checkpoints, log)
+    started = epochs.restore(learning)
+    begin = time.monotonic()
+    if started < recipe.epochs and not epochs.ended:
+        learning.fit(
+            batches,
+            validation_data=Batches(inputs, val.rows, val.labels, recipe.batch_size),
+            initial_epoch=started,
+            epochs=recipe.epochs,
+            shuffle=False,  # Batches shuffles, from the seed
+            verbose=0,
+            # The averaged weights are in the network from before its validation to after it.
+            callbacks=[epochs, *([keras.callbacks.SwapEMAWeights()] * (recipe.weight_average > 0))],
+        )
+    seconds = time.monotonic() - begin
+    learner.set_weights(epochs.best_weights)
+    checkpoints.clear()
+    done = len(epochs.history)
+    return {
+        "best_epoch": epochs.best + 1,
+        "epochs": done,
+        "val_score": epochs.scores[epochs.best],
+        "seconds": round(seconds, 3),
+        "images_per_second": round((done - started) * len(train.rows) / max(seconds, 1e-9), 1),
+    }
 
 
-def _curve(name: str, tasks: Sequence[str]) -> str:
-    side, figure = ("val", name[4:]) if name.startswith("val_") else ("train", name)
-    if figure == "accuracy":  # Keras leaves the output's name out where there is only one
-        figure = f"{tasks[0]}_accuracy"
-    return f"{side}/{figure}"
+class _Epochs(keras.callbacks.Callback):
+    """What happens between epochs: the order of the batches, the best weights, the log.
+
+    The score of an epoch is the mean of the validation accuracies, weighted as the tasks.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        weights: Mapping[str, float],
+        patience: int,
+        batches: Batches,
+        checkpoints: Checkpoints,
+        log: Log,
+    ) -> None:
+        super().__init__()
+        self.network, self.weights, self.patience = network, weights, patience
+        self.batches, self.checkpoints, self.log = batches, checkpoints, log
+        self.history: list[dict[str, float]] = []
+        self.best_weights: list[npt.NDArray[Any]] = []
+        self.saved = time.monotonic()
+
+    @property
+    def scores(self) -> list[float]:
+        """Of the epochs done."""
+        return [figures["val/score"] for figures in self.history]
+
+    @property
+    def best(self) -> int:
+        """Number of the best epoch, the first of equals."""
+        return int(np.argmax(self.scores))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the score has not risen for as many epochs as patience allows."""
+        return bool(self.patience and self.history) and (
+            len(self.history) - 1 - self.best >= self.patience
+        )
+
+    def restore(self, learning: keras.Model) -> int:
+        """Go on from a checkpoint; returns the number of the epochs done."""
+        learning.optimizer.build(learning.trainable_variables)
+        if (kept := self.checkpoints.restore(learning)) is not None:
+            self.best_weights, self.history = kept
+        for epoch, figures in enumerate(self.history):
+            self.log(epoch, figures)
+        return len(self.history)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Deal the batches of this epoch; note the rate that it begins with."""
+        self.batches.deal(epoch)
+        self.rate = float(self.model.optimizer.learning_rate)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Keep the weights if they are the best so far."""
+        accuracies = {task: logs[f"{task}_accuracy"] for task in self.weights}
+        score = sum(w * float(accuracies[task]) for task, w in self.weights.items())
+        self.score = score / sum(self.weights.values())
+        if not self.history or self.score > max(self.scores):
+            self.best_weights = self.network.get_weights()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Tell the figures; save a checkpoint now and then; stop when it is enough."""
+        figures = {
+            (f"val/{name[4:]}" if name.startswith("val_") else f"train/{name}"): float(value)
+            for name, value in logs.items()
+        }
+        figures["train/learning_rate"] = self.rate
+        figures["val/score"] = self.score
+        self.history.append(figures)
+        self.log(epoch, figures)
+        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
+            self.checkpoints.save(self.model, self.best_weights, self.history)
+            self.saved = time.monotonic()
+        if self.ended:
+            self.model.stop_training = True

@@ -2,11 +2,14 @@
 
 `data/predictions/<variant>.csv` has a row for each test image: `name`, and for each task
 `<task>_true` and `<task>_predicted` (class names) and `<task>_p_<class>` (probability in
-[0, 1], six digits). Whoever has the file can recompute every figure.
+[0, 1], six digits). Where the network tells the age in years, `years_true` and
+`years_predicted` (the expected age) stand there too. Whoever has the file can recompute
+every figure.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,21 +28,27 @@ def prediction_table(
     labels: Mapping[str, npt.NDArray[np.int64]],
     probabilities: Mapping[str, npt.NDArray[np.float32]],
     classes: Classes,
+    ages: npt.NDArray[np.int64],
 ) -> pd.DataFrame:
     """The prediction file's content.
 
     Args:
         names: of the images (N).
         labels: true class indices by task (N).
-        probabilities: by task, (N, classes).
+        probabilities: by task, (N, classes); `age_years`, where it is there: (N, years), from 1.
         classes: class names by task.
+        ages: true ages in years (N).
     """
     columns: dict[str, object] = {"name": list(names)}
-    for task, values in probabilities.items():
-        class_names = np.array(classes[task])
+    for task, names_of_task in classes.items():
+        class_names, values = np.array(names_of_task), probabilities[task]
         columns[f"{task}_true"] = class_names[labels[task]]
         columns[f"{task}_predicted"] = class_names[values.argmax(axis=1)]
         columns |= {f"{task}_p_{name}": values[:, i] for i, name in enumerate(class_names)}
+    if "age_years" in probabilities:
+        years = probabilities["age_years"]
+        columns["years_true"] = ages
+        columns["years_predicted"] = years @ np.arange(1, years.shape[1] + 1, dtype=years.dtype)
     return pd.DataFrame(columns)
 
 
@@ -60,10 +69,12 @@ def read_predictions(path: Path, classes: Classes) -> pd.DataFrame:
 def summarise(predictions: pd.DataFrame, classes: Classes) -> dict[str, object]:
     """Accuracy, macro F1 (both in [0, 1]) and NLL (nats) of each task, and the number of images.
 
+    `age.mae` is the mean absolute error of the expected age in years, where it was predicted.
+
     Macro F1 is the mean over all classes of the task, those without a test image included
     (their F1 is 0 when they were predicted, and is left out when they were not).
     """
-    summary: dict[str, object] = {"images": len(predictions)}
+    summary: dict[str, Any] = {"images": len(predictions)}
     for task, names in classes.items():
         true, predicted = predictions[f"{task}_true"], predictions[f"{task}_predicted"]
         present = [name for name in names if (true == name).any() or (predicted == name).any()]
@@ -73,6 +84,9 @@ def summarise(predictions: pd.DataFrame, classes: Classes) -> dict[str, object]:
             "macro_f1": round(float(macro_f1), 6),
             "nll": round(_nll(predictions, task, names), 6),
         }
+    if "years_true" in predictions:
+        errors = (predictions["years_true"] - predictions["years_predicted"]).abs()
+        summary["age"] |= {"mae": round(float(errors.mean()), 6)}
     return summary
 
 

@@ -69,6 +69,10 @@ class Pretrained(BaseModel):
     retinaface_mobilenet025: str
     retinaface_resnet50: str
     vgg16_imagenet: str
+    vgg19_imagenet: str
+    resnet50_imagenet: str
+    densenet121_imagenet: str
+    vgg16_vggface: str
 
     def path(self, key: str) -> str | None:
         """The path supplied for a weights file, None for `auto`."""
@@ -161,12 +165,82 @@ class Train(Section):
     task_weights: TaskWeights
 
 
+class Evaluate(Section):
+    """How the test images are predicted."""
+
+    mirrored: bool
+
+
 class Machine(Section):
     """How this machine is used."""
 
     device: Literal["auto", "cpu", "gpu"]
     memory_growth: bool
+    features_gib: NotNegative
     threads: Annotated[int, Field(ge=0, le=256)]
+
+
+Smoothing = Annotated[float, Field(ge=0, le=0.5)]
+
+
+class LabelSmoothing(Section):
+    """The share of a label that is spread over all classes, by task."""
+
+    age: Smoothing
+    gender: Smoothing
+    race: Smoothing
+
+
+class Recipe(Section):
+    """How networks of one kind learn."""
+
+    schedule: Literal["exponential", "cosine"]
+    constant_epochs: Annotated[int, Field(ge=0)]
+    decay: NotNegative
+    warmup_epochs: NotNegative
+    patience: Annotated[int, Field(ge=0)]
+    clipnorm: NotNegative
+    weight_decay: NotNegative
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    weight_average: Annotated[float, Field(ge=0, le=0.9999)]
+    dropout: Annotated[float, Field(ge=0, le=0.9)]
+    head_width: Annotated[int, Field(ge=1, le=4096)]
+    age_head: Literal["groups", "years"]
+    age_sigma: Annotated[float, Field(gt=0, le=50)]
+    balance: Literal["none", "class-weights", "sampling"]
+    task_weighting: Literal["fixed", "uncertainty"]
+    augmentation: str
+    label_smoothing: LabelSmoothing
+
+
+class Augmentation(Section):
+    """How far training images are changed at random."""
+
+    flip: bool
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    shift: Annotated[float, Field(ge=0, le=0.5)]
+    zoom: Annotated[float, Field(ge=0, le=0.5)]
+    brightness: Share
+    contrast: Annotated[float, Field(ge=0, le=0.9)]
+    saturation: Annotated[float, Field(ge=0, le=0.9)]
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+
+
+# The blocks of each backbone from which on it may learn, the first included.
+BLOCKS = {
+    "vgg16": ("block1", "block2", "block3", "block4", "block5"),
+    "vgg19": ("block1", "block2", "block3", "block4", "block5"),
+    "resnet50": ("conv2", "conv3", "conv4", "conv5"),
+    "densenet121": ("conv2", "conv3", "conv4", "conv5"),
+}
+# The weights that each backbone can start from.
+WEIGHTS = {
+    "cnn": ("none",),
+    "vgg16": ("none", "imagenet", "vggface"),
+    "vgg19": ("none", "imagenet"),
+    "resnet50": ("none", "imagenet"),
+    "densenet121": ("none", "imagenet"),
+}
 
 
 class Variant(Section):
@@ -175,20 +249,26 @@ class Variant(Section):
     tasks: Literal[
         "age gender race", "age gender", "age race", "gender race", "age", "gender", "race"
     ]
-    backbone: Literal["cnn", "vgg16"]
-    weights: Literal["none", "imagenet"]
-    trainable: Literal["none", "block5", "all"]
+    backbone: Literal["cnn", "vgg16", "vgg19", "resnet50", "densenet121"]
+    weights: Literal["none", "imagenet", "vggface"]
+    trainable: str
     heads: Literal["plain", "ge", "ge_gm", "ge_am"]
-    preprocessing: Literal["unit"]
+    preprocessing: Literal["unit", "native"]
+    recipe: str
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Variant":
+        faults = []
         if self.heads != "plain" and len(self.task_list) != len(TASKS):
-            raise ValueError(f"heads: {self.heads} needs the tasks {' '.join(TASKS)}")
-        if self.backbone == "cnn" and (self.weights, self.trainable) != ("none", "all"):
-            raise ValueError("backbone: cnn needs weights: none and trainable: all")
+            faults.append(f"heads: {self.heads} needs the tasks {' '.join(TASKS)}")
+        if self.weights not in (known := WEIGHTS[self.backbone]):
+            faults.append(f"weights of {self.backbone} must be {' or '.join(known)}")
+        accepted = ("none", "all", *BLOCKS.get(self.backbone, ()))
+        if self.trainable not in accepted:
+            faults.append(f"trainable of {self.backbone} must be {' or '.join(accepted)}")
         if self.weights == "none" and self.trainable != "all":
-            raise ValueError("weights: none needs trainable: all; random layers must learn")
+            faults.append("weights: none needs trainable: all; random layers must learn")
+        _refuse(faults)
         return self
 
     @property
@@ -198,20 +278,22 @@ class Variant(Section):
 
 
 class Training(Section):
-    """How one network learns."""
+    """How one network learns, where it differs from others of its recipe."""
 
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     batch_size: Annotated[int, Field(ge=1, le=4096)]
     epochs: Epochs
-    clipnorm: NotNegative
-    constant_epochs: Annotated[int, Field(ge=0)]
-    decay: NotNegative
+
+
+NO_AUGMENTATION = "none"
+Condition = Annotated[str, Field(pattern=r"^(native|seed-\d{1,9})$")]
 
 
 class Params(Section):
     """The whole file."""
 
     suite: Annotated[list[str], Field(min_length=1)]
+    repeats: list[Condition]
     seed: Seed
     data: Data
     pretrained: Pretrained
@@ -219,15 +301,20 @@ class Params(Section):
     split: Split
     classes: Classes
     train: Train
+    evaluate: Evaluate
     machine: Machine
+    recipes: dict[str, Recipe]
+    augmentations: dict[str, Augmentation]
     variants: dict[str, Variant]
     training: dict[str, Training]
 
     @model_validator(mode="after")
     def _suite_is_known(self) -> "Params":
         faults = []
-        if len(set(self.suite)) != len(self.suite):
-            faults.append("suite: each variant can stand there once")
+        for key in ("suite", "repeats"):
+            if len(set(getattr(self, key))) != len(getattr(self, key)):
+                faults.append(f"{key}: each name can stand there once")
+        faults += self._unknown_names()
         for name in self.suite:
             if name not in self.variants:
                 faults.append(
@@ -242,6 +329,22 @@ class Params(Section):
                 faults.append(f"train.task_weights: all tasks of {name} have weight 0")
         _refuse(faults)
         return self
+
+    def _unknown_names(self) -> list[str]:
+        """What refers to a recipe or an augmentation that is not there."""
+        sets = (NO_AUGMENTATION, *self.augmentations)
+        references = [
+            (f"variants.{name}.recipe", variant.recipe, tuple(self.recipes))
+            for name, variant in self.variants.items()
+        ] + [
+            (f"recipes.{name}.augmentation", recipe.augmentation, sets)
+            for name, recipe in self.recipes.items()
+        ]
+        return [
+            f"{key}: unknown {value!r}{_suggestion(value, known)}; known: {', '.join(known)}"
+            for key, value, known in references
+            if value not in known
+        ]
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -100,7 +100,28 @@ FAULTS = {
         ("    learning_rate: 0.001", "    learning_rate: 0"),
         ["training.mtl-cnn.learning_rate", "greater than 0"],
     ),
-    "an infinite decay": (("    decay: 0.01", "    decay: .inf"), ["mtl-cnn.decay", "finite"]),
+    "an infinite decay": (("    decay: 0.01", "    decay: .inf"), ["mtl.decay", "finite"]),
+    "weights that the backbone has none of": (
+        ("    weights: none", "    weights: imagenet"),
+        ["variants.mtl-cnn", "weights of cnn must be none"],
+    ),
+    "a block that the backbone lacks": (
+        ("    trainable: block5", "    trainable: conv5"),
+        ["trainable of vgg16 must be", "block1 or block2 or block3 or block4 or block5"],
+    ),
+    "an unknown recipe": (
+        ("    recipe: mtl", "    recipe: mlt"),
+        ["variants.mtl-cnn.recipe: unknown 'mlt'; did you mean 'mtl'", "known: stl, mtl, best"],
+    ),
+    "an unknown augmentation": (
+        ("    augmentation: none", "    augmentation: strong"),
+        ["recipes.stl.augmentation: unknown 'strong'", "known: none, published, moderate"],
+    ),
+    "an unknown condition": (
+        ("repeats: []", "repeats: [naive]"),
+        ["repeats.0", "native", "'naive'"],
+    ),
+    "a condition named twice": (("repeats: []", "repeats: [native, native]"), ["repeats", "once"]),
     "a local source without paths": (
         ("  source: demo", "  source: local"),
         ["data", "local must list at least one archive or folder"],
@@ -119,7 +140,7 @@ FAULTS = {
     ),
     "frozen random layers": (
         ("    trainable: all", "    trainable: none"),
-        ["variants.mtl-cnn", "backbone: cnn needs weights: none and trainable: all"],
+        ["variants.mtl-cnn", "weights: none needs trainable: all"],
     ),
 }
 

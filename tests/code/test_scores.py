@@ -84,6 +84,7 @@ def test_the_prediction_table_names_the_class_of_highest_probability():
         {"gender": np.array([0, 1])},
         {"gender": np.array([[0.25, 0.75], [0.125, 0.875]], np.float32)},
         {"gender": ["male", "female"]},
+        np.array([30, 40]),
     )
     assert table.to_dict("list") == {
         "name": ["x", "y"],
@@ -93,6 +94,25 @@ def test_the_prediction_table_names_the_class_of_highest_probability():
         "gender_p_female": [0.75, 0.875],
     }
 
+
+def test_the_age_in_years_is_the_expected_one_and_its_error_is_told():
+    years = np.zeros((2, 116), np.float32)
+    years[0, [29, 31]] = 0.5  # 30 and 32 years
+    years[1, 49] = 1
+    classes = {"age": ["young", "old"]}
+    table = prediction_table(
+        ["x", "y"],
+        {"age": np.array([0, 1])},
+        {"age": np.array([[0.75, 0.25], [0.5, 0.5]], np.float32), "age_years": years},
+        classes,
+        np.array([30, 47]),
+    )
+    assert table["years_true"].tolist() == [30, 47]
+    assert table["years_predicted"].tolist() == pytest.approx([31, 50])
+    assert summarise(table, classes)["age"]["mae"] == pytest.approx((1 + 3) / 2)
+
+
+AGES = np.arange(1, 21)
 
 # Names that a CSV reader would like to take for numbers, gaps or several fields.
 AWKWARD = {"gender": ["0", "1"], "race": ["NA", "007", "a, b", 'the "rest"', "null"]}
@@ -105,7 +125,7 @@ def test_predictions_come_back_as_they_were_written(tmp_path: Path):
         task: generator.dirichlet(np.ones(len(names)), 20).astype(np.float32)
         for task, names in AWKWARD.items()
     }
-    table = prediction_table([f"{i:03}" for i in range(20)], labels, chances, AWKWARD)
+    table = prediction_table([f"{i:03}" for i in range(20)], labels, chances, AWKWARD, AGES)
     write_csv(tmp_path / "v.csv", table)
     again = read_predictions(tmp_path / "v.csv", AWKWARD)
     texts = ["name", *(f"{task}_{side}" for task in AWKWARD for side in ("true", "predicted"))]

@@ -3,12 +3,11 @@
 import tracemalloc
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
-from stages.learning.batches import Batches, predict_rows, write_features
-from stages.learning.network import build_network, divide
+from stages.learning.batches import Batches, predict_rows
+from stages.learning.network import build_network
 
 ROWS = np.array([7, 3, 11, 0, 5, 2, 9, 14, 6, 1, 13])  # eleven of twenty, out of order
 
@@ -34,9 +33,9 @@ def epoch_of(data: Batches) -> list[int]:
 
 def epochs_of(data: Batches, number: int) -> list[list[int]]:
     epochs = []
-    for _ in range(number):
+    for epoch in range(number):
+        data.deal(epoch)
         epochs.append(epoch_of(data))
-        data.on_epoch_end()
     return epochs
 
 
@@ -59,35 +58,22 @@ def test_without_a_seed_the_order_is_that_of_the_rows():
     assert epochs_of(batches(seed=None), 2) == [ROWS.tolist()] * 2
 
 
-class Recorder(keras.Model):
-    """Learns nothing; keeps the rows that it was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[int] = []
-
-    def call(self, inputs):
-        return inputs
-
-    def train_step(self, data):
-        inputs, labels = data
-        numbers = np.asarray(inputs)[:, 0].astype(int)
-        assert np.asarray(labels["age"]).tolist() == (numbers % 5).tolist()
-        self.seen += numbers.tolist()
-        return {"loss": 0.0}
+def test_an_epoch_can_be_dealt_without_those_before_it():
+    data = batches()
+    data.deal(2)
+    assert epoch_of(data) == epochs_of(batches(), 3)[2]
 
 
-def test_keras_sees_every_example_once_in_each_of_its_epochs():
-    runs = []
-    for _ in range(2):
-        model = Recorder()
-        model.compile(run_eagerly=True)
-        model.fit(batches(), epochs=3, shuffle=False, verbose=0)
-        runs.append([model.seen[i : i + len(ROWS)] for i in range(0, len(model.seen), len(ROWS))])
-    first, again = runs
-    assert [sorted(rows) for rows in first] == [sorted(ROWS)] * 3
-    assert len({tuple(rows) for rows in first}) == 3
-    assert first == again
+def test_examples_are_drawn_as_often_as_their_chances_say():
+    number = 4000
+    rows = np.arange(number)
+    chances = np.where(rows < 1000, 3.0, 1.0)
+    data = Batches(rows, rows, {}, number, 1, chances / chances.sum())
+    drawn, _ = data[0]
+    assert len(drawn) == number
+    assert np.mean(drawn < 1000) == pytest.approx(0.5, abs=0.04)
+    data.deal(1)
+    assert data[0][0].tolist() != drawn.tolist()
 
 
 def test_a_mapped_file_is_read_a_batch_at_a_time(tmp_path: Path):
@@ -125,13 +111,10 @@ def test_predictions_for_rows_are_those_of_keras_in_their_order(images: np.ndarr
             assert found[task] == pytest.approx(values, abs=1e-6)
 
 
-def test_features_are_those_of_the_rows_in_a_mapped_file(images: np.ndarray, tmp_path: Path):
-    model = build_network("vgg16", "block5", "plain", "unit", {"gender": 2}, 32)
-    frozen, _ = divide(model)
-    path = tmp_path / "new" / "features.npy"
-    features = write_features(frozen, images, ROWS, 4, path)
-    assert isinstance(features, np.memmap)
-    wanted = frozen.predict(images[ROWS], verbose=0)
-    assert np.asarray(features) == pytest.approx(wanted, abs=1e-6)
-    assert wanted.std() > 1e-4
-    assert np.load(path) == pytest.approx(wanted, abs=1e-6)
+def test_mirrored_predictions_are_the_mean_of_both_sides(images: np.ndarray):
+    model = build_network("cnn", "all", "plain", "unit", {"gender": 2}, 32)
+    plain = predict_rows(model, images, ROWS, 4)["gender"]
+    other = predict_rows(model, images[:, :, ::-1], ROWS, 4)["gender"]
+    found = predict_rows(model, images, ROWS, 4, mirrored=True)["gender"]
+    assert found == pytest.approx((plain + other) / 2, abs=1e-6)
+    assert np.abs(plain - other).max() > 1e-4

@@ -1,0 +1,85 @@
+"""The frozen part's output, computed once per image and shared by all trainings that need it.
+
+A frozen part gives the same features for an image at every epoch, in every variant that has
+the same backbone, weights, preprocessing and cut. They stand in one .npy file per frozen part
+and set of images, under a name made from the digests of both: another weight or pixel is
+another file. The folder is a cache, not an output: whatever is missing is computed again.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from stages.workspace.files import commit, partial_path
+
+BATCH = 64  # images a step; without influence on the features beyond the last float bit
+
+
+def frozen_features(
+    frozen: keras.Model, images: npt.NDArray[np.uint8], digest: str, folder: Path, limit: float
+) -> npt.NDArray[Any]:
+    """The output of a frozen part for all images, from the cache or computed into it.
+
+    Args:
+        frozen: the network from images to features.
+        images: uint8 (N, height, width, 3).
+        digest: of the images' bytes.
+        folder: of the cache.
+        limit: largest size of the folder in bytes; what was not used for the longest time
+            goes first, the features asked for stay in any case.
+
+    Returns:
+        (N, ...) in the order of the images, backed by the file; float32 or the network's
+        lower precision.
+    """
+    path = folder / f"{_identity(frozen, digest)}.npy"
+    if not path.is_file():
+        _compute(frozen, images, path)
+    os.utime(path)  # used now
+    _make_room(folder, path, limit)
+    return np.load(path, mmap_mode="r")
+
+
+def _identity(frozen: keras.Model, images_digest: str) -> str:
+    """A digest of everything that the features follow from."""
+    hasher = hashlib.sha256(images_digest.encode())
+    for layer in frozen.layers:
+        config = {key: value for key, value in layer.get_config().items() if key != "trainable"}
+        hasher.update(json.dumps(config, sort_keys=True, default=str).encode())
+        for weight in layer.get_weights():
+            hasher.update(np.ascontiguousarray(weight).tobytes())
+    return hasher.hexdigest()[:32]
+
+
+def _compute(frozen: keras.Model, images: npt.NDArray[np.uint8], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The process's number keeps two trainings that start together apart; the last one wins.
+    partial = partial_path(path.with_name(f"{os.getpid()}-{path.name}"))
+    shape = (len(images), *frozen.output.shape[1:])
+    try:
+        features = np.lib.format.open_memmap(partial, "w+", frozen.output.dtype, shape)
+        starts = range(0, len(images), BATCH)
+        for start in tqdm(starts, "features", unit="batch", disable=None):
+            batch = np.ascontiguousarray(images[start : start + BATCH])
+            features[start : start + BATCH] = frozen.predict_on_batch(batch)
+        features.flush()
+        del features
+        commit(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _make_room(folder: Path, keep: Path, limit: float) -> None:
+    files = sorted(folder.glob("*.npy"), key=lambda path: path.stat().st_mtime)
+    total = sum(path.stat().st_size for path in files)
+    for path in files:
+        if total > limit and path != keep:
+            total -= path.stat().st_size
+            path.unlink()

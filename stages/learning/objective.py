@@ -1,0 +1,181 @@
+"""What is minimised: the tasks' losses, how each is made up and how they are weighed.
+
+- Cross-entropy on the classes, optionally smoothed (Szegedy et al. 2016,
+  https://arxiv.org/abs/1512.00567) and weighted by class.
+- Where the network tells the age in years, the divergence of its distribution from a normal
+  one around the true age is added: label distribution learning, Gao et al. 2017,
+  https://arxiv.org/abs/1611.01731.
+- Tasks are weighed by fixed numbers, or by learnt ones: uncertainty weighting, Kendall et al.
+  2018, https://arxiv.org/abs/1705.07115.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+YEARS = "age_years"  # the output, and the label, of the age in years
+FIRST_YEAR = 1
+
+_EPSILON = 1e-7  # keeps a logarithm finite, as in Keras's own losses
+
+
+class Objective(keras.Layer):
+    """The loss of a batch from labels and outputs by task.
+
+    Args:
+        classes: number of classes by task; the tasks that count.
+        task_weights: by task, >= 0.
+        label_smoothing: share of the label spread over all classes, by task, in [0, 1).
+        class_weights: by task, float (classes,), mean 1 over the examples; None: all alike.
+        age_sigma: standard deviation of the label distribution over the years, > 0.
+        learnt_weights: weigh the tasks by learnt uncertainties, on top of `task_weights`.
+    """
+
+    def __init__(
+        self,
+        classes: Mapping[str, int],
+        task_weights: Mapping[str, float],
+        label_smoothing: Mapping[str, float],
+        class_weights: Mapping[str, npt.NDArray[np.float64]] | None,
+        age_sigma: float,
+        learnt_weights: bool,
+    ) -> None:
+        super().__init__(dtype="float32", name="objective")
+        self.classes = dict(classes)
+        self.fixed = {task: float(task_weights[task]) for task in classes}
+        self.smoothing = {task: float(label_smoothing[task]) for task in classes}
+        self.by_class = class_weights
+        self.age_sigma = age_sigma
+        self.log_variances = (
+            {
+                task: self.add_weight(shape=(), initializer="zeros", name=f"{task}_log_variance")
+                for task in classes
+            }
+            if learnt_weights
+            else {}
+        )
+
+    def call(
+        self, labels: Mapping[str, Any], outputs: Mapping[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """The weighted sum over the tasks, and each task's own mean loss in nats."""
+        losses = {task: self._of_task(task, labels, outputs) for task in self.classes}
+        total = 0.0
+        for task, loss in losses.items():
+            if task in self.log_variances:
+                uncertain = self.log_variances[task]
+                loss = ops.exp(-uncertain) * loss + uncertain / 2
+            total += self.fixed[task] * loss
+        return total, losses
+
+    def _of_task(self, task: str, labels: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+        number, smoothing = self.classes[task], self.smoothing[task]
+        wanted = ops.one_hot(labels[task], number, dtype="float32")
+        loss = _cross_entropy(wanted * (1 - smoothing) + smoothing / number, outputs[task])
+        if self.by_class is not None:
+            loss = loss * ops.take(
+                ops.convert_to_tensor(self.by_class[task], "float32"), labels[task]
+            )
+        if task == "age" and YEARS in outputs:
+            years = outputs[YEARS]
+            around = self._years(labels[YEARS], int(years.shape[-1]))
+            # The divergence: its smallest value is 0, whatever the spread of the labels.
+            loss = loss + _cross_entropy(around, years) - _cross_entropy(around, around)
+        return ops.mean(loss)
+
+    def _years(self, ages: Any, number: int) -> Any:
+        years = ops.arange(FIRST_YEAR, FIRST_YEAR + number, dtype="float32")
+        distance = years[None, :] - ops.cast(ages, "float32")[:, None]
+        return ops.softmax(-ops.square(distance / self.age_sigma) / 2)
+
+
+class Learner(keras.Model):
+    """A network as it is trained: augmentation before it, the objective behind it.
+
+    Both stay out of the network that is saved.
+
+    Args:
+        network: images or features to outputs by task.
+        objective: of its outputs.
+        augment: from a batch of images to one of the same kind, at training only.
+    """
+
+    def __init__(
+        self, network: keras.Model, objective: Objective, augment: keras.Layer | None
+    ) -> None:
+        super().__init__(name="learner")
+        self.network, self.objective, self.augment = network, objective, augment
+        self.figures = {
+            f"{task}_loss": keras.metrics.Mean(f"{task}_loss") for task in objective.classes
+        }
+        self.figures |= {
+            f"{task}_accuracy": keras.metrics.SparseCategoricalAccuracy(f"{task}_accuracy")
+            for task in objective.classes
+        }
+        if YEARS in network.output:
+            self.figures["age_mae"] = keras.metrics.MeanAbsoluteError("age_mae")
+        self.built = True  # its parts are
+
+    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
+        """The network's outputs by task."""
+        if training and self.augment is not None:
+            inputs = self.augment(inputs, training=True)
+        return self.network(inputs, training=training)
+
+    def compute_loss(
+        self,
+        x: Any = None,  # noqa: ARG002 - the signature is Keras's
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,  # noqa: ARG002
+        training: bool = True,  # noqa: ARG002
+    ) -> Any:
+        """The objective's value; the tasks' figures are counted on the way."""
+        total, losses = self.objective(y, y_pred)
+        for task, loss in losses.items():
+            self.figures[f"{task}_loss"].update_state(loss, sample_weight=ops.shape(y[task])[0])
+            self.figures[f"{task}_accuracy"].update_state(y[task], y_pred[task])
+        if YEARS in y_pred:
+            self.figures["age_mae"].update_state(y[YEARS], expected_years(y_pred[YEARS]))
+        return total
+
+
+def expected_years(probabilities: Any) -> Any:
+    """The mean of distributions over the years (batch, years): the expected age (batch,)."""
+    number = int(probabilities.shape[-1])
+    years = ops.arange(FIRST_YEAR, FIRST_YEAR + number, dtype="float32")
+    return ops.sum(ops.cast(probabilities, "float32") * years, axis=-1)
+
+
+def balanced_class_weights(
+    labels: Mapping[str, npt.NDArray[np.int64]], classes: Mapping[str, int]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Weights inverse to the classes' frequencies, mean 1 over the examples.
+
+    As in scikit-learn's `class_weight="balanced"`; a class without an example has weight 0.
+    """
+    weights = {}
+    for task, number in classes.items():
+        counts = np.bincount(labels[task], minlength=number)
+        share = counts.sum() / np.count_nonzero(counts)
+        weights[task] = np.divide(share, counts, out=np.zeros(number), where=counts > 0)
+    return weights
+
+
+def balanced_chances(
+    labels: Mapping[str, npt.NDArray[np.int64]], classes: Mapping[str, int]
+) -> npt.NDArray[np.float64]:
+    """The chance of each example (N, sum 1): the mean of its balanced weights over the tasks."""
+    weights = balanced_class_weights(labels, classes)
+    mean = np.mean([weights[task][labels[task]] for task in classes], axis=0)
+    return mean / mean.sum()
+
+
+def _cross_entropy(wanted: Any, probabilities: Any) -> Any:
+    """Of each example (batch,), in nats, in float32."""
+    clipped = ops.clip(ops.cast(probabilities, "float32"), _EPSILON, 1.0)
+    return -ops.sum(wanted * ops.log(clipped), axis=-1)

@@ -1,0 +1,19 @@
+"""Node plan: what each variant of the suite is and how it learns, resolved from params."""
+
+from stages.workspace.errors import run_node
+from stages.workspace.files import remove_others, write_json
+from stages.workspace.params import load_params
+from stages.workspace.plans import PLANS, resolve
+
+
+def main() -> None:
+    """Write the plan of each variant of the suite, and remove those of others."""
+    params = load_params()
+    for variant in params.suite:
+        write_json(PLANS / f"{variant}.json", resolve(params, variant))
+    remove_others(PLANS, [PLANS / f"{variant}.json" for variant in params.suite])
+    print(f"plan: {', '.join(params.suite)}")
+
+
+if __name__ == "__main__":
+    run_node(main)

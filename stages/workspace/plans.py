@@ -1,0 +1,121 @@
+"""What each variant of the suite is, resolved from params: `data/plan/<variant>.json`.
+
+A training reads its recipe from there and not from `recipes`, so that a change of one recipe
+reruns the variants that follow it and no other. The file has `structure` (what the network
+is), `recipe` and `augmentation` (null: none).
+
+A run is a variant as it stands, or under a condition: `native` (its other preprocessing) or
+`seed-<n>`. Its outputs are named `<variant>` and `<variant>+<condition>`.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.workspace.errors import UserError
+from stages.workspace.params import NO_AUGMENTATION, Params
+
+PLANS = Path("data/plan")
+
+_IN_THE_NETWORK = {"weights": "pretraining", "head_width": "width"}  # as build_network has it
+_OF_THE_HEADS = ("head_width", "dropout", "age_head")  # recipe params that shape the network
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: the name of its outputs, what the network is, how it learns."""
+
+    name: str
+    structure: dict[str, Any]
+    recipe: dict[str, Any]
+    seed: int
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks, in the order age, gender, race."""
+        return str(self.structure["tasks"]).split()
+
+    def network(
+        self, classes: Mapping[str, int], size: int, age_upper_bounds: Sequence[int]
+    ) -> dict[str, Any]:
+        """What the network is, in the words of `build_network`.
+
+        Args:
+            classes: number of classes by task.
+            size: side of the images in pixels.
+            age_upper_bounds: of the age groups, in years.
+        """
+        parts = {key: value for key, value in self.structure.items() if key != "tasks"}
+        return {_IN_THE_NETWORK.get(key, key): value for key, value in parts.items()} | {
+            "classes": dict(classes),
+            "size": size,
+            "age_upper_bounds": list(age_upper_bounds),
+        }
+
+
+def parse_arguments(description: str | None) -> argparse.Namespace:
+    """The run that a node is called for: `variant`, and `condition` (None: as it stands)."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("variant", help="a name from suite in params.yaml")
+    parser.add_argument("--condition", help="a name from repeats in params.yaml")
+    return parser.parse_args()
+
+
+def run_name(variant: str, condition: str | None) -> str:
+    """The name of a run's outputs."""
+    return variant if condition is None else f"{variant}+{condition}"
+
+
+def resolve(params: Params, variant: str) -> dict[str, Any]:
+    """The plan of a variant, as it is written to its file."""
+    chosen = params.variants[variant]
+    recipe = params.recipes[chosen.recipe].model_dump()
+    augmentation = recipe.pop("augmentation")
+    return {
+        "structure": chosen.model_dump(exclude={"recipe"})
+        | {key: recipe.pop(key) for key in _OF_THE_HEADS},
+        "recipe": recipe,
+        "augmentation": None
+        if augmentation == NO_AUGMENTATION
+        else params.augmentations[augmentation].model_dump(),
+    }
+
+
+def read_plan(variant: str) -> dict[str, Any]:
+    """The plan of a variant.
+
+    Raises:
+        UserError: it is missing.
+    """
+    path = PLANS / f"{variant}.json"
+    if not path.is_file():
+        raise UserError(f"{path}: missing; run `dvc repro plan`")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_run(params: Params, variant: str, condition: str | None) -> Run:
+    """What a training needs, from a variant's plan and its own row in `training`.
+
+    Raises:
+        UserError: the variant is not in the suite, or its plan is missing.
+    """
+    if variant not in params.suite:
+        raise UserError(f"variant {variant!r} is not in suite of params.yaml")
+    plan = read_plan(variant)
+    structure, seed = plan["structure"], params.seed
+    if condition == "native":
+        structure["preprocessing"] = "native"
+    elif condition is not None:
+        seed = int(condition.removeprefix("seed-"))
+    training = params.training[variant].model_dump()
+    training["epochs"] = min(training["epochs"], params.train.max_epochs)
+    recipe = plan["recipe"] | training | {"task_weights": params.train.task_weights.model_dump()}
+    return Run(
+        run_name(variant, condition),
+        structure,
+        recipe | {"augmentation": plan["augmentation"]},
+        seed,
+    )
