@@ -47,7 +47,8 @@ def _steps(settings: Mapping[str, Any], seed: int) -> list[keras.Layer]:
     contrast, brightness = settings["contrast"], settings["brightness"]
     places = {"fill_mode": "nearest", "dtype": "float32"}  # no black wedges at the border
     values = {"value_range": _RANGE, "dtype": "float32"}
-    # Keras's saturation factor f multiplies by f / (1 - f), its hue factor is of half the circle.
+    # Keras takes one number for the contrast as upwards only; its saturation factor f multiplies
+    # by f / (1 - f); its hue factor is a share of half the circle.
     saturation = [m / (1 + m) for m in (1 - settings["saturation"], 1 + settings["saturation"])]
     hue = 2 * settings["hue"]
     makers: dict[str, Callable[[int], keras.Layer]] = {
@@ -56,7 +57,7 @@ def _steps(settings: Mapping[str, Any], seed: int) -> list[keras.Layer]:
         "shift": lambda s: layers.RandomTranslation(shift, shift, seed=s, **places),
         "zoom": lambda s: layers.RandomZoom((-zoom, zoom), seed=s, **places),
         "brightness": lambda s: layers.RandomBrightness(brightness, seed=s, **values),
-        "contrast": lambda s: layers.RandomContrast(contrast, seed=s, **values),
+        "contrast": lambda s: layers.RandomContrast([contrast] * 2, seed=s, **values),
         "saturation": lambda s: layers.RandomSaturation(saturation, seed=s, **values),
         "hue": lambda s: layers.RandomHue(hue, seed=s, **values),
     }

@@ -104,7 +104,15 @@ def read_run(params: Params, variant: str, condition: str | None) -> Run:
     """
     if variant not in params.suite:
         raise UserError(f"variant {variant!r} is not in suite of params.yaml")
-    plan = read_plan(variant)
+    return _run(params, variant, condition, read_plan(variant))
+
+
+def plan_run(params: Params, variant: str, condition: str | None = None) -> Run:
+    """The same from params alone, for any known variant, whether it is in the suite or not."""
+    return _run(params, variant, condition, resolve(params, variant))
+
+
+def _run(params: Params, variant: str, condition: str | None, plan: dict[str, Any]) -> Run:
     structure, seed = plan["structure"], params.seed
     if condition == "native":
         structure["preprocessing"] = "native"

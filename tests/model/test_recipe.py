@@ -230,3 +230,136 @@ def test_a_clipnorm_of_0_is_no_clipping(trained: Fit):
         assert largest_difference(unclipped, barely) < 1e-5
         assert largest_difference(began, unclipped) > 1e-4
         assert largest_difference(began, kept) < 1e-6
+
+
+# --- beyond the published recipes --------------------------------------------------------
+
+
+def test_the_cosine_rises_over_the_warm_up_and_ends_at_0():
+    changes = {"schedule": "cosine", "warmup_epochs": 0.5, "epochs": 4, "learning_rate": 0.002}
+    settings = Recipe(**SETTINGS | changes)
+    assert settings.rate(0) == 0
+    assert settings.rate(0.25) == pytest.approx(0.001)
+    assert settings.rate(0.5) == pytest.approx(0.002)
+    assert settings.rate(2.25) == pytest.approx(0.001)
+    assert settings.rate(4) == pytest.approx(0)
+
+
+@pytest.mark.usefixtures("eager")
+def test_it_ends_when_the_score_has_not_risen_for_as_long_as_patience_allows(trained: Fit):
+    told: list[dict[str, float]] = []
+    # A rate too small to change any prediction: the first epoch stays the best one.
+    changes = {"learning_rate": 1e-9, "epochs": 9, "patience": 2, "clipnorm": 0.0}
+    model = network("vgg16", "none", "gender")
+    summary = trained(model, log=lambda _, f: told.append(f), **changes)
+    assert len({figures["val/score"] for figures in told}) == 1
+    assert (summary["best_epoch"], summary["epochs"], len(told)) == (1, 3, 3)
+
+
+AUGMENTED = {
+    "flip": True,
+    "rotation": 20.0,
+    "shift": 0.1,
+    "zoom": 0.1,
+    "brightness": 0.2,
+    "contrast": 0.3,
+    "saturation": 0.3,
+    "hue": 0.05,
+}
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"balance": "class-weights"},
+        {"balance": "sampling"},
+        {"task_weighting": "uncertainty"},
+        {"label_smoothing": {"age": 0.3, "gender": 0.3, "race": 0.3}},
+        {"augmentation": AUGMENTED},
+        {"weight_average": 0.9},
+        {"layer_decay": 0.5},
+        {"weight_decay": 0.1},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_each_setting_changes_what_is_learnt_and_repeats_with_the_seed(
+    trained: Fit, changes: dict[str, object]
+):
+    plain, first, again = network(), network(), network()
+    trained(plain, epochs=1)
+    for model in (first, again):
+        trained(model, epochs=1, **changes)
+    assert same(first.get_weights(), again.get_weights())
+    assert not same(first.get_weights(), plain.get_weights())
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_averaged_weights_are_what_is_validated_and_kept(trained: Fit):
+    # The average begins after the first of the two steps, and hardly leaves it.
+    first, both, averaged = (network(tasks="gender") for _ in range(3))
+    start = first.get_layer("gender_hidden").kernel.numpy()
+    changes = {"learning_rate": 0.01, "epochs": 1}
+    trained(first, train=examples(8, 1, "gender"), **changes)
+    trained(both, **changes)
+    trained(averaged, weight_average=0.9999, **changes)
+    moved = [
+        np.abs(m.get_layer("gender_hidden").kernel.numpy() - start).max()
+        for m in (first, both, averaged)
+    ]
+    assert moved == pytest.approx([0.01, 0.02, 0.01], rel=0.01)
+
+
+# --- going on after a kill ---------------------------------------------------------------
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("trainable", ["all", "block5"])
+def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
+    trained: Fit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trainable: str
+):
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+    backbone = "cnn" if trainable == "all" else "vgg16"
+    changes = {
+        "epochs": 4,
+        "augmentation": AUGMENTED if trainable == "all" else None,
+        "task_weighting": "uncertainty",
+        "schedule": "cosine",
+        "weight_average": 0.5,
+        "learning_rate": 0.003,
+    }
+    told: list[tuple[int, dict[str, float]]] = []
+    whole = network(backbone, trainable)
+    undisturbed = trained(whole, log=lambda *epoch: told.append(epoch), **changes)
+    assert not (tmp_path / "checkpoints").exists(), "cleared at the end"
+
+    def kill(epoch: int, _: dict[str, float]) -> None:
+        if epoch == 2:  # the checkpoint of the first two epochs is there
+            raise Killed
+
+    with pytest.raises(Killed):
+        trained(network(backbone, trainable), log=kill, **changes)
+    again: list[tuple[int, dict[str, float]]] = []
+    resumed = network(backbone, trainable)
+    summary = trained(resumed, log=lambda *epoch: again.append(epoch), **changes)
+    assert same(resumed.get_weights(), whole.get_weights())
+    assert again == told
+    assert summary["best_epoch"] == undisturbed["best_epoch"]
+    assert summary["val_score"] == undisturbed["val_score"]
+
+
+def test_the_checkpoint_of_another_training_is_not_used(tmp_path: Path):
+    model = network(tasks="gender")
+    model.compile("adam")
+    model.optimizer.build(model.trainable_variables)
+    Checkpoints(tmp_path, "one").save(model, model.get_weights(), [{"val/score": 0.5}])
+    assert Checkpoints(tmp_path, "other").restore(model) is None
+    kept = Checkpoints(tmp_path, "one").restore(model)
+    assert kept is not None
+    best, history = kept
+    assert same(best, model.get_weights())
+    assert history == [{"val/score": 0.5}]

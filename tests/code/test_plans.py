@@ -1,0 +1,69 @@
+"""Plans: what params say of a variant, resolved; conditions change just what they name."""
+
+from pathlib import Path
+
+import pytest
+
+from stages.workspace.errors import UserError
+from stages.workspace.files import write_json
+from stages.workspace.params import Params, load_params
+from stages.workspace.plans import plan_run, read_run, resolve
+
+COMMITTED = Path(__file__).parents[2] / "params.yaml"
+BLOCK5 = "mtl-vgg16-imagenet-block5"
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return load_params(COMMITTED)
+
+
+def test_the_published_recipes_are_those_that_were_published(params: Params):
+    mtl, stl = plan_run(params, BLOCK5), plan_run(params, "stl-vgg16-imagenet-block5-age")
+    assert (mtl.recipe["clipnorm"], mtl.recipe["constant_epochs"], mtl.recipe["decay"]) == (
+        1.0,
+        20,
+        0.01,
+    )
+    assert mtl.recipe["task_weights"] == {"age": 0.4, "gender": 0.2, "race": 0.4}
+    assert (mtl.recipe["patience"], stl.recipe["patience"]) == (0, 5)
+    assert (stl.recipe["clipnorm"], stl.recipe["decay"]) == (0.0, 0.0)
+    assert (stl.recipe["learning_rate"], stl.recipe["batch_size"]) == (0.0001, 32)
+    for run in (mtl, stl):
+        assert run.recipe["augmentation"] is None
+        assert run.recipe["balance"] == "none"
+        assert run.recipe["task_weighting"] == "fixed"
+        assert set(run.recipe["label_smoothing"].values()) == {0.0}
+        assert run.structure["preprocessing"] == "unit"
+        assert run.structure["dropout"] == 0
+        assert run.structure["head_width"] == 128
+
+
+def test_native_changes_the_preprocessing_and_nothing_else(params: Params):
+    plain, native = plan_run(params, BLOCK5), plan_run(params, BLOCK5, "native")
+    assert native.name == f"{BLOCK5}+native"
+    assert native.structure == plain.structure | {"preprocessing": "native"}
+    assert (native.recipe, native.seed) == (plain.recipe, plain.seed)
+
+
+def test_a_seed_changes_the_seed_and_nothing_else(params: Params):
+    plain, other = plan_run(params, BLOCK5), plan_run(params, BLOCK5, "seed-7")
+    assert (other.name, other.seed) == (f"{BLOCK5}+seed-7", 7)
+    assert (other.structure, other.recipe) == (plain.structure, plain.recipe)
+
+
+def test_the_epochs_are_capped_for_all(params: Params):
+    assert plan_run(params, BLOCK5).recipe["epochs"] == params.train.max_epochs < 30
+    assert params.training[BLOCK5].epochs == 30
+
+
+def test_a_run_is_read_from_its_plan(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"{BLOCK5}\.json: missing; run `dvc repro plan`"):
+        read_run(params, BLOCK5, None)
+    write_json(Path("data/plan") / f"{BLOCK5}.json", resolve(params, BLOCK5))
+    assert read_run(params, BLOCK5, None) == plan_run(params, BLOCK5)
+    with pytest.raises(UserError, match="'mtl-vgg19-imagenet-full' is not in suite"):
+        read_run(params, "mtl-vgg19-imagenet-full", None)
