@@ -24,8 +24,14 @@ def build_network(
     size: int,
     weights: Path | None = None,
     pretraining: str = "none",
+    width: int = 128,
+    dropout: float = 0.0,
+    age_head: str = "groups",
+    age_upper_bounds: Sequence[int] = (),
 ) -> keras.Model:
     """Build a network: uint8 images (batch, size, size, 3) in, probabilities by task out.
+
+    The defaults are those of the published variants.
 
     Args:
         backbone: see `backbones.build_backbone`, like `trainable` and `preprocessing`.
@@ -36,9 +42,14 @@ def build_network(
         size: side of the images in pixels.
         weights: the backbone's pretrained .h5 file; None: random values.
         pretraining: the name of its weights, on which native preprocessing depends.
+        width: see `heads.build_heads`, like those that follow.
+        dropout: share of the hidden features dropped while learning.
+        age_head: what the age head ends in.
+        age_upper_bounds: the last year of each age group.
     """
     base = build_backbone(backbone, trainable, preprocessing, pretraining, size, weights)
-    return keras.Model(base.input, build_heads(base.output, classes, heads), name="network")
+    outputs = build_heads(base.output, classes, heads, width, dropout, age_head, age_upper_bounds)
+    return keras.Model(base.input, outputs, name="network")
 
 
 def in_float32(model: keras.Model, **structure: Any) -> keras.Model:
