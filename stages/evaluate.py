@@ -1,8 +1,8 @@
-"""Node evaluate: one variant's predictions for the test split, and their scores."""
+"""Node evaluate: one variant's predictions for its test images, and their scores."""
 
 from pathlib import Path
 
-from stages.faces.examples import read_examples
+from stages.faces.examples import read_examples, was_trained_on
 from stages.learning import device
 from stages.reporting.scores import (
     confusion,
@@ -17,12 +17,11 @@ from stages.workspace.params import load_params
 from stages.workspace.plans import parse_arguments, read_run
 
 FACES = Path("data/faces")
-SPLIT = Path("data/split/split.csv")
 BATCH_SIZE = 64  # images; without influence on the result
 
 
 def main() -> None:
-    """Predict the test split with the run named on the command line, then score it."""
+    """Predict the test images with the run named on the command line, then score it."""
     arguments = parse_arguments(__doc__)
     params = load_params()
     run = read_run(params, arguments.variant, arguments.condition)
@@ -30,12 +29,14 @@ def main() -> None:
     from stages.learning.batches import predict_rows
     from stages.learning.network import load_network
 
-    test = read_examples(FACES, SPLIT, "test", run.tasks, params.classes.age_upper_bounds)
-    model = load_network(Path("models") / run.name / "model.keras")
+    test = read_examples(FACES, run.lists, "test", run.tasks, params.classes.age_upper_bounds)
+    folder = Path("models") / run.name
+    model = load_network(folder / "model.keras")
     outputs = predict_rows(model, test.crops, test.rows, BATCH_SIZE, params.evaluate.mirrored)
     classes = {task: params.classes.of(task) for task in run.tasks}
     file = Path("data/predictions") / f"{run.name}.csv"
-    write_csv(file, prediction_table(test.names, test.labels, outputs, classes, test.ages))
+    table = prediction_table(test.names, test.labels, outputs, classes, test.ages)
+    write_csv(file, table.assign(trained_on=was_trained_on(test.names, folder / "images.csv")))
 
     predictions = read_predictions(file, classes)
     details = Path("data/evaluation") / run.name

@@ -1,4 +1,4 @@
-"""Node train: one variant, from crops and split to models/<run>/."""
+"""Node train: one variant, from crops and lists to models/<run>/."""
 
 import hashlib
 import json
@@ -16,7 +16,6 @@ from stages.workspace.params import load_params
 from stages.workspace.plans import parse_arguments, read_run
 
 FACES = Path("data/faces")
-SPLIT = Path("data/split/split.csv")
 PRETRAINED = Path("data/pretrained")
 FEATURES = Path("data/features")
 CHECKPOINTS = Path("data/checkpoints")
@@ -43,7 +42,7 @@ def main() -> None:
     from stages.learning.recipe import Examples, Recipe, fit
 
     train, val = (
-        read_examples(FACES, SPLIT, side, run.tasks, params.classes.age_upper_bounds)
+        read_examples(FACES, run.lists, side, run.tasks, params.classes.age_upper_bounds)
         for side in ("train", "val")
     )
     classes = {task: len(params.classes.of(task)) for task in run.tasks}
@@ -51,7 +50,7 @@ def main() -> None:
     manifest = PRETRAINED / "variants" / f"{arguments.variant}.json"
     weights = json.loads(manifest.read_text(encoding="utf-8"))
     crops = digest(FACES / "crops.npy")
-    identity = [run.seed, precision, structure, run.recipe, weights, crops, digest(SPLIT)]
+    identity = [run.seed, precision, structure, run.recipe, weights, crops, digest(run.lists)]
     model = build_network(**structure, weights=weights["file"] and PRETRAINED / weights["file"])
 
     def examples(faces: LabelledFaces) -> Examples:
