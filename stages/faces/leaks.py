@@ -44,6 +44,8 @@ def compare_pictures(
         min_correlation: as `near_duplicates` has it.
     """
     known = np.array(names, dtype=object)
+    # All at once and in their own order, as the split does it: the hash of a mirrored crop is not
+    # quite that of the crop, so which of two is mirrored decides over pairs at the threshold.
     found = group_duplicates(crops, max_bits, min_correlation)
     pairs = found.pairs.assign(one=known[found.pairs["first"]], other=known[found.pairs["second"]])
     columns = ["one", "other", "mirrored", "correlation"]

@@ -27,14 +27,18 @@ def draw_leak(path: Path, comparison: pd.DataFrame) -> None:
         comparison: as `compare` gives it; rows of conditions are left out.
     """
     rows = comparison[~comparison["variant"].str.contains("+", regex=False)]
+    accuracies = {
+        kind: rows[[f"{prefix}{task}_accuracy" for task in TASKS]].set_axis(TASKS, axis=1)
+        for kind, prefix in KINDS.items()
+    }
+    shown = [kind for kind in MARKS if accuracies[kind].notna().any(axis=None)]
     places = range(len(rows))
     figure = Figure(figsize=(WIDTH, 1.4 + HEIGHT * len(rows)), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(TASKS), sharey=True), TASKS, strict=True):
-        columns = {kind: rows[f"{prefix}{task}_accuracy"] for kind, prefix in KINDS.items()}
-        values = pd.DataFrame(columns)
+        values = pd.DataFrame({kind: accuracies[kind][task] for kind in shown})
         axes.hlines(places, values.min(axis=1), values.max(axis=1), color="#bbbbbb", zorder=1)
-        for kind, mark in MARKS.items():
-            axes.scatter(values[kind], places, label=kind, s=28, zorder=2, **mark)
+        for kind in shown:
+            axes.scatter(values[kind], places, label=kind, s=28, zorder=2, **MARKS[kind])
         axes.set(title=task, xlim=(0, 1), xlabel="accuracy", ylim=(len(rows) - 0.5, -0.5))
         axes.set_xticks([0, 0.5, 1])
         axes.set_yticks(list(places), rows["variant"])

@@ -129,8 +129,7 @@ def print_table(comparison: pd.DataFrame) -> None:
     console = Console()
     wide = Console(width=None if console.is_terminal else 200)
     for figure in FIGURES:
-        last = figure == FIGURES[-1]
-        table = Table(title=_title(figure), caption=NOTE if last else None, box=box.SIMPLE)
+        table = Table(title=_title(figure), box=box.SIMPLE)
         table.add_column("variant", no_wrap=True)
         columns = _columns(comparison, figure)
         for task, kind in columns:
@@ -138,6 +137,7 @@ def print_table(comparison: pd.DataFrame) -> None:
         for _, row in comparison.iterrows():
             table.add_row(_label(row), *_cells(row, figure, columns))
         wide.print(table)
+    wide.print(NOTE, highlight=False)
 
 
 def _columns(comparison: pd.DataFrame, figure: str) -> list[tuple[str, str]]:
