@@ -68,7 +68,8 @@ def _call(folder: Path, *command: str, fails: bool = False) -> str:
 def _baseline_again(run: Run) -> Iterator[None]:
     yield
     run("git", "checkout", "-q", "--", ".")
-    run("dvc", "checkout", "-q")
+    run("git", "clean", "-q", "--force", "metrics")  # of conditions: DVC does not remove them
+    run("dvc", "checkout", "-q", "--force")
 
 
 def _project(run: Run) -> Path:
@@ -77,6 +78,11 @@ def _project(run: Run) -> Path:
 
 def _stages_run(output: str) -> set[str]:
     return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
 def test_a_second_repro_has_nothing_to_do(run: Run) -> None:
@@ -113,7 +119,7 @@ def test_every_raw_member_has_one_row_and_every_crop_one_split(run: Run) -> None
 def test_a_learning_rate_reruns_that_variant_alone_and_shows_in_the_diffs(run: Run) -> None:
     before = (_project(run) / "params.yaml").read_text().splitlines()
     output = run("dvc", "exp", "run", "-S", "training.mtl-cnn.learning_rate=0.1")
-    assert _stages_run(output) == {"train@mtl-cnn", "evaluate@mtl-cnn", "compare"}
+    assert _stages_run(output) == {"train@mtl-cnn", "evaluate@mtl-cnn", "audit", "compare"}
 
     after = (_project(run) / "params.yaml").read_text().splitlines()
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
@@ -145,6 +151,47 @@ def test_a_native_twin_is_asked_for_with_one_param_and_compared(run: Run) -> Non
     assert metrics["metrics/mtl-cnn.json"] != metrics["metrics/mtl-cnn+native.json"]
 
 
+def test_the_published_protocol_is_rerun_and_a_leak_into_an_honest_run_ends_the_workflow(
+    run: Run,
+) -> None:
+    output = run("dvc", "exp", "run", "-S", "repeats=[published-split]", "-S", "suite=[mtl-cnn]")
+    assert {"lists", "repeat@mtl-cnn-published-split", "audit", "compare"} <= _stages_run(output)
+    assert not {"split", "train@mtl-cnn", "evaluate@mtl-cnn"} & _stages_run(output)
+
+    project = _project(run)
+    published = _rows(project / "data/split/published.csv")
+    trained = {row["name"] for row in published if row["train"] == "1"}
+    tested = [row["name"] for row in published if row["test"] == "1"]
+    predictions = _rows(project / "data/predictions/mtl-cnn+published-split.csv")
+    assert [row["name"] for row in predictions] == tested
+    assert [row["trained_on"] for row in predictions] == [str(int(n in trained)) for n in tested]
+    assert any(name in trained for name in tested)
+    honest = _rows(project / "data/predictions/mtl-cnn.csv")
+    assert {row["trained_on"] for row in honest} == {"0"}
+    (row,) = _rows(project / "data/comparison/comparison.csv")
+    assert row["variant"] == "mtl-cnn"
+    assert row["age_accuracy"]
+    assert row["rerun_age_accuracy"]
+    assert [row["task"] for row in _rows(project / "data/comparison/gap.csv")] == [
+        *("age", "gender", "race")
+    ]
+    audited = json.loads((project / "metrics/audit.json").read_text())
+    assert (audited["runs"], audited["leaks"]) == (1, 0)
+    assert audited["published_protocol"]["trained_on"] == len(trained & set(tested))
+
+    images = project / "models/mtl-cnn/images.csv"
+    before = images.read_text()
+    leaked = honest[0]["name"]
+    try:
+        images.write_text(f"{before}{leaked},train\n")
+        output = run("dvc", "repro", "--single-item", "audit", fails=True)
+    finally:
+        images.write_text(before)
+    assert f"{leaked!r}: same image of {leaked!r} in train" in output
+    assert "retrain by `dvc repro -f train@mtl-cnn`" in output
+    assert "Traceback" not in output
+
+
 def test_a_recipe_reruns_only_the_variants_that_follow_it(run: Run) -> None:
     output = run("dvc", "exp", "run", "-S", "recipes.stl.patience=3")
     assert _stages_run(output) == {"plan"}
@@ -159,6 +206,7 @@ def test_the_margin_reruns_from_detect_on(run: Run) -> None:
         "train@mtl-cnn-ge",
         "evaluate@mtl-cnn",
         "evaluate@mtl-cnn-ge",
+        "audit",
         "compare",
     }
 
@@ -181,7 +229,7 @@ def test_a_hand_edit_and_the_comments_outlive_an_experiment_that_changes_lists(r
     written = path.read_text()
     assert "margin: 0.25 " in written
     assert "seed: 5 " in written
-    assert "suite:\n- mtl-cnn-ge\nseed" in written
+    assert "suite:\n- mtl-cnn-ge\nrepeats" in written
     comments = re.compile(r"#.*$", re.MULTILINE)
     assert comments.findall(written) == comments.findall(edited)
 
