@@ -43,6 +43,7 @@ def build_optimizer(
         weight_decay=weight_decay or None,
         use_ema=average > 0,
         ema_momentum=average or None,
+        name="adam",  # by the class's name, which TensorFlow refuses as a scope
     )
     if weight_decay:
         optimizer.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
