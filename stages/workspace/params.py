@@ -156,12 +156,20 @@ class TaskWeights(Section):
     race: NotNegative
 
 
+class Subset(Section):
+    """The share of each split's images that a training uses."""
+
+    train: Annotated[float, Field(gt=0, le=1)]
+    val: Annotated[float, Field(gt=0, le=1)]
+
+
 class Train(Section):
     """What holds for the training of every variant."""
 
     max_epochs: Epochs
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
     deterministic: bool
+    subset: Subset
     task_weights: TaskWeights
 
 
