@@ -39,8 +39,8 @@ def main() -> None:
     )
     from stages.learning.checkpoints import Checkpoints
     from stages.learning.features import frozen_features
+    from stages.learning.heads import AGE_YEARS
     from stages.learning.network import build_network, in_float32, save_network
-    from stages.learning.objective import YEARS
     from stages.learning.recipe import Examples, Recipe, fit
 
     shares = params.train.subset.model_dump()
@@ -63,7 +63,7 @@ def main() -> None:
     model = build_network(**structure, weights=weights["file"] and PRETRAINED / weights["file"])
 
     def examples(faces: LabelledFaces) -> Examples:
-        years = {YEARS: faces.ages} if YEARS in model.output else {}
+        years = {AGE_YEARS: faces.ages} if AGE_YEARS in model.output else {}
         return Examples(faces.rows, faces.labels | years)
 
     folder, curves = Path("models") / run.name, Path("data/curves") / run.name

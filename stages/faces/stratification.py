@@ -1,11 +1,12 @@
 """The split: every image in one of train, val and test, stratum by stratum.
 
-A stratum is a cell of age group x gender x race; a group (identical pictures, whose labels
+A stratum is a cell of age group x gender x race; a group (images of one picture, whose labels
 need not agree) lies whole in one split. scikit-learn's splitters either stratify or keep
 groups whole, or do both without a bound on the deviation. Here the groups are dealt first
 and the single images make up for them: each cell comes within one image of its target in
-every split (a group's size, where a cell has too few single images), and what is rounded in
-one cell is made up for in the next, so that the whole comes out right too.
+every split (a group's size, where a cell has too few single images; where groups of several
+strata crowd a cell, rarely more), and what is rounded in one cell is made up for in the
+next, so that the whole comes out right too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,9 @@ from stages.workspace.errors import UserError
 from stages.workspace.files import read_csv
 
 SPLITS = ("train", "val", "test")
+DROPPED = "dropped"  # stands in split.csv for an image that is in no split
 COLUMNS = ("name", "split", "group")
+FOLD = "fold"  # a further column where there are folds
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ def stratified_split(
     strata: Sequence[object],
     groups: npt.NDArray[np.int64],
     shares: Mapping[str, float],
-    seed: int,
+    seed: int | Sequence[int],
+    decided: Mapping[int, str] | None = None,
 ) -> Assignment:
     """Assign every image to exactly one split.
 
@@ -50,22 +54,29 @@ def stratified_split(
         groups: the group of each image (N); equal numbers stay together.
         shares: the share of each split; they sum to 1.
         seed: of all random choices.
+        decided: the split of groups that are not dealt; the others make up for them.
 
     Returns:
         The assignment: the same for the same arguments.
     """
     generator = np.random.default_rng(seed)
-    target = np.array(list(shares.values()))
+    names, target = list(shares), np.array(list(shares.values()))
     cells, cell = np.unique(np.array([repr(s) for s in strata]), return_inverse=True)
     sizes = np.bincount(cell, minlength=len(cells))
     lacking = sizes[:, np.newaxis] * target  # images that each split still lacks of each cell
     chosen = np.full(len(cell), -1)
     members = pd.Series(np.arange(len(cell))).groupby(groups).indices
-    for images in members.values():
-        if len(images) > 1:
-            split = _choose_for_group(lacking, cell[images], generator)
-            chosen[images] = split
-            np.subtract.at(lacking[:, split], cell[images], 1)
+
+    def place(images: npt.NDArray[np.int64], split: int) -> None:
+        chosen[images] = split
+        np.subtract.at(lacking[:, split], cell[images], 1)
+
+    for group, name in (decided or {}).items():
+        place(members[group], names.index(name))
+    several = [images for images in members.values() if len(images) > 1 and chosen[images[0]] < 0]
+    # Those of most strata first, while there is most room.
+    for images in sorted(several, key=lambda images: -len(np.unique(cell[images]))):
+        place(images, _choose_for_group(lacking, cell[images], generator))
     owed = np.zeros(len(target))  # what rounding has kept from each split, over the cells so far
     for index in range(len(cells)):
         singles = np.flatnonzero((cell == index) & (chosen < 0))
@@ -73,9 +84,8 @@ def stratified_split(
         owed += lacking[index] - counts
         chosen[generator.permutation(singles)] = np.repeat(np.arange(len(target)), counts)
     small = sizes < len(target)
-    return Assignment(
-        np.array(list(shares))[chosen], len(cells), int(small.sum()), int(sizes[small].sum())
-    )
+    counts_small = int(small.sum()), int(sizes[small].sum())
+    return Assignment(np.array(names)[chosen], len(cells), *counts_small)
 
 
 def _choose_for_group(
@@ -86,13 +96,13 @@ def _choose_for_group(
     """A split for a group, at random by what each still lacks of the cells of its images.
 
     At random, so that repeated pictures are as frequent in every split; but only among the
-    splits that lack all of the group, as long as there are any.
+    splits that lack all of the group. Where there is none, the one that it overfills least.
     """
-    wanted = np.bincount(cells, minlength=len(lacking))[:, np.newaxis]
-    fits = (lacking >= wanted)[wanted[:, 0] > 0].all(axis=0)
-    room = np.clip(lacking[cells].sum(axis=0), 0, None) * fits
+    touched, wanted = np.unique(cells, return_counts=True)
+    excess = (wanted[:, np.newaxis] - lacking[touched]).max(axis=0)
+    room = lacking[cells].sum(axis=0) * (excess <= 0)
     if not room.any():
-        return int(np.argmax(lacking[cells].sum(axis=0)))
+        return int(np.argmin(excess))
     return int(generator.choice(len(room), p=room / room.sum()))
 
 
@@ -114,15 +124,19 @@ def _round(
 
 
 def read_split(path: Path) -> pd.DataFrame:
-    """split.csv: columns name, split (`train`, `val` or `test`) and group.
+    """split.csv: columns name, split (`train`, `val`, `test` or `dropped`) and group.
+
+    With folds there is a column fold too (nullable Int64, 0 and up; empty: in no fold).
 
     Raises:
         UserError: missing, malformed, a column missing, a name twice, or an unknown split.
     """
-    texts = {"name": "str", "split": "str"}
-    frame = read_csv(path, COLUMNS, "split", dtype=texts)[list(COLUMNS)]
+    types = {"name": "str", "split": "str", FOLD: "Int64"}
+    frame = read_csv(path, COLUMNS, "split", dtype=types, na_values={FOLD: [""]})
+    frame = frame[[*COLUMNS, *({FOLD} & set(frame))]]
     if (twice := frame["name"].duplicated()).any():
         raise UserError(f"{path}: {frame['name'][twice].iloc[0]!r} stands there twice")
-    if not (known := frame["split"].isin(SPLITS)).all():
-        raise UserError(f"{path}: split {frame['split'][~known].iloc[0]!r} is not one of {SPLITS}")
+    known = (*SPLITS, DROPPED)
+    if not (right := frame["split"].isin(known)).all():
+        raise UserError(f"{path}: split {frame['split'][~right].iloc[0]!r} is not one of {known}")
     return frame

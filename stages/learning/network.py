@@ -3,7 +3,7 @@
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,15 @@ def build_network(
     classes: Mapping[str, int],
     size: int,
     weights: Path | None = None,
+    pretraining: str = "none",
+    width: int = 128,
+    dropout: float = 0.0,
+    age_head: str = "groups",
+    age_upper_bounds: Sequence[int] = (),
 ) -> keras.Model:
     """Build a network: uint8 images (batch, size, size, 3) in, probabilities by task out.
+
+    The defaults are those of the published variants.
 
     Args:
         backbone: see `backbones.build_backbone`, like `trainable` and `preprocessing`.
@@ -34,9 +41,15 @@ def build_network(
         classes: number of classes by task.
         size: side of the images in pixels.
         weights: the backbone's pretrained .h5 file; None: random values.
+        pretraining: the name of its weights, on which native preprocessing depends.
+        width: see `heads.build_heads`, like those that follow.
+        dropout: share of the hidden features dropped while learning.
+        age_head: what the age head ends in.
+        age_upper_bounds: the last year of each age group.
     """
-    base = build_backbone(backbone, trainable, preprocessing, size, weights)
-    return keras.Model(base.input, build_heads(base.output, classes, heads), name="network")
+    base = build_backbone(backbone, trainable, preprocessing, pretraining, size, weights)
+    outputs = build_heads(base.output, classes, heads, width, dropout, age_head, age_upper_bounds)
+    return keras.Model(base.input, outputs, name="network")
 
 
 def in_float32(model: keras.Model, **structure: Any) -> keras.Model:
@@ -56,6 +69,31 @@ def in_float32(model: keras.Model, **structure: Any) -> keras.Model:
     return twin
 
 
+def cut_layer(model: keras.Model) -> str | None:
+    """The layer whose output divides a network into what is frozen and what learns.
+
+    Everything after it sees nothing of the network before it but that output, also where the
+    graph branches. It is the last such layer before anything learns, so that layers without
+    weights at the border (pooling) belong to the frozen part: what comes after them is
+    smaller. With a frozen backbone it is `pooled`.
+
+    Returns:
+        Its name. None: nothing before the first part that learns has weights.
+    """
+    steps = model.operations  # layers and operations, each after all that it reads
+    learning = next(i for i, step in enumerate(steps) if getattr(step, "trainable_weights", ()))
+    cut = next(i for i in reversed(range(learning)) if _separates(steps, i))
+    frozen = any(getattr(step, "weights", ()) for step in steps[: cut + 1])
+    return str(steps[cut].name) if frozen else None
+
+
+def _separates(steps: Sequence[Any], place: int) -> bool:
+    """Whether nothing after a place reads anything from before it."""
+    before = {id(tensor) for step in steps[:place] for tensor in keras.tree.flatten(step.output)}
+    later = (tensor for step in steps[place + 1 :] for tensor in keras.tree.flatten(step.input))
+    return all(id(tensor) not in before for tensor in later)
+
+
 def divide(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     """The frozen part (images to features) and the part that learns (features to outputs).
 
@@ -63,14 +101,9 @@ def divide(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     frozen part gives the same features for an image at every epoch, so that it need be
     computed only once. None: the backbone learns from its first layer on.
     """
-    learning = next(i for i, layer in enumerate(model.layers) if layer.trainable_weights)
-    frozen = model.layers[:learning]
-    if not any(layer.weights for layer in frozen):
+    cut = cut_layer(model)
+    if cut is None:
         return None
-    # Layers without weights at the border (pooling) belong to the frozen part: what comes
-    # after them is smaller. In the heads, the border is the pooled features.
-    names = [layer.name for layer in frozen]
-    cut = "pooled" if "pooled" in names else names[-1]
     features = model.get_layer(cut).output
     return keras.Model(model.input, features), keras.Model(features, model.output)
 

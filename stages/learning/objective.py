@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-YEARS = "age_years"  # the output, and the label, of the age in years
+from stages.learning.heads import AGE_YEARS
+
 FIRST_YEAR = 1
 
 _EPSILON = 1e-7  # keeps a logarithm finite, as in Keras's own losses
@@ -80,9 +81,9 @@ class Objective(keras.Layer):
             loss = loss * ops.take(
                 ops.convert_to_tensor(self.by_class[task], "float32"), labels[task]
             )
-        if task == "age" and YEARS in outputs:
-            years = outputs[YEARS]
-            around = self._years(labels[YEARS], int(years.shape[-1]))
+        if task == "age" and AGE_YEARS in outputs:
+            years = outputs[AGE_YEARS]
+            around = self._years(labels[AGE_YEARS], int(years.shape[-1]))
             # The divergence: its smallest value is 0, whatever the spread of the labels.
             loss = loss + _cross_entropy(around, years) - _cross_entropy(around, around)
         return ops.mean(loss)
@@ -116,7 +117,7 @@ class Learner(keras.Model):
             f"{task}_accuracy": keras.metrics.SparseCategoricalAccuracy(f"{task}_accuracy")
             for task in objective.classes
         }
-        if YEARS in network.output:
+        if AGE_YEARS in network.output:
             self.figures["age_mae"] = keras.metrics.MeanAbsoluteError("age_mae")
         self.built = True  # its parts are
 
@@ -139,8 +140,8 @@ class Learner(keras.Model):
         for task, loss in losses.items():
             self.figures[f"{task}_loss"].update_state(loss, sample_weight=ops.shape(y[task])[0])
             self.figures[f"{task}_accuracy"].update_state(y[task], y_pred[task])
-        if YEARS in y_pred:
-            self.figures["age_mae"].update_state(y[YEARS], expected_years(y_pred[YEARS]))
+        if AGE_YEARS in y_pred:
+            self.figures["age_mae"].update_state(y[AGE_YEARS], expected_years(y_pred[AGE_YEARS]))
         return total
 
 

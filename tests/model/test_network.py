@@ -9,16 +9,18 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
+from keras import applications, layers
 
-from stages.learning.network import build_network, divide, load_network, save_network
-from stages.reporting.comparison import PUBLISHED
+from stages.learning.network import build_network, cut_layer, divide, load_network, save_network
+from stages.workspace.layouts import write_h5_layers
 
 CLASSES = {"age": 5, "gender": 2, "race": 5}
 SIZE = 32
 FROZEN, BLOCK5 = ("vgg16", "none"), ("vgg16", "block5")
 OWN = ("cnn", "all")
+BOUNDS = (14, 25, 40, 60, 116)
+YEARS = {"age_head": "years", "age_upper_bounds": BOUNDS}
 
 LOAD_ALONE = """
 import json, sys
@@ -41,47 +43,46 @@ def photos(number: int, size: int = SIZE) -> np.ndarray:
     return np.random.default_rng(5).integers(0, 256, (number, size, size, 3), np.uint8)
 
 
-def targets(model: keras.Model, number: int) -> dict[str, np.ndarray]:
-    generator = np.random.default_rng(6)
-    return {t: generator.integers(0, CLASSES[t], number) for t in model.output}
-
-
 def part_of(model: keras.Model, layer: str) -> keras.Model:
     return keras.Model(model.input, model.get_layer(layer).output)
 
 
-def count(weights: list) -> int:
-    return sum(int(np.prod(w.shape)) for w in weights)
+# --- preprocessing -----------------------------------------------------------------------
 
 
-# --- size --------------------------------------------------------------------------------
+def vggface_pixels(images: np.ndarray) -> np.ndarray:
+    return images[..., ::-1] - np.array([93.5940, 104.7624, 129.1863])
 
 
-@pytest.mark.parametrize(
-    ("variant", "part", "heads"),
-    [
-        ("mtl-vgg16-imagenet-frozen", FROZEN, "plain"),
-        ("mtl-vgg16-imagenet-block5", BLOCK5, "plain"),
-        ("mtl-vgg16-imagenet-block5-ge", BLOCK5, "ge"),
-        ("mtl-vgg16-imagenet-block5-ge-gm", BLOCK5, "ge_gm"),
-        ("mtl-vgg16-imagenet-block5-ge-am", BLOCK5, "ge_am"),
-        ("mtl-vgg16-imagenet-full", ("vgg16", "all"), "plain"),
-    ],
-)
-def test_a_network_is_as_large_as_the_published_one(variant: str, part, heads: str):
-    published = pd.read_csv(PUBLISHED, index_col="variant").loc[variant]
-    model = network(part, heads)
-    assert count(model.weights) == published["total_params"]
-    assert count(model.trainable_weights) == published["trainable_params"]
+def tf_pixels(images: np.ndarray) -> np.ndarray:
+    return applications.imagenet_utils.preprocess_input(images, mode="tf")
 
 
-@pytest.mark.parametrize("task", ["age", "gender"])
-def test_a_network_of_one_task_is_as_large_as_the_published_one(task: str):
-    published = pd.read_csv(PUBLISHED, index_col="variant")
-    model = network(BLOCK5, classes={task: CLASSES[task]})
-    row = published.loc[f"stl-vgg16-imagenet-block5-{task}"]
-    assert count(model.weights) == row["total_params"]
-    assert count(model.trainable_weights) == row["trainable_params"]
+NATIVE = {
+    ("vgg16", "imagenet"): applications.vgg16.preprocess_input,
+    ("vgg19", "imagenet"): applications.vgg19.preprocess_input,
+    ("resnet50", "imagenet"): applications.resnet50.preprocess_input,
+    ("densenet121", "imagenet"): applications.densenet.preprocess_input,
+    ("vgg16", "vggface"): vggface_pixels,
+    ("vgg16", "none"): tf_pixels,
+    ("cnn", "none"): tf_pixels,
+}
+
+
+@pytest.mark.parametrize("of", NATIVE, ids="-".join)
+def test_native_pixels_are_those_that_the_weights_learnt_from(of, tmp_path: Path):
+    backbone, pretraining = of
+    model = network((backbone, "all"), preprocessing="native", pretraining=pretraining)
+    save_network(part_of(model, "native"), tmp_path / "pixels.keras")
+    found = load_network(tmp_path / "pixels.keras")(photos(2))
+    wanted = NATIVE[of](photos(2).astype(np.float32))
+    assert np.asarray(found) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_unit_pixels_reach_the_backbone_between_0_and_1():
+    images = np.full((1, SIZE, SIZE, 3), [0, 51, 255], np.uint8)
+    pixels = np.asarray(part_of(network(BLOCK5, pretraining="imagenet"), "unit")(images))
+    assert pixels[0, 0, 0] == pytest.approx([0, 0.2, 1])
 
 
 # --- outputs -----------------------------------------------------------------------------
@@ -104,12 +105,6 @@ def test_each_task_gets_probabilities_of_its_classes(heads: str):
 def test_other_sizes_fit(size: int):
     outputs = network(OWN, size=size)(photos(2, size))
     assert outputs["race"].shape == (2, 5)
-
-
-def test_pixels_reach_the_backbone_between_0_and_1():
-    images = np.full((1, SIZE, SIZE, 3), [0, 51, 255], np.uint8)
-    pixels = np.asarray(part_of(network(BLOCK5), "unit")(images))
-    assert pixels[0, 0, 0] == pytest.approx([0, 0.2, 1])
 
 
 def test_every_task_has_its_own_gate_between_0_and_1():
@@ -160,9 +155,19 @@ def test_the_gender_features_reach_age_and_race(heads: str):
     [
         ({"heads": "gem"}, "'gem' are not one of"),
         ({"heads": "ge", "classes": {"age": 5, "race": 5}}, "need the tasks age, gender and race"),
-        ({"backbone": "vgg17"}, "'vgg17' is not one of cnn, vgg16"),
-        ({"preprocessing": "caffe"}, "'caffe' is not one of unit"),
+        ({"backbone": "vgg17"}, "'vgg17' is not one of cnn, vgg16, vgg19, resnet50, densenet121"),
+        ({"preprocessing": "caffe"}, "'caffe' is not one of unit, native"),
         ({"trainable": "block9"}, "'block9': no such block"),
+        ({"trainable": "conv"}, "'conv': no such block"),
+        ({"pretraining": "imagenet"}, "pretraining 'imagenet' of cnn is not one of none$"),
+        (
+            {"backbone": "vgg16", "pretraining": "vggface2"},
+            "'vggface2' of vgg16 is not one of none, imagenet, vggface$",
+        ),
+        ({"weights": Path("some.h5")}, "some.h5: pretraining 'none' means random weights"),
+        ({"age_head": "decades"}, "'decades' is not one of"),
+        ({"age_head": "years"}, "needs the task age and an upper bound for each group"),
+        (YEARS | {"classes": {"race": 5}}, "needs the task age and an upper bound"),
     ],
 )
 def test_an_unknown_part_is_refused(changes: dict[str, object], told: str):
@@ -172,23 +177,67 @@ def test_an_unknown_part_is_refused(changes: dict[str, object], told: str):
         build_network(**structure | changes)
 
 
-# --- what learns -------------------------------------------------------------------------
+def test_a_weights_file_of_another_layout_is_refused_by_its_name_and_layers(tmp_path: Path):
+    file = tmp_path / "some.h5"
+    write_h5_layers(file, {"block1_conv1": (np.zeros((3, 3, 3, 64)), np.zeros(64))})
+    told = r"some\.h5: not the weights of vgg16: lacks the layers block1_conv2, .* and 7 more"
+    with pytest.raises(ValueError, match=told):
+        network(BLOCK5, pretraining="imagenet", weights=file)
 
 
-@pytest.mark.parametrize(
-    ("part", "heads", "learning"),
-    [(FROZEN, "plain", ()), (BLOCK5, "ge_am", ("block5",)), (OWN, "ge_gm", ("conv",))],
-    ids=str,
-)
-def test_the_frozen_part_never_learns_and_the_rest_does_at_once(part, heads: str, learning):
-    model = network(part, heads)
-    losses = dict.fromkeys(model.output, "sparse_categorical_crossentropy")
-    model.compile("adam", losses, run_eagerly=True)  # one step is not worth compiling
+# --- other heads than the published ------------------------------------------------------
+
+
+def test_the_published_heads_are_the_default():
+    names = [w.path for w in network(OWN, "ge").weights if w.path.startswith(tuple(CLASSES))]
+    parts = [f"{task}{part}" for part in ("_hidden", "") for task in CLASSES]
+    assert sorted(names) == sorted(f"{p}/{w}" for p in parts for w in ("kernel", "bias"))
+    assert network(OWN, "ge").get_layer("age_hidden").units == 128
+
+
+@pytest.mark.parametrize("heads", ["plain", "ge", "ge_gm", "ge_am"])
+def test_heads_have_the_given_width(heads: str):
+    model = network(OWN, heads, width=40)
+    single = {*CLASSES, "age_gate", "race_gate"}
+    dense = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
+    assert {layer.units for layer in dense if layer.name not in single} == {40}
+
+
+def test_hidden_features_are_dropped_in_training_alone():
+    model = network(OWN, "ge", dropout=0.5)
+    hidden, dropped = part_of(model, "race_hidden"), part_of(model, "race_dropout")
+    assert np.array_equal(dropped(photos(4)), hidden(photos(4)))
+    learning = np.asarray(dropped(photos(4), training=True))
+    alive = np.asarray(hidden(photos(4), training=True)) > 0
+    assert 0.3 < (learning[alive] == 0).mean() < 0.7
+    assert {task: model.get_layer(f"{task}_dropout").rate for task in CLASSES} == dict.fromkeys(
+        CLASSES, 0.5
+    )
+
+
+@pytest.mark.parametrize("heads", ["plain", "ge_am"])
+def test_age_groups_are_sums_of_their_years(heads: str):
+    outputs = network(OWN, heads, **YEARS)(photos(4))
+    assert list(outputs) == ["age", "gender", "race", "age_years"]
+    years, groups = np.asarray(outputs["age_years"]), np.asarray(outputs["age"])
+    assert years.dtype == groups.dtype == np.float32
+    assert years.shape == (4, 116)
+    assert years.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    # Column 0 is year 1, so the first group, up to year 14, is columns 0 to 13.
+    assert groups == pytest.approx(np.add.reduceat(years, [0, 14, 25, 40, 60], axis=1), abs=1e-6)
+
+
+def test_learning_age_groups_moves_the_years_and_not_the_grouping():
+    model = network(FROZEN, classes={"age": 5}, **YEARS)
     before = {w.path: w.numpy() for w in model.weights}
-    model.train_on_batch(photos(8), targets(model, 8))
+    model.compile("adam", {"age": "sparse_categorical_crossentropy"}, run_eagerly=True)
+    model.train_on_batch(photos(4), {"age": np.array([0, 1, 2, 3])})
     changed = {w.path for w in model.weights if not np.array_equal(w.numpy(), before[w.path])}
-    # The CNN's batch norm follows its statistics without learning them.
-    assert changed == {path for path in before if path.startswith((*learning, *CLASSES))}
+    layers_changed = {path.split("/")[0] for path in changed}
+    assert layers_changed == {"age_hidden", "age_years"}
+
+
+# --- what learns -------------------------------------------------------------------------
 
 
 def test_only_block5_and_the_heads_learn():
@@ -198,19 +247,34 @@ def test_only_block5_and_the_heads_learn():
 
 
 @pytest.mark.parametrize(
-    ("part", "heads", "border"),
-    [(FROZEN, "plain", (512,)), (FROZEN, "ge_gm", (512,)), (BLOCK5, "ge_am", (2, 2, 512))],
+    ("part", "heads", "cut"),
+    [
+        (("vgg16", "none"), "ge_gm", "pooled"),
+        (("vgg16", "block4"), "plain", "block3_pool"),
+        (("vgg16", "block1"), "plain", None),
+        (("cnn", "conv3"), "plain", "conv2_pool"),
+        (("densenet121", "conv5"), "ge_am", "pool4_pool"),
+    ],
 )
-def test_frozen_part_and_rest_make_the_whole(part, heads: str, border: tuple[int, ...]):
+def test_a_block_and_all_after_it_learn(part, heads: str, cut: str | None):
     model = network(part, heads)
+    assert cut_layer(model) == cut
+    names = [layer.name for layer in model.layers]
+    learning = {layer.name for layer in model.layers if layer.trainable_weights}
+    later = names[names.index(cut) + 1 :] if cut else names
+    assert learning == {name for name in later if model.get_layer(name).weights}
+
+
+def test_a_cut_never_lies_inside_a_branch():
+    images = keras.Input((4,))
+    stem = layers.Dense(4, name="stem")(images)
+    left = layers.Dense(4, name="left", trainable=False)(stem)
+    left = layers.Dense(4, name="right")(left)
+    model = keras.Model(images, layers.Add(name="sum")([stem, left]))
+    model.get_layer("stem").trainable = False
+    assert cut_layer(model) == "stem"
     frozen, rest = divide(model)
-    assert frozen.output.shape[1:] == border
-    assert frozen.trainable_weights == []
-    assert {w.path for w in rest.trainable_weights} == {w.path for w in model.trainable_weights}
-    assert count(frozen.weights) + count(rest.weights) == count(model.weights)
-    whole, joined = model(photos(3)), rest(frozen(photos(3)))
-    for task in CLASSES:
-        assert np.asarray(joined[task]) == pytest.approx(np.asarray(whole[task]), abs=1e-6)
+    assert np.array_equal(rest(frozen(np.ones((2, 4)))), model(np.ones((2, 4))))
 
 
 def test_what_the_rest_learns_the_whole_has_learnt():
@@ -228,17 +292,6 @@ def test_a_network_that_learns_from_its_first_layer_on_has_no_frozen_part(part):
 # --- on disk -----------------------------------------------------------------------------
 
 
-def test_a_saved_network_comes_back_with_the_same_predictions(tmp_path: Path):
-    model = network(BLOCK5, "ge_gm")
-    save_network(model, tmp_path / "model.keras")
-    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
-    again = load_network(tmp_path / "model.keras")
-    before, after = model(photos(3)), again(photos(3))
-    assert list(after) == list(before)
-    for task in before:
-        assert np.array_equal(after[task], before[task])
-
-
 def test_the_same_network_has_the_same_bytes_whenever_it_is_saved(tmp_path: Path):
     first, second = tmp_path / "first.keras", tmp_path / "second.keras"
     save_network(network(OWN, "ge_gm"), first)
@@ -247,6 +300,15 @@ def test_the_same_network_has_the_same_bytes_whenever_it_is_saved(tmp_path: Path
     assert first.read_bytes() == second.read_bytes()
     save_network(network(OWN, "ge_am"), second)
     assert first.read_bytes() != second.read_bytes()
+
+
+@pytest.mark.parametrize("backbone", ["vgg16", "densenet121"])
+def test_no_name_in_a_network_depends_on_what_was_built_before(backbone: str):
+    first, second = (
+        network((backbone, "none"), preprocessing="native", pretraining="imagenet", dropout=0.3)
+        for _ in range(2)
+    )
+    assert [o.name for o in first.operations] == [o.name for o in second.operations]
 
 
 def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -262,9 +324,13 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_saved_network_needs_keras_alone(tmp_path: Path):
+NATIVE_YEARS = {"preprocessing": "native", "pretraining": "imagenet", "dropout": 0.3} | YEARS
+
+
+@pytest.mark.parametrize(("part", "changes"), [(OWN, {}), (FROZEN, NATIVE_YEARS)])
+def test_a_saved_network_needs_keras_alone(part, changes: dict[str, object], tmp_path: Path):
     file, images = tmp_path / "model.keras", tmp_path / "images.npy"
-    model = network(OWN, "ge_am")
+    model = network(part, "ge_am", **changes)
     save_network(model, file)
     np.save(images, photos(2))
     command = [sys.executable, "-I", "-c", LOAD_ALONE, str(file), str(images)]
@@ -275,8 +341,9 @@ def test_a_saved_network_needs_keras_alone(tmp_path: Path):
 
 
 @pytest.mark.parametrize("heads", ["plain", "ge", "ge_gm", "ge_am"])
-def test_a_saved_network_holds_layers_of_keras_alone_and_no_code(heads: str, tmp_path: Path):
-    save_network(network(OWN, heads), tmp_path / "model.keras")
+def test_a_saved_network_holds_parts_of_keras_alone_and_no_code(heads: str, tmp_path: Path):
+    model = network(FROZEN, heads, **NATIVE_YEARS)
+    save_network(model, tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         config = json.loads(archive.read("config.json"))
     modules, classes = set(), set()

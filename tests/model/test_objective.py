@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
+from stages.learning.heads import AGE_YEARS
 from stages.learning.objective import (
-    YEARS,
     Objective,
     balanced_chances,
     balanced_class_weights,
@@ -83,12 +83,12 @@ def test_years_add_a_divergence_that_is_0_for_the_label_distribution_itself():
     years = np.arange(1, 117)
     around = np.exp(-(((years - ages[:, None]) / 2.0) ** 2) / 2)
     around /= around.sum(axis=1, keepdims=True)
-    labels = LABELS | {YEARS: ages}
-    _, right = objective()(labels, OUTPUTS | {YEARS: around.astype(np.float32)})
+    labels = LABELS | {AGE_YEARS: ages}
+    _, right = objective()(labels, OUTPUTS | {AGE_YEARS: around.astype(np.float32)})
     _, groups = objective()(LABELS, OUTPUTS)
     assert float(right["age"]) == pytest.approx(float(groups["age"]), abs=1e-5)
     uniform = np.full((2, 116), 1 / 116, np.float32)
-    _, wrong = objective()(labels, OUTPUTS | {YEARS: uniform})
+    _, wrong = objective()(labels, OUTPUTS | {AGE_YEARS: uniform})
     entropy = -(around * np.log(np.clip(around, 1e-30, None))).sum(axis=1).mean()
     wanted = float(groups["age"]) + math.log(116) - entropy
     assert float(wrong["age"]) == pytest.approx(wanted, abs=1e-3)

@@ -132,6 +132,24 @@ def test_a_learning_rate_reruns_that_variant_alone_and_shows_in_the_diffs(run: R
     assert "suite" in shown
 
 
+def test_a_native_twin_is_asked_for_with_one_param_and_compared(run: Run) -> None:
+    output = run("dvc", "exp", "run", "-S", "repeats=[native]", "-S", "suite=[mtl-cnn]")
+    assert {"repeat@mtl-cnn-native", "compare"} <= _stages_run(output)
+    assert not {"detect", "split", "train@mtl-cnn", "evaluate@mtl-cnn"} & _stages_run(output)
+    comparison = _project(run) / "data/comparison/comparison.csv"
+    rows = list(csv.DictReader(comparison.open()))
+    assert [row["variant"] for row in rows] == ["mtl-cnn", "mtl-cnn+native"]
+    assert rows[0]["age_accuracy"]
+    assert rows[1]["age_accuracy"]
+    metrics = json.loads(run("dvc", "metrics", "show", "--json"))[""]["data"]
+    assert metrics["metrics/mtl-cnn.json"] != metrics["metrics/mtl-cnn+native.json"]
+
+
+def test_a_recipe_reruns_only_the_variants_that_follow_it(run: Run) -> None:
+    output = run("dvc", "exp", "run", "-S", "recipes.stl.patience=3")
+    assert _stages_run(output) == {"plan"}
+
+
 def test_the_margin_reruns_from_detect_on(run: Run) -> None:
     output = run("dvc", "exp", "run", "-S", "detect.margin=0.1")
     assert _stages_run(output) == {
