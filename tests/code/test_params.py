@@ -154,6 +154,37 @@ FAULTS = {
         ("  mtl-cnn-ge:\n    tasks: age gender race", "  mtl-cnn-ge:\n    tasks: age race"),
         ["variants.mtl-cnn-ge", "heads: ge needs the tasks age gender race"],
     ),
+    "an unknown variant of a search": (
+        ("    variant: mtl-vgg16-imagenet-frozen\n", "    variant: mtl-vgg16-imagenet-frosen\n"),
+        ["searches.mtl-vgg16-frozen.variant", "did you mean 'mtl-vgg16-imagenet-frozen'"],
+    ),
+    "a grid without values": (
+        (
+            "      head_width:\n      - 32\n      - 64\n      - 128\n      - 256\n",
+            "      head_width: []\n",
+        ),
+        ["searches.stl-gender-head-width.grid.head_width", "at least 1 item"],
+    ),
+    "an unknown param of a grid": (
+        ("      head_width:\n", "      head_widht:\n"),
+        ["searches.stl-gender-head-width", "'head_widht'; did you mean 'head_width'", "batch_size"],
+    ),
+    "a grid's value out of range": (
+        ("      - 1e-06\n", "      - -1.0\n"),
+        ["searches.stl-gender-block5", "learning_rate -1.0", "greater than 0"],
+    ),
+    "a grid's value twice": (
+        ("      - 1e-06\n", "      - 1e-05\n"),
+        ["searches.stl-gender-block5", "grid.learning_rate: each value", "once"],
+    ),
+    "a published setting outside the grid": (
+        ("      head_width: 128\n", "      dropout: 0.5\n"),
+        ["searches.stl-gender-head-width", "published: 'dropout' is not in grid"],
+    ),
+    "a subset of nothing": (
+        ("    val: 1.0", "    val: 0.0"),
+        ["train.subset.val", "greater than 0"],
+    ),
     "frozen random layers": (
         ("    trainable: all", "    trainable: none"),
         ["variants.mtl-cnn", "weights: none needs trainable: all"],
