@@ -2,17 +2,13 @@
 
 import csv
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-TOP = Path(__file__).parents[2]
 SMALL = {
     "portraits: 300": "portraits: 60",
     "max_epochs: 8": "max_epochs: 1",
@@ -23,45 +19,10 @@ Run = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(copy_project: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run a command in a committed, reproduced copy of the project; returns its output."""
     project = tmp_path_factory.mktemp("workflow") / "project"
-    listed = _call(TOP, "git", "ls-files", "--cached", "--others", "--exclude-standard")
-    for name in listed.splitlines():
-        if (TOP / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
-            (project / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(TOP / name, project / name)
-    params = (project / "params.yaml").read_text()
-    for old, new in SMALL.items():
-        assert old in params, f"params.yaml no longer has {old!r}"
-        params = params.replace(old, new)
-    (project / "params.yaml").write_text(params)
-
-    def call(*command: str, fails: bool = False) -> str:
-        return _call(project, *command, fails=fails)
-
-    call("git", "init", "-q")
-    call("git", "config", "user.name", "test")
-    call("git", "config", "user.email", "test@localhost")
-    for what in ("project", "baseline"):
-        call("git", "add", "-A")
-        call("git", "commit", "-qm", what)
-        if what == "project":
-            call("dvc", "repro")
-    call.project = project  # type: ignore[attr-defined]
-    return call
-
-
-def _call(folder: Path, *command: str, fails: bool = False) -> str:
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "COLUMNS": "300",
-    }
-    done = subprocess.run(
-        command, cwd=folder, env=environment, text=True, capture_output=True, check=False
-    )
-    assert (done.returncode != 0) == fails, f"{command}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
+    return copy_project(project, {"params.yaml": SMALL}, "dvc repro")
 
 
 @pytest.fixture(autouse=True)
