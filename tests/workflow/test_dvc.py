@@ -29,6 +29,7 @@ def run(copy_project: Callable[..., Run], tmp_path_factory: pytest.TempPathFacto
 def _baseline_again(run: Run) -> Iterator[None]:
     yield
     run("git", "checkout", "-q", "--", ".")
+    run("git", "clean", "-qfd")  # metrics of runs that the baseline has not
     run("dvc", "checkout", "-q")
 
 
@@ -142,7 +143,7 @@ def test_a_hand_edit_and_the_comments_outlive_an_experiment_that_changes_lists(r
     written = path.read_text()
     assert "margin: 0.25 " in written
     assert "seed: 5 " in written
-    assert "suite:\n- mtl-cnn-ge\nseed" in written
+    assert "suite:\n- mtl-cnn-ge\nrepeats" in written
     comments = re.compile(r"#.*$", re.MULTILINE)
     assert comments.findall(written) == comments.findall(edited)
 
