@@ -1,0 +1,117 @@
+"""Is one run better than another, or was it the choice of test images?
+
+All runs of a suite are compared in pairs on the same images, task by task. The duplicate group
+is the unit of both tests, since copies of a picture are not independent.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from stages.reporting.bootstrap import interval, p_value, resampled_sums
+from stages.reporting.predictions import Predictions
+from stages.workspace.errors import UserError
+
+COLUMNS = [
+    *("variant_a", "variant_b", "task", "difference", "low", "high"),
+    *("p_bootstrap", "p_mcnemar", "p_holm"),
+]
+
+
+def pairwise_tests(
+    runs: Mapping[str, Predictions],
+    groups: npt.NDArray[np.int64],
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Paired tests of the accuracies of every two runs that share a task.
+
+    Args:
+        runs: predictions by run, all for the same N images in the same order.
+        groups: the duplicate group of each image (N).
+        confidence: of the intervals, in (0, 1).
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        A row for each pair and task. variant_a, variant_b, task; difference (accuracy of a
+        minus that of b), low, high (paired bootstrap over groups); p_bootstrap (two-sided, at
+        least 2 / (resamples + 1)); p_mcnemar (McNemar's exact test, two-sided: a group counts
+        for the run that has more of its images right, and is left out at a tie; with groups
+        of one image it is the usual test); p_holm (p_mcnemar after Holm's correction for all
+        rows of the table: Scandinavian Journal of Statistics 6(2), 1979).
+
+    Raises:
+        UserError: the runs predicted different images.
+    """
+    for run, predictions in runs.items():
+        first = next(iter(runs))
+        if predictions.names != runs[first].names:
+            raise UserError(f"{run} and {first} predicted different images; run `dvc repro`")
+    right = {
+        (run, task): predictions.right(task).astype(float)
+        for run, predictions in runs.items()
+        for task in predictions.tasks
+    }
+    keys = [
+        (a, b, task)
+        for a, b in combinations(runs, 2)
+        for task in runs[a].tasks
+        if task in runs[b].tasks
+    ]
+    if not keys:
+        return pd.DataFrame(columns=COLUMNS)
+    columns = {key: place for place, key in enumerate(right)}
+    values = np.column_stack(list(right.values()))
+    # The share of images that are right, in each resample: (resamples, runs x tasks).
+    sums = resampled_sums(np.column_stack([values, np.ones(len(values))]), groups, resamples, seed)
+    shares = sums[:, :-1] / sums[:, -1:]
+    _, place = np.unique(groups, return_inverse=True)
+    rows = []
+    for a, b, task in keys:
+        i, j = columns[a, task], columns[b, task]
+        differences = shares[:, i] - shares[:, j]
+        low, high = interval(differences, confidence)
+        ahead = np.bincount(place, weights=values[:, i] - values[:, j])
+        wins = int((ahead > 0).sum()), int((ahead < 0).sum())
+        exact = mcnemar([[0, wins[0]], [wins[1], 0]], exact=True).pvalue
+        mean = float((values[:, i] - values[:, j]).mean())
+        rows.append((a, b, task, mean, float(low), float(high), p_value(differences), exact))
+    table = pd.DataFrame(rows, columns=COLUMNS[:-1])
+    table["p_holm"] = multipletests(table["p_mcnemar"], method="holm")[1]
+    return table
+
+
+def describe(tests: pd.DataFrame, runs: Mapping[str, Predictions], level: float) -> list[str]:
+    """One sentence for each task that several runs have: the best run, and what it beats.
+
+    Args:
+        tests: what `pairwise_tests` returns for the runs.
+        runs: predictions by run.
+        level: a difference is significant if p_holm is below.
+    """
+    lines = []
+    for task in dict.fromkeys(tests["task"]):
+        accuracy = {r: float(p.right(task).mean()) for r, p in runs.items() if task in p.tasks}
+        best = max(accuracy, key=lambda run: accuracy[run])
+        rows = tests[
+            (tests["task"] == task) & (tests[["variant_a", "variant_b"]] == best).any(axis=1)
+        ]
+        others = rows["variant_a"].where(rows["variant_b"] == best, rows["variant_b"])
+        beaten = others[rows["p_holm"] < level].tolist()
+        alike = others[rows["p_holm"] >= level].tolist()
+        lines.append(
+            f"{task}: {best} is most often right ({accuracy[best]:.3f}); "
+            f"significantly more often than {_listed(beaten)}; not than {_listed(alike)}"
+        )
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if names else "none"

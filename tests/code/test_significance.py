@@ -1,0 +1,92 @@
+"""Paired tests against counts by hand, scipy and statsmodels."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, bootstrap
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from stages.reporting.significance import COLUMNS, describe, pairwise_tests
+from stages.workspace.errors import UserError
+from tests.code.conftest import Draw
+
+ALONE = np.arange(500)
+
+
+def test_each_pair_is_tested_on_each_task_that_both_have(draw: Draw):
+    runs = {
+        "mtl": draw(500, seed=1),
+        "stl": draw(500, seed=1, skill=1.0, tasks=["gender"]),
+        "age": draw(500, seed=1, tasks=["age"]),
+    }
+    table = pairwise_tests(runs, ALONE, 0.95, 200, 1)
+    pairs = table[["variant_a", "variant_b", "task"]].to_numpy().tolist()
+    assert pairs == [["mtl", "stl", "gender"], ["mtl", "age", "age"]]
+    assert list(table.columns) == COLUMNS
+    assert pairwise_tests({"stl": runs["stl"], "age": runs["age"]}, ALONE, 0.95, 200, 1).empty
+    assert pairwise_tests({"mtl": runs["mtl"]}, ALONE, 0.95, 200, 1).empty
+
+
+def test_without_copies_the_tests_are_the_usual_ones(draw: Draw):
+    a, b = draw(500, seed=1), draw(500, seed=1, skill=1.3)
+    table = pairwise_tests({"a": a, "b": b}, ALONE, 0.95, 5000, 1).set_index("task")
+    for task in table.index:
+        x, y = a.right(task), b.right(task)
+        row = table.loc[task]
+        assert row["difference"] == pytest.approx(x.mean() - y.mean())
+        wins, losses = int((x & ~y).sum()), int((~x & y).sum())
+        square = [[int((x & y).sum()), wins], [losses, int((~x & ~y).sum())]]
+        assert row["p_mcnemar"] == pytest.approx(mcnemar(square, exact=True).pvalue)
+        assert row["p_mcnemar"] == pytest.approx(binomtest(wins, wins + losses).pvalue)
+        theirs = bootstrap(
+            (x.astype(float) - y,), np.mean, n_resamples=5000, method="percentile", rng=2
+        ).confidence_interval
+        assert row[["low", "high"]].tolist() == pytest.approx(theirs, abs=0.005)
+        # Both ask the same question, so they nearly agree.
+        assert row["p_bootstrap"] == pytest.approx(row["p_mcnemar"], abs=0.08)
+    assert table["p_holm"].tolist() == pytest.approx(
+        multipletests(table["p_mcnemar"], method="holm")[1]
+    )
+
+
+def test_a_picture_that_stands_there_many_times_is_one_piece_of_evidence(draw: Draw):
+    a = draw(60, seed=1, tasks=["gender"])
+    a.predicted["gender"][:] = a.true["gender"]
+    b = dataclasses.replace(a, predicted={"gender": a.true["gender"].copy()})
+    b.predicted["gender"][:20] = 1 - a.true["gender"][:20]
+    alone = pairwise_tests({"a": a, "b": b}, np.arange(60), 0.95, 500, 1).iloc[0]
+    assert alone["p_mcnemar"] == pytest.approx(2 * 0.5**20)
+    assert alone["p_bootstrap"] == pytest.approx(2 / 501)
+    copies = np.r_[np.zeros(20, int), np.arange(1, 41)]  # the twenty are one picture
+    one = pairwise_tests({"a": a, "b": b}, copies, 0.95, 500, 1).iloc[0]
+    assert one["difference"] == alone["difference"] == pytest.approx(1 / 3)
+    assert one["p_mcnemar"] == 1, "2 * 0.5 ** 1"
+    assert one["p_bootstrap"] > 0.5, "a third of the resamples lack the picture"
+
+
+def test_a_run_does_not_differ_from_itself(draw: Draw):
+    table = pairwise_tests({"a": draw(50, seed=1), "b": draw(50, seed=1)}, ALONE[:50], 0.95, 200, 1)
+    assert (table[["p_bootstrap", "p_mcnemar", "p_holm"]] == 1).all(axis=None)
+    assert (table[["difference", "low", "high"]] == 0).all(axis=None)
+
+
+def test_runs_that_predicted_other_images_cannot_be_compared(draw: Draw):
+    with pytest.raises(UserError, match="b and a predicted different images"):
+        pairwise_tests({"a": draw(50, seed=1), "b": draw(50, seed=2)}, ALONE[:50], 0.95, 200, 1)
+
+
+def test_a_sentence_tells_the_best_run_and_what_it_beats(draw: Draw):
+    runs = {
+        "weak": draw(500, seed=1, skill=0.1, tasks=["race"]),
+        "good": draw(500, seed=1, skill=2.0, tasks=["race"]),
+        "twin": draw(500, seed=1, skill=2.0, tasks=["race"]),
+    }
+    tests = pairwise_tests(runs, ALONE, 0.95, 200, 1)
+    (line,) = describe(tests, runs, 0.05)
+    accuracy = runs["good"].right("race").mean()
+    assert line == (
+        f"race: good is most often right ({accuracy:.3f}); "
+        "significantly more often than weak; not than twin"
+    )
