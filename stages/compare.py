@@ -33,10 +33,10 @@ def main() -> None:
     timings = read_timings(TIMINGS, suite)
     write_csv(TIMINGS / "comparison.csv", timings)
     print(pd.concat([timings, costs], axis=1).to_string(index=False, na_rep="-"))
-    test(params, suite)
+    compare_pairs(params, suite)
 
 
-def test(params: Params, suite: list[str]) -> None:
+def compare_pairs(params: Params, suite: list[str]) -> None:
     """Write the paired tests of all variants, and print what they come to."""
     classes = {task: params.classes.of(task) for task in TASKS}
     files = {run: prediction_file(Path("data/predictions"), run, "test") for run in suite}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import draw_table
 
 from stages.workspace.files import write_csv
-from tests.code.conftest import draw_table
 
 TOP = Path(__file__).parents[2]
 # Runs the command where neither TensorFlow nor Keras can be imported.

@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from drawn import Draw
 from scipy.stats import binomtest, bootstrap
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from stages.reporting.significance import COLUMNS, describe, pairwise_tests
 from stages.workspace.errors import UserError
-from tests.code.conftest import Draw
 
 ALONE = np.arange(500)
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import CLASSES, Draw
 from fairlearn.metrics import MetricFrame, equalized_odds_difference
 from sklearn.metrics import accuracy_score
 from statsmodels.stats.proportion import proportion_confint
 
 from stages.reporting.predictions import Predictions
 from stages.reporting.subgroups import GROUPINGS, TRAITS, fairness_table, subgroup_table
-from tests.code.conftest import CLASSES, Draw
 
 CELLS = 2 + 5 + 5 + 10 + 10 + 25 + 50
 
