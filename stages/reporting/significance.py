@@ -4,7 +4,7 @@ All runs of a suite are compared in pairs on the same images, task by task. The 
 is the unit of both tests, since copies of a picture are not independent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
@@ -104,14 +104,10 @@ def describe(tests: pd.DataFrame, runs: Mapping[str, Predictions], level: float)
             (tests["task"] == task) & (tests[["variant_a", "variant_b"]] == best).any(axis=1)
         ]
         others = rows["variant_a"].where(rows["variant_b"] == best, rows["variant_b"])
-        beaten = others[rows["p_holm"] < level].tolist()
-        alike = others[rows["p_holm"] >= level].tolist()
-        lines.append(
-            f"{task}: {best} is most often right ({accuracy[best]:.3f}); "
-            f"significantly more often than {_listed(beaten)}; not than {_listed(alike)}"
-        )
+        beaten = ", ".join(others[rows["p_holm"] < level])
+        alike = ", ".join(others[rows["p_holm"] >= level])
+        clauses = [f"{task}: {best} is most often right ({accuracy[best]:.3f})"]
+        clauses += [f"significantly more often than {beaten}"] if beaten else []
+        clauses += [f"not significantly more often than {alike}"] if alike else []
+        lines.append("; ".join(clauses))
     return lines
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) if names else "none"

@@ -88,5 +88,7 @@ def test_a_sentence_tells_the_best_run_and_what_it_beats(draw: Draw):
     accuracy = runs["good"].right("race").mean()
     assert line == (
         f"race: good is most often right ({accuracy:.3f}); "
-        "significantly more often than weak; not than twin"
+        "significantly more often than weak; not significantly more often than twin"
     )
+    (line,) = describe(tests.head(1), {name: runs[name] for name in ("weak", "good")}, 0.05)
+    assert line.endswith("; significantly more often than weak")
