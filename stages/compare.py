@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from stages.faces.stratification import read_split
 from stages.reporting.comparison import as_markdown, compare, print_table
 from stages.reporting.costs import read_costs, read_timings
@@ -26,13 +24,13 @@ def main() -> None:
     table = compare(Path("metrics"), suite)
     costs = read_costs(Path("data/evaluation"), suite)
     write_csv(COMPARISON / "curves.csv", collect_curves(Path("data/curves"), suite))
-    write_csv(COMPARISON / "comparison.csv", pd.concat([table, costs], axis=1))
+    write_csv(COMPARISON / "comparison.csv", table.merge(costs, on="variant", how="left"))
     with whole_file(COMPARISON / "comparison.md") as partial:
         partial.write_text(as_markdown(table), encoding="utf-8")
     print_table(table)
     timings = read_timings(TIMINGS, suite)
     write_csv(TIMINGS / "comparison.csv", timings)
-    print(pd.concat([timings, costs], axis=1).to_string(index=False, na_rep="-"))
+    print(costs.merge(timings, on="variant").to_string(index=False, na_rep="-"))
     compare_pairs(params, suite)
 
 
@@ -41,7 +39,8 @@ def compare_pairs(params: Params, suite: list[str]) -> None:
     classes = {task: params.classes.of(task) for task in TASKS}
     files = {run: prediction_file(Path("data/predictions"), run, "test") for run in suite}
     runs = {run: read_predictions(file, classes) for run, file in files.items()}
-    groups = groups_of(runs[suite[0]], read_split(Path("data/split/split.csv")), "test")
+    split = read_split(Path("data/split/split.csv"))
+    groups = {run: groups_of(predictions, split) for run, predictions in runs.items()}
     rules = params.evaluate
     tests = pairwise_tests(runs, groups, rules.confidence, rules.resamples, params.seed)
     write_csv(COMPARISON / "tests.csv", tests)

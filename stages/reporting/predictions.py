@@ -120,23 +120,39 @@ def read_predictions(path: Path, classes: Classes) -> Predictions:
     )
 
 
-def groups_of(predictions: Predictions, split: pd.DataFrame, side: str) -> npt.NDArray[np.int64]:
+def groups_of(predictions: Predictions, split: pd.DataFrame) -> npt.NDArray[np.int64]:
     """The duplicate group of each predicted image (N).
 
     Args:
-        predictions: of images of one side.
-        split: split.csv, columns name, split and group.
-        side: the split that all of them must lie in, `val` or `test`.
+        predictions: of N images.
+        split: split.csv, columns name and group.
 
     Raises:
-        UserError: an image lies elsewhere or is unknown.
+        UserError: an image is unknown.
     """
-    there = split[split["split"] == side].set_index("name")["group"]
-    rows = there.index.get_indexer(pd.Index(predictions.names))
+    return split["group"].to_numpy(np.int64)[_rows(predictions, split)]
+
+
+def sides_of(predictions: Predictions, split: pd.DataFrame) -> dict[str, int]:
+    """How many of the predicted images lie in each split that any of them lies in.
+
+    Args:
+        predictions: of images.
+        split: split.csv, columns name and split.
+
+    Raises:
+        UserError: an image is unknown.
+    """
+    sides = split["split"].iloc[_rows(predictions, split)].value_counts()
+    return {str(side): int(number) for side, number in sides.items()}
+
+
+def _rows(predictions: Predictions, split: pd.DataFrame) -> npt.NDArray[np.int64]:
+    rows = pd.Index(split["name"]).get_indexer(pd.Index(predictions.names))
     if (rows < 0).any():
         stray = predictions.names[int(np.argmin(rows))]
-        raise UserError(f"split.csv: the predicted image {stray!r} is not in {side}")
-    return there.to_numpy(np.int64)[rows]
+        raise UserError(f"split.csv: lacks the predicted image {stray!r}; run `dvc repro`")
+    return rows.astype(np.int64)
 
 
 def _codes(

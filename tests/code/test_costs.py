@@ -18,6 +18,7 @@ def test_the_costs_of_each_run_are_read_in_the_order_of_the_runs(tmp_path: Path)
         costs = {name: value * factor for name, value in COSTS.items()}
         (tmp_path / run / "costs.json").write_text(json.dumps(costs))
     assert read_costs(tmp_path, ["b", "a"]).to_dict("list") == {
+        "variant": ["b", "a"],
         "parameters": [24, 12],
         "megabytes": [1, 0.5],
         "gflops": [0.5, 0.25],

@@ -11,6 +11,7 @@ from stages.reporting.predictions import (
     prediction_file,
     prediction_table,
     read_predictions,
+    sides_of,
 )
 from stages.workspace.errors import UserError
 from stages.workspace.files import write_csv
@@ -137,11 +138,12 @@ def test_groups_are_found_by_name_in_the_order_of_the_predictions(tmp_path: Path
     write_csv(tmp_path / "v.csv", two())
     read = read_predictions(tmp_path / "v.csv", GENDER)
     split = pd.DataFrame(
-        {"name": ["b", "c", "a"], "split": ["test", "val", "test"], "group": [7, 8, 9]}
+        {"name": ["b", "c", "a"], "split": ["test", "val", "train"], "group": [7, 8, 9]}
     )
-    assert groups_of(read, split, "test").tolist() == [9, 7]
-    with pytest.raises(UserError, match="the predicted image 'a' is not in val"):
-        groups_of(read, split, "val")
+    assert groups_of(read, split).tolist() == [9, 7]
+    assert sides_of(read, split) == {"train": 1, "test": 1}
+    with pytest.raises(UserError, match=r"split\.csv: lacks the predicted image 'a'"):
+        groups_of(read, split.head(2))
 
 
 def test_the_file_of_the_test_split_has_the_name_of_the_run():

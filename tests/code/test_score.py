@@ -79,7 +79,16 @@ def test_without_validation_predictions_only_the_scaled_figures_are_missing(file
     pd.testing.assert_frame_equal(pd.read_csv(files / "without/scores.csv"), wanted)
 
 
-def test_images_of_another_split_are_refused(files: Path):
-    output = score(files, "--predictions", "v.val.csv", "--output", "out", fails=True)
-    assert "error: split.csv: the predicted image '2_00000.jpg' is not in test" in output
+def test_it_is_told_which_images_were_scored(files: Path):
+    output = score(files, "--predictions", "v.csv", "--output", "out")
+    assert "score: v.csv: images by split: {'test': 200}\n" in output
+    output = score(files, "--predictions", "v.val.csv", "--output", "other")
+    assert "score: v.val.csv: images by split: {'val': 150}\n" in output
+
+
+def test_an_unknown_image_is_refused(files: Path):
+    split = pd.read_csv(files / "split.csv")
+    write_csv(files / "split.csv", split[split["name"] != "1_00007.jpg"])
+    output = score(files, "--predictions", "v.csv", "--output", "out", fails=True)
+    assert "error: split.csv: lacks the predicted image '1_00007.jpg'" in output
     assert not (files / "out").exists()
