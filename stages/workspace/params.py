@@ -187,9 +187,13 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    """How the test images are predicted."""
+    """How the test images are predicted and the predictions scored."""
 
     mirrored: bool
+    confidence: Annotated[float, Field(ge=0.5, le=0.999)]
+    resamples: Annotated[int, Field(ge=100, le=100_000)]
+    bins: Annotated[int, Field(ge=2, le=100)]
+    min_cell: Annotated[int, Field(ge=1)]
 
 
 class Machine(Section):

@@ -107,6 +107,11 @@ FAULTS = {
         ("    learning_rate: 0.001", "    learning_rate: '0.001'"),
         ["training.mtl-cnn.learning_rate", "valid number", "'0.001'"],
     ),
+    "no confidence": (
+        ("  confidence: 0.95", "  confidence: 95"),
+        ["evaluate.confidence", "less than or equal to 0.999"],
+    ),
+    "a single bin": (("  bins: 15", "  bins: 1"), ["evaluate.bins", "greater than or equal to 2"]),
     "a fraction for a count": (("  size: 100", "  size: 100.5"), ["detect.size", "valid integer"]),
     "a word that is none of the choices": (
         ("  source: demo", "  source: utkface"),

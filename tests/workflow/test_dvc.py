@@ -173,9 +173,50 @@ def test_bad_params_end_before_any_work_with_one_error(
     assert run("git", "status", "--porcelain", "metrics") == ""
 
 
-def test_the_plots_are_rendered_with_curves_and_confusion_matrices(run: Run) -> None:
+def test_an_outsider_recomputes_every_figure_from_predictions_and_split_alone(
+    run: Run, tmp_path: Path
+) -> None:
+    project = _project(run)
+    files = {"--predictions": "mtl-cnn.csv", "--val-predictions": "mtl-cnn.val.csv"}
+    for name in files.values():
+        shutil.copy(project / "data/predictions" / name, tmp_path)
+    for name in ("data/split/split.csv", "params.yaml"):
+        shutil.copy(project / name, tmp_path)
+    command = (
+        f"import runpy, sys; sys.path.insert(0, {str(TOP)!r}); "
+        "sys.modules |= {'tensorflow': None, 'keras': None}; "
+        "runpy.run_module('stages.score', run_name='__main__')"
+    )
+    options = [word for option in files.items() for word in option]
+    options += ["--split", "split.csv", "--output", "again"]
+    _call(tmp_path, sys.executable, "-c", command, *options)
+
+    again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
+    assert again.pop("metrics.json") == (project / "metrics/mtl-cnn.json").read_bytes()
+    folder = project / "data/evaluation/mtl-cnn"
+    assert again == {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "costs.json"}
+    assert len(again) == 7
+
+
+def test_the_comparison_has_costs_and_paired_tests(run: Run) -> None:
+    folder = _project(run) / "data/comparison"
+    rows = list(csv.DictReader((folder / "comparison.csv").open()))
+    for row in rows:
+        assert int(row["parameters"]) > 100_000
+        assert float(row["megabytes"]) > 1
+        assert float(row["gflops"]) > 0.01
+    tests = list(csv.DictReader((folder / "tests.csv").open()))
+    assert [row["task"] for row in tests] == ["age", "gender", "race"]
+    assert {(row["variant_a"], row["variant_b"]) for row in tests} == {("mtl-cnn", "mtl-cnn-ge")}
+    timings = list(csv.DictReader((_project(run) / "data/timings/comparison.csv").open()))
+    assert [row["variant"] for row in timings] == ["mtl-cnn", "mtl-cnn-ge"]
+    assert "data/timings" not in (_project(run) / "dvc.lock").read_text()
+
+
+def test_the_plots_are_rendered_with_curves_confusion_matrices_and_calibration(run: Run) -> None:
     run("dvc", "plots", "show", "-o", "rendered")
     page = (_project(run) / "rendered/index.html").read_text()
     shutil.rmtree(_project(run) / "rendered")
     assert "Confusion matrices of mtl-cnn" in page
+    assert "Calibration of mtl-cnn" in page
     assert "Learning curves" in page
