@@ -4,11 +4,14 @@ import csv
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+TOP = Path(__file__).parents[2]
 SMALL = {
     "portraits: 300": "portraits: 60",
     "max_epochs: 8": "max_epochs: 1",
@@ -189,7 +192,7 @@ def test_an_outsider_recomputes_every_figure_from_predictions_and_split_alone(
     )
     options = [word for option in files.items() for word in option]
     options += ["--split", "split.csv", "--output", "again"]
-    _call(tmp_path, sys.executable, "-c", command, *options)
+    subprocess.run([sys.executable, "-c", command, *options], cwd=tmp_path, check=True)
 
     again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
     assert again.pop("metrics.json") == (project / "metrics/mtl-cnn.json").read_bytes()
