@@ -1,11 +1,13 @@
 # The verbs of the project. Each installs what it needs into .venv first.
 #   make repro   run the workflow as params.yaml says and print the results
 #   make test    lint, types and tests
+#   make publish run the workflow and fill its figures into README.md and docs/;
+#                NAME=utkface-aligned names the split file (default: data.source)
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: repro test check format dag clean
+.PHONY: repro test check format dag publish clean
 
 repro: .venv/installed
 	$(RUN) dvc repro
@@ -21,6 +23,9 @@ check: .venv/installed-dev
 format: .venv/installed-dev
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
+
+publish: repro
+	$(RUN) python -m stages.publish $(if $(NAME),--name $(NAME))
 
 # The picture of the workflow in the README; needs graphviz.
 dag: .venv/installed

@@ -1,8 +1,8 @@
-"""Node evaluate: one run's predictions for the val and test splits, and what they are worth."""
+"""Node evaluate: one run's predictions for its val and test images, and what they are worth."""
 
 from pathlib import Path
 
-from stages.faces.examples import read_examples
+from stages.faces.examples import read_examples, was_trained_on
 from stages.faces.stratification import read_split
 from stages.learning import device
 from stages.reporting.evaluation import Rules, evaluate_files
@@ -28,20 +28,23 @@ def main() -> None:
     from stages.learning.costs import costs_of
     from stages.learning.network import load_network
 
-    network = Path("models") / run.name / "model.keras"
-    model = load_network(network)
+    folder = Path("models") / run.name
+    model = load_network(folder / "model.keras")
     classes = {task: params.classes.of(task) for task in TASKS}
     files = {side: prediction_file(PREDICTIONS, run.name, side) for side in ("test", "val")}
     for side, file in files.items():
-        faces = read_examples(FACES, SPLIT, side, TASKS, params.classes.age_upper_bounds)
+        faces = read_examples(FACES, run.lists, side, TASKS, params.classes.age_upper_bounds)
         outputs = predict_rows(model, faces.crops, faces.rows, BATCH_SIZE, params.evaluate.mirrored)
-        write_csv(file, prediction_table(faces.names, faces.labels, outputs, classes, faces.ages))
+        table = prediction_table(faces.names, faces.labels, outputs, classes, faces.ages)
+        if side == "test":
+            table["trained_on"] = was_trained_on(faces.names, folder / "images.csv")
+        write_csv(file, table)
 
     rules = Rules.of(params)
     found = evaluate_files(files["test"], files["val"], read_split(SPLIT), classes, rules)
     details = Path("data/evaluation") / run.name
     found.write(details, Path("metrics") / f"{run.name}.json")
-    write_json(details / "costs.json", costs_of(model, network))
+    write_json(details / "costs.json", costs_of(model, folder / "model.keras"))
     print(f"evaluate {run.name}: {found.summary}")
 
 

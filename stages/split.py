@@ -1,4 +1,7 @@
-"""Node split: each cropped image in exactly one of train, val and test."""
+"""Node split: each cropped image in exactly one of train, val and test.
+
+Beside it, published.csv has the lists of the published protocol, which are not of that kind.
+"""
 
 from pathlib import Path
 
@@ -8,6 +11,7 @@ from stages.faces.division import count_duplicates, divide
 from stages.faces.duplicates import group_duplicates
 from stages.faces.index import read_cropped, read_crops
 from stages.faces.labels import age_group
+from stages.faces.lists import published_lists
 from stages.faces.stratification import DROPPED, FOLD, SPLITS
 from stages.workspace.errors import run_node
 from stages.workspace.files import write_csv, write_json
@@ -16,6 +20,7 @@ from stages.workspace.params import load_params
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")
 DISPUTED = Path("data/split/disputed.csv")
+PUBLISHED = Path("data/split/published.csv")
 METRICS = Path("metrics/split.json")
 
 
@@ -44,6 +49,7 @@ def main() -> None:
     listed = listed[division.disputed].sort_values("group", kind="stable")
     write_csv(DISPUTED, listed[["group", "name", "age", "gender", "race", "split"]])
     write_csv(SPLIT, table.assign(**{FOLD: division.fold}) if params.split.folds else table)
+    write_csv(PUBLISHED, published_lists(faces["name"], params.seed))
     sizes = {name: int((division.split == name).sum()) for name in (*SPLITS, DROPPED)}
     write_json(
         METRICS,

@@ -1,4 +1,4 @@
-"""Node train: one variant, from crops and split to models/<run>/."""
+"""Node train: one variant, from crops and lists to models/<run>/."""
 
 import hashlib
 import json
@@ -17,7 +17,6 @@ from stages.workspace.params import load_params
 from stages.workspace.plans import parse_arguments, read_run
 
 FACES = Path("data/faces")
-SPLIT = Path("data/split/split.csv")
 PRETRAINED = Path("data/pretrained")
 TRAINING = Path("data/training")
 TIMINGS = Path("data/timings")  # not tracked: no two runs take the same time
@@ -45,7 +44,7 @@ def main() -> None:
 
     shares = params.train.subset.model_dump()
     train, val = (
-        read_examples(FACES, SPLIT, side, run.tasks, params.classes.age_upper_bounds).subset(
+        read_examples(FACES, run.lists, side, run.tasks, params.classes.age_upper_bounds).subset(
             share, run.seed
         )
         for side, share in shares.items()
@@ -55,7 +54,7 @@ def main() -> None:
     manifest = PRETRAINED / "variants" / f"{arguments.variant}.json"
     weights = json.loads(manifest.read_text(encoding="utf-8"))
     crops = digest(FACES / "crops.npy")
-    split = [digest(SPLIT), shares]
+    split = [digest(run.lists), shares]
     identity = repr([run.seed, precision, structure, run.recipe, weights, crops, split])
     identity = hashlib.sha256(identity.encode()).hexdigest()[:32]
     checkpoints, features = shared_folder("checkpoints"), shared_folder("features")

@@ -1,4 +1,4 @@
-"""Labelled examples: the images of one split with the class of each task."""
+"""Labelled examples: the images of one list with the class of each task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from stages.faces.index import read_cropped, read_crops
 from stages.faces.labels import age_group
-from stages.faces.stratification import read_split
+from stages.faces.lists import read_lists
 from stages.workspace.errors import UserError
+from stages.workspace.files import read_csv
 
 
 @dataclass(frozen=True)
 class LabelledFaces:
-    """All crops, and of one split: names, rows in the crops, class indices by task, years of age.
+    """All crops, and of one list: names, rows in the crops, class indices by task, years of age.
 
     Rows, labels and ages are int64, all in the order of the names.
     """
@@ -45,32 +47,30 @@ class LabelledFaces:
 
 
 def read_examples(
-    faces: Path, split_file: Path, split: str, tasks: Sequence[str], age_upper_bounds: Sequence[int]
+    faces: Path, lists_file: Path, side: str, tasks: Sequence[str], age_upper_bounds: Sequence[int]
 ) -> LabelledFaces:
-    """Read one split's examples, in the order of the split file.
+    """Read the examples of one list, in the order of the list file.
 
     Args:
         faces: folder of index.csv and crops.npy.
-        split_file: split.csv.
-        split: `train`, `val` or `test`.
+        lists_file: as stages.faces.lists describes it.
+        side: `train`, `val` or `test`.
         tasks: of age, gender and race.
         age_upper_bounds: of the age groups, in years.
 
     Raises:
-        UserError: a file is missing or malformed, the split is empty, or names an image
+        UserError: a file is missing or malformed, the list is empty, or names an image
             that has no crop.
     """
     cropped = read_cropped(faces / "index.csv").set_index("name")
-    table = read_split(split_file)
-    names = table["name"][table["split"] == split]
+    table = read_lists(lists_file)
+    names = table["name"][table[side]]
     if names.empty:
-        raise UserError(
-            f"{split_file}: no image in {split}; more images or another share is needed"
-        )
+        raise UserError(f"{lists_file}: no image in {side}; more images or another share is needed")
     rows = cropped.index.get_indexer(names)
     if (rows < 0).any():
         missing = names[rows < 0].iloc[0]
-        raise UserError(f"{split_file}: {missing!r} has no crop in {faces}; run `dvc repro split`")
+        raise UserError(f"{lists_file}: {missing!r} has no crop in {faces}; run `dvc repro split`")
     chosen = cropped.iloc[rows]
     ages = chosen["age"].to_numpy(np.int64)
     codes = {
@@ -80,3 +80,21 @@ def read_examples(
     }
     labels = {task: codes[task] for task in tasks}
     return LabelledFaces(read_crops(faces / "crops.npy"), names.tolist(), rows, labels, ages)
+
+
+def read_used(path: Path) -> pd.DataFrame:
+    """What a model was made with: models/<run>/images.csv, columns name and used_for.
+
+    used_for is `train` or `val`; an image that served as both has two rows.
+
+    Raises:
+        UserError: missing, malformed, or a column missing.
+    """
+    columns = ["name", "used_for"]
+    return read_csv(path, columns, "train", dtype=dict.fromkeys(columns, "str"))[columns]
+
+
+def was_trained_on(names: Sequence[str], path: Path) -> npt.NDArray[np.int64]:
+    """1 for each name that a model's images.csv lists as a training image, else 0 (N)."""
+    used = read_used(path)
+    return np.isin(names, used["name"][used["used_for"] == "train"]).astype(np.int64)

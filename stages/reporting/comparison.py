@@ -1,94 +1,174 @@
-"""All variants of a suite side by side, beside the published figures.
+"""All variants of a suite side by side: published, rerun, honest.
 
 The published figures (`published.csv`, facts as they were printed) come from a protocol
-whose test images were for the most part trained on; the measured ones come from a test split
-that was never trained on. They stand side by side to be told apart, not to be beaten.
+whose test images were for the most part trained on. A rerun is the same network here, trained
+and tested under that protocol. The honest figures come from test images that were never trained
+on. They stand side by side to be told apart, not to be beaten.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from tabulate import tabulate
 
 from stages.workspace.errors import UserError
 from stages.workspace.params import TASKS
+from stages.workspace.plans import (
+    NATIVE,
+    PUBLISHED_SPLIT,
+    fold_of,
+    run_name,
+    seed_of,
+    stage_name,
+)
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 FIGURES = ("accuracy", "macro_f1")
+NAMES = [f"{task}_{figure}" for task in TASKS for figure in FIGURES]
+KINDS = {"published": "published_", "rerun": "rerun_", "honest": ""}  # prefixes of columns
+SEEDS, FOLDS = "seeds", "folds"  # stand as the condition of a row that has the mean of several
 NOTE = (
-    "Shares of the test images (accuracy) and mean F1 over the classes, in [0, 1]. "
-    "Published: under a protocol that trained on most of its test images."
+    "Published: as printed, under a protocol that trained on most of its test images. Rerun: "
+    "trained and tested here under that protocol. Honest: on test images that were never trained "
+    "on; native: on native pixels, with the difference to the variant; of several seeds or folds "
+    "the mean ± standard deviation. All in [0, 1]."
 )
 
 
-def compare(metrics: Path, variants: Sequence[str]) -> pd.DataFrame:
-    """One row per variant: each task's accuracy and macro F1, measured and published.
+def compare(metrics: Path, variants: Sequence[str], repeats: Sequence[str] = ()) -> pd.DataFrame:
+    """Each variant, then its native twin, the mean of its seeds and that of its folds.
 
     Args:
-        metrics: folder of <variant>.json; files of variants not named are not read.
+        metrics: folder of <run>.json; files of runs not named are not read.
         variants: names, in the order of the rows.
+        repeats: conditions under which each of them was trained and evaluated too.
 
     Returns:
-        Columns variant, images, then <task>_<figure> and published_<task>_<figure>; empty
-        where the variant has no such task or nothing was published.
+        Columns variant (`<variant>`, `<variant>+native`, `+seeds` or `+folds`), runs (how many
+        are in the row; the variant's own seed is one of its seeds), images (tested by all of
+        them together; those of one seed), and for each <name> = <task>_<figure>: <name> (a mean
+        of several runs), sd_<name> (their sample standard deviation), difference_<name> (to the
+        variant, of the native twin), published_<name>, rerun_<name>. Empty where there is none.
 
     Raises:
-        UserError: a variant has no metrics.
+        UserError: a run has no metrics.
     """
     published = pd.read_csv(PUBLISHED, index_col="variant")
+    seeds = [None, *(c for c in repeats if seed_of(c) is not None)]
+    folds = [c for c in repeats if fold_of(c) is not None]
     rows = []
     for variant in variants:
-        path = metrics / f"{variant}.json"
-        if not path.is_file():
-            raise UserError(f"{path}: missing; run `dvc repro evaluate@{variant}`")
-        measured = json.loads(path.read_text(encoding="utf-8"))
-        row: dict[str, object] = {"variant": variant, "images": measured["images"]}
-        for task in TASKS:
-            for figure in FIGURES:
-                name = f"{task}_{figure}"
-                row[name] = measured.get(task, {}).get(figure)
-                known = variant in published.index
-                row[f"published_{name}"] = published.loc[variant, name] if known else None
-        rows.append(row)
-    return pd.DataFrame(rows)
+        own = _measured(metrics, run_name(variant, None))
+        row: dict[str, Any] = dict(own)
+        if variant in published.index:
+            row.update({f"published_{name}": published.at[variant, name] for name in NAMES})
+        if PUBLISHED_SPLIT in repeats:
+            rerun = _measured(metrics, run_name(variant, PUBLISHED_SPLIT))
+            row |= {f"rerun_{name}": rerun[name] for name in NAMES}
+        rows.append({"variant": variant, "runs": 1} | row)
+        if NATIVE in repeats:
+            twin = _measured(metrics, run_name(variant, NATIVE))
+            change = {f"difference_{name}": _difference(twin[name], own[name]) for name in NAMES}
+            rows.append({"variant": run_name(variant, NATIVE), "runs": 1} | twin | change)
+        if len(seeds) > 1:
+            runs = pd.DataFrame([_measured(metrics, run_name(variant, c)) for c in seeds])
+            images = int(runs["images"].iloc[0])
+            rows.append({"variant": run_name(variant, SEEDS), "images": images} | _spread(runs))
+        if folds:
+            runs = pd.DataFrame([_measured(metrics, run_name(variant, c)) for c in folds])
+            images = int(runs["images"].sum())
+            rows.append({"variant": run_name(variant, FOLDS), "images": images} | _spread(runs))
+    prefixes = ("", "sd_", "difference_", "published_", "rerun_")
+    columns = ["variant", "runs", "images", *(p + name for name in NAMES for p in prefixes)]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype(dict.fromkeys(columns[3:], float))
+
+
+def _measured(metrics: Path, run: str) -> dict[str, float | None]:
+    path = metrics / f"{run}.json"
+    if not path.is_file():
+        raise UserError(f"{path}: missing; run `dvc repro {stage_name(run, 'evaluate')}`")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    figures = {f"{t}_{f}": content.get(t, {}).get(f) for t in TASKS for f in FIGURES}
+    return {"images": content["images"]} | figures
+
+
+def _difference(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
+def _spread(runs: pd.DataFrame) -> dict[str, float]:
+    figures = runs[NAMES].astype(float)
+    deviations = figures.std(ddof=1).add_prefix("sd_")
+    return {"runs": len(runs)} | figures.mean().to_dict() | deviations.to_dict()
 
 
 def as_markdown(comparison: pd.DataFrame) -> str:
-    """The comparison as a Markdown table with a note on what the columns are."""
-    header = ["variant", *(f"{task} {_title(f)}" for task in TASKS for f in FIGURES)]
-    rows = [[f"`{row['variant']}`", *_cells(row)] for _, row in comparison.iterrows()]
-    table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
-    images = ", ".join(str(n) for n in sorted(set(comparison["images"])))
-    return f"{table}\n\nMeasured on {images} test images; in brackets: published. {NOTE}\n"
+    """The comparison as Markdown tables, one for each figure, with a note on the columns."""
+    parts = []
+    for figure in FIGURES:
+        columns = _columns(comparison, figure)
+        header = [_title(figure), *(f"{task} {kind}" for task, kind in columns)]
+        rows = [
+            [_label(row, "`"), *_cells(row, figure, columns)] for _, row in comparison.iterrows()
+        ]
+        parts.append(tabulate(rows, header, tablefmt="github", disable_numparse=True))
+    single = comparison[~comparison["variant"].str.endswith(f"+{FOLDS}")]
+    images = ", ".join(f"{int(n):,}" for n in sorted(set(single["images"])))
+    return "\n\n".join([*parts, f"Measured on {images} test images. {NOTE}"]) + "\n"
 
 
 def print_table(comparison: pd.DataFrame) -> None:
     """Print the comparison to the terminal; as wide as needed where it is no terminal."""
-    table = Table(title="Test split, measured (published)", caption=NOTE)
-    table.add_column("variant", no_wrap=True)
-    for task in TASKS:
-        for figure in FIGURES:
-            table.add_column(f"{task}\n{_title(figure)}", justify="right", no_wrap=True)
-    for _, row in comparison.iterrows():
-        table.add_row(row["variant"], *_cells(row))
     console = Console()
-    Console(width=None if console.is_terminal else 140).print(table)
+    wide = Console(width=None if console.is_terminal else 200)
+    for figure in FIGURES:
+        table = Table(title=_title(figure), box=box.SIMPLE)
+        table.add_column("variant", no_wrap=True)
+        columns = _columns(comparison, figure)
+        for task, kind in columns:
+            table.add_column(f"{task}\n{kind}", justify="right", no_wrap=True)
+        for _, row in comparison.iterrows():
+            table.add_row(_label(row), *_cells(row, figure, columns))
+        wide.print(table)
+    wide.print(NOTE, highlight=False)
+
+
+def _columns(comparison: pd.DataFrame, figure: str) -> list[tuple[str, str]]:
+    """Task and kind of each column, without the kinds of which there is no figure at all."""
+    kinds = [
+        kind
+        for kind, prefix in KINDS.items()
+        if comparison[[f"{prefix}{task}_{figure}" for task in TASKS]].notna().any(axis=None)
+    ]
+    return [(task, kind) for task in TASKS for kind in kinds]
 
 
 def _title(figure: str) -> str:
-    return figure.replace("_f1", " F1")
+    return {"accuracy": "Accuracy", "macro_f1": "Macro F1"}[figure]
 
 
-def _cells(row: pd.Series) -> list[str]:
-    names = [f"{task}_{figure}" for task in TASKS for figure in FIGURES]
-    return [_cell(row[name], row[f"published_{name}"]) for name in names]
+def _label(row: pd.Series, quote: str = "") -> str:
+    variant, _, condition = row["variant"].partition("+")
+    several = f"{row['runs']} " if condition in (SEEDS, FOLDS) else ""
+    return f"{quote}{variant}{quote}" + (f", {several}{condition}" if condition else "")
 
 
-def _cell(measured: float | None, published: float | None) -> str:
-    if pd.isna(measured):
-        return "-"
-    return f"{measured:.3f}" + ("" if pd.isna(published) else f" ({published:.3f})")
+def _cells(row: pd.Series, figure: str, columns: Iterable[tuple[str, str]]) -> list[str]:
+    cells = []
+    for task, kind in columns:
+        name = f"{task}_{figure}"
+        cell = "" if pd.isna(value := row[KINDS[kind] + name]) else f"{value:.3f}"
+        if kind == "honest" and cell:
+            if pd.notna(deviation := row[f"sd_{name}"]):
+                cell += f" ± {deviation:.3f}"
+            if pd.notna(difference := row[f"difference_{name}"]):
+                cell += f" ({difference:+.3f})"
+        cells.append(cell or "-")
+    return cells

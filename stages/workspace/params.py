@@ -375,7 +375,9 @@ class Search(Section):
 
 
 NO_AUGMENTATION = "none"
-Condition = Annotated[str, Field(pattern=r"^(native|seed-\d{1,9})$")]
+Condition = Annotated[
+    str, Field(pattern=r"^(native|published-split|seed-(0|[1-9]\d{0,8})|fold-(0|[1-9]\d?))$")
+]
 
 
 class Params(Section):
@@ -391,6 +393,7 @@ class Params(Section):
     classes: Classes
     train: Train
     evaluate: Evaluate
+    audit: Duplicates
     machine: Machine
     recipes: dict[str, Recipe]
     augmentations: dict[str, Augmentation]
@@ -404,7 +407,7 @@ class Params(Section):
         for key in ("suite", "repeats"):
             if len(set(getattr(self, key))) != len(getattr(self, key)):
                 faults.append(f"{key}: each name can stand there once")
-        faults += self._unknown_names()
+        faults += self._misplaced_repeats() + self._unknown_names()
         for name in self.suite:
             if name not in self.variants:
                 faults.append(
@@ -419,6 +422,19 @@ class Params(Section):
                 faults.append(f"train.task_weights: all tasks of {name} have weight 0")
         _refuse(faults)
         return self
+
+    def _misplaced_repeats(self) -> list[str]:
+        """Folds that are not there, and the seed that the variants have anyway."""
+        folds = [f"fold-{number}" for number in range(self.split.folds)]
+        known = f"known: {', '.join(folds)}" if folds else "set split.folds to 3 or more"
+        faults = [
+            f"repeats: there is no {name}; {known}"
+            for name in self.repeats
+            if name.startswith("fold-") and name not in folds
+        ]
+        if f"seed-{self.seed}" in self.repeats:
+            faults.append(f"repeats: seed-{self.seed} is the seed of the variants themselves")
+        return faults
 
     def _unknown_names(self) -> list[str]:
         """What refers to a recipe or an augmentation that is not there."""

@@ -4,8 +4,10 @@ A training reads its recipe from there and not from `recipes`, so that a change 
 reruns the variants that follow it and no other. The file has `structure` (what the network
 is), `recipe` and `augmentation` (null: none).
 
-A run is a variant as it stands, or under a condition: `native` (its other preprocessing) or
-`seed-<n>`. Its outputs are named `<variant>` and `<variant>+<condition>`.
+A run is a variant as it stands, or under a condition: `native` (its other preprocessing),
+`seed-<n>`, `published-split` (trained and tested on the lists of the published protocol) or
+`fold-<i>` (tested on that fold). Its outputs are named `<variant>` and `<variant>+<condition>`;
+the images that it uses stand in `data/lists/<condition>.csv`.
 """
 
 import argparse
@@ -19,6 +21,9 @@ from stages.workspace.errors import UserError
 from stages.workspace.params import NO_AUGMENTATION, Params
 
 PLANS = Path("data/plan")
+LISTS = Path("data/lists")
+NATIVE, PUBLISHED_SPLIT = "native", "published-split"
+_HONEST = "honest"  # the lists of a variant as it stands
 
 _IN_THE_NETWORK = {"weights": "pretraining", "head_width": "width"}  # as build_network has it
 _OF_THE_HEADS = ("head_width", "dropout", "age_head")  # recipe params that shape the network
@@ -26,9 +31,10 @@ _OF_THE_HEADS = ("head_width", "dropout", "age_head")  # recipe params that shap
 
 @dataclass(frozen=True)
 class Run:
-    """One training: the name of its outputs, what the network is, how it learns."""
+    """One training: the name of its outputs, its images, what the network is, how it learns."""
 
     name: str
+    lists: Path
     structure: dict[str, Any]
     recipe: dict[str, Any]
     seed: int
@@ -67,6 +73,33 @@ def parse_arguments(description: str | None) -> argparse.Namespace:
 def run_name(variant: str, condition: str | None) -> str:
     """The name of a run's outputs."""
     return variant if condition is None else f"{variant}+{condition}"
+
+
+def stage_name(run: str, node: str) -> str:
+    """The stage of dvc.yaml in which a node (`train` or `evaluate`) works on a run."""
+    variant, _, condition = run.partition("+")
+    return f"repeat@{variant}-{condition}" if condition else f"{node}@{variant}"
+
+
+def lists_file(condition: str | None) -> Path:
+    """The file of the images that a run under a condition uses."""
+    return LISTS / f"{condition or _HONEST}.csv"
+
+
+def seed_of(condition: str | None) -> int | None:
+    """The number in `seed-<n>`; None for other conditions."""
+    return _number(condition, "seed-")
+
+
+def fold_of(condition: str | None) -> int | None:
+    """The number in `fold-<i>`; None for other conditions."""
+    return _number(condition, "fold-")
+
+
+def _number(condition: str | None, prefix: str) -> int | None:
+    if condition is None or not condition.startswith(prefix):
+        return None
+    return int(condition.removeprefix(prefix))
 
 
 def resolve(params: Params, variant: str) -> dict[str, Any]:
@@ -113,17 +146,16 @@ def plan_run(params: Params, variant: str, condition: str | None = None) -> Run:
 
 
 def _run(params: Params, variant: str, condition: str | None, plan: dict[str, Any]) -> Run:
-    structure, seed = plan["structure"], params.seed
-    if condition == "native":
+    structure, seed = plan["structure"], seed_of(condition)
+    if condition == NATIVE:
         structure["preprocessing"] = "native"
-    elif condition is not None:
-        seed = int(condition.removeprefix("seed-"))
     training = params.training[variant].model_dump()
     training["epochs"] = min(training["epochs"], params.train.max_epochs)
     recipe = plan["recipe"] | training | {"task_weights": params.train.task_weights.model_dump()}
     return Run(
         run_name(variant, condition),
+        lists_file(condition),
         structure,
         recipe | {"augmentation": plan["augmentation"]},
-        seed,
+        params.seed if seed is None else seed,
     )

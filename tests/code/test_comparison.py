@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from stages.reporting.chart import draw_leak
 from stages.reporting.comparison import as_markdown, compare, print_table
 from stages.workspace.errors import UserError
 
@@ -53,7 +54,7 @@ def test_a_network_of_one_task_leaves_the_others_empty(metrics: Path):
     row = compare(metrics, [BLOCK5, GENDER]).iloc[1]
     assert (row["gender_accuracy"], row["published_gender_accuracy"]) == (0.93, 0.9805)
     others = [c for c in row.index if "age_" in c or "race_" in c]
-    assert len(others) == 8
+    assert len(others) == 4 * len(["", "sd", "difference", "published", "rerun"])
     assert row[others].isna().all()
 
 
@@ -62,44 +63,124 @@ def test_a_variant_without_metrics_says_what_to_run(metrics: Path):
         compare(metrics, [OWN, "absent"])
 
 
-def test_the_markdown_table_shows_every_figure(metrics: Path):
+def write(metrics: Path, run: str, age: float, images: int = 2371):
+    """Write the metrics of a run of all tasks whose age accuracy is given, the rest 0.5."""
+    tasks = {task: {"accuracy": 0.5, "macro_f1": 0.5} for task in ("gender", "race")}
+    content = {"images": images, "age": {"accuracy": age, "macro_f1": 0.5}, **tasks}
+    (metrics / f"{run}.json").write_text(json.dumps(content))
+
+
+REPEATS = ["native", "seed-2", "seed-3", "fold-0", "fold-1", "fold-2", "published-split"]
+
+
+@pytest.fixture
+def repeated(metrics: Path) -> pd.DataFrame:
+    """Compare the own network, whose age accuracy is 0.5, with all its repeats."""
+    ages = [0.53, 0.56, 0.59, 0.4, 0.5, 0.6, 0.9]
+    for condition, age in zip(REPEATS, ages, strict=True):
+        write(metrics, f"{OWN}+{condition}", age, 700 if "fold" in condition else 2371)
+    return compare(metrics, [OWN], REPEATS)
+
+
+def test_repeats_by_seed_and_fold_become_their_mean_and_spread(repeated: pd.DataFrame):
+    rows = repeated.set_index("variant")
+    seeds, folds = rows.loc[f"{OWN}+seeds"], rows.loc[f"{OWN}+folds"]
+    assert (seeds["runs"], seeds["images"]) == (3, 2371)
+    assert seeds["age_accuracy"] == pytest.approx((0.5 + 0.56 + 0.59) / 3)
+    assert seeds["sd_age_accuracy"] == pytest.approx(0.045826, abs=1e-6)
+    assert (folds["runs"], folds["images"]) == (3, 2100)
+    assert folds["age_accuracy"] == pytest.approx(0.5)
+    assert folds["sd_age_accuracy"] == pytest.approx(0.1)
+    assert list(rows.index) == [OWN, f"{OWN}+native", f"{OWN}+seeds", f"{OWN}+folds"]
+
+
+def test_the_native_twin_has_a_row_with_the_difference_to_its_variant(repeated: pd.DataFrame):
+    twin = repeated.set_index("variant").loc[f"{OWN}+native"]
+    assert twin["age_accuracy"] == 0.53
+    assert twin["difference_age_accuracy"] == pytest.approx(0.03)
+    assert twin["difference_gender_accuracy"] == pytest.approx(-0.3)
+
+
+def test_the_published_protocol_stands_beside_the_honest_figures_of_its_variant(
+    repeated: pd.DataFrame,
+):
+    own = repeated.iloc[0]
+    assert (own["age_accuracy"], own["rerun_age_accuracy"]) == (0.5, 0.9)
+    assert repeated["rerun_age_accuracy"].notna().tolist() == [True, False, False, False]
+
+
+def test_a_repeat_without_metrics_says_what_to_run(metrics: Path):
+    with pytest.raises(UserError, match=rf"run `dvc repro repeat@{OWN}-native`"):
+        compare(metrics, [OWN], ["native"])
+
+
+def table_of(text: str, figure: str) -> list[list[str]]:
+    """Return the cells of one Markdown table without its rule."""
+    block = next(b for b in text.split("\n\n") if b.startswith(f"| {figure}"))
+    lines = block.splitlines()
+    assert set(lines.pop(1)) <= set("|-: ")
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_markdown_tables_show_every_figure(metrics: Path):
     text = as_markdown(compare(metrics, list(MEASURED)))
-    header, rule, *rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert [cell.strip() for cell in header.strip("|").split("|")] == [
-        "variant",
-        *(f"{task} {f}" for task in ("age", "gender", "race") for f in ("accuracy", "macro F1")),
+    heads = [f"{t} {kind}" for t in ("age", "gender", "race") for kind in ("published", "honest")]
+    assert table_of(text, "Accuracy") == [
+        ["Accuracy", *heads],
+        [f"`{BLOCK5}`", "0.903", "0.610", "0.976", "0.920", "0.925", "0.830"],
+        [f"`{OWN}`", "-", "0.500", "-", "0.800", "-", "0.600"],
+        [f"`{GENDER}`", "-", "-", "0.981", "0.930", "-", "-"],
     ]
-    assert set(rule) <= set("|-: ")
-    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    assert cells == [
-        [
-            f"`{BLOCK5}`",
-            *("0.610 (0.903)", "0.580 (0.900)"),
-            *("0.920 (0.976)", "0.910 (0.980)"),
-            *("0.830 (0.925)", "0.750 (0.910)"),
-        ],
-        [f"`{OWN}`", "0.500", "0.400", "0.800", "0.790", "0.600", "0.500"],
-        [f"`{GENDER}`", "-", "-", "0.930 (0.981)", "0.920 (0.980)", "-", "-"],
+    assert table_of(text, "Macro F1")[1] == [
+        *(f"`{BLOCK5}`", "0.900", "0.580", "0.980", "0.910", "0.910", "0.750")
     ]
-    assert "on 2371 test images; in brackets: published" in text
+    assert "Measured on 2,371 test images." in text
 
 
-def test_the_terminal_table_shows_every_figure_even_into_a_file(
-    metrics: Path, capsys: pytest.CaptureFixture[str]
+def test_the_markdown_tables_show_reruns_spreads_and_differences(repeated: pd.DataFrame):
+    header, *rows = table_of(as_markdown(repeated), "Accuracy")
+    assert header[1:3] == ["age rerun", "age honest"]
+    assert [row[:3] for row in rows] == [
+        [f"`{OWN}`", "0.900", "0.500"],
+        [f"`{OWN}`, native", "-", "0.530 (+0.030)"],
+        [f"`{OWN}`, 3 seeds", "-", "0.550 ± 0.046"],
+        [f"`{OWN}`, 3 folds", "-", "0.500 ± 0.100"],
+    ]
+
+
+def test_the_terminal_tables_show_every_figure_even_into_a_file(
+    metrics: Path, repeated: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ):
     print_table(compare(metrics, list(MEASURED)))
+    print_table(repeated)
     lines = capsys.readouterr().out.splitlines()
     for variant, figures in (
-        (BLOCK5, ["0.610 (0.903)", "0.910 (0.980)", "0.750 (0.910)"]),
-        (OWN, ["0.500", "0.790"]),
-        (GENDER, ["0.930 (0.981)"]),
+        (BLOCK5, ["0.903", "0.610", "0.830"]),
+        (BLOCK5, ["0.900", "0.910", "0.750"]),
+        (GENDER, ["0.981", "0.930"]),
+        (f"{OWN}, native", ["0.530 (+0.030)"]),
+        (f"{OWN}, 3 seeds", ["0.550 ± 0.046"]),
     ):
-        line = next(text for text in lines if f" {variant} " in text)
-        assert [figure for figure in figures if figure not in line] == []
+        candidates = [line for line in lines if line.strip().startswith(variant)]
+        assert any(all(figure in line for figure in figures) for line in candidates), variant
 
 
-def test_the_comparison_survives_its_csv(metrics: Path, tmp_path: Path):
-    comparison = compare(metrics, list(MEASURED))
-    comparison.to_csv(tmp_path / "c.csv", index=False)
-    again = pd.read_csv(tmp_path / "c.csv")
-    assert as_markdown(again) == as_markdown(comparison)
+def test_the_chart_has_every_variant_and_is_the_same_each_time(
+    repeated: pd.DataFrame, tmp_path: Path
+):
+    for name in ("one.svg", "two.svg"):
+        draw_leak(tmp_path / name, repeated)
+    drawn = (tmp_path / "one.svg").read_bytes()
+    assert drawn == (tmp_path / "two.svg").read_bytes()
+    assert drawn.startswith(b"<?xml")
+    texts = {line.strip() for line in drawn.decode().splitlines() if line.startswith("   ")}
+    assert f"<!-- {OWN} -->" in texts
+    assert {"<!-- rerun -->", "<!-- honest -->"} <= texts
+    assert "<!-- published -->" not in texts, "nobody published figures of that network"
+
+
+def test_the_comparison_survives_its_csv(metrics: Path, repeated: pd.DataFrame, tmp_path: Path):
+    for comparison in (compare(metrics, list(MEASURED)), repeated):
+        comparison.to_csv(tmp_path / "c.csv", index=False)
+        again = pd.read_csv(tmp_path / "c.csv")
+        assert as_markdown(again) == as_markdown(comparison)

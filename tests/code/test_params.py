@@ -43,6 +43,12 @@ def test_a_path_given_by_hand_is_found_under_the_key_of_its_weights(load: Load):
     assert params.pretrained.path("vgg16-imagenet") == "/data/vgg16.h5"
 
 
+def test_all_conditions_can_be_asked_for_together(load: Load):
+    repeats = "repeats: [native, seed-2, published-split, fold-0, fold-4]"
+    params = load(("repeats: []", repeats), ("  folds: 0", "  folds: 5"))
+    assert params.repeats == ["native", "seed-2", "published-split", "fold-0", "fold-4"]
+
+
 FAULTS = {
     "an unknown variant": (
         ("- mtl-cnn-ge-gm", "- mtl-cnn-ge-gn"),
@@ -56,6 +62,18 @@ FAULTS = {
     "a batch that is too large": (
         ("    batch_size: 32", "    batch_size: 5000"),
         ["training.mtl-cnn.batch_size", "less than or equal to 4096"],
+    ),
+    "a condition that nobody knows": (
+        ("repeats: []", "repeats: [folds]"),
+        ["repeats.0", "native|published-split|seed-", "is 'folds'"],
+    ),
+    "a fold without folds": (
+        ("repeats: []", "repeats: [native, fold-0]"),
+        ["repeats: there is no fold-0", "set split.folds to 3 or more"],
+    ),
+    "the seed that the variants have": (
+        ("repeats: []", "repeats: [seed-1]"),
+        ["repeats: seed-1 is the seed of the variants themselves"],
     ),
     "shares that do not sum to 1": (
         ("  test: 0.1", "  test: 0.2"),

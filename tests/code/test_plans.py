@@ -7,7 +7,7 @@ import pytest
 from stages.workspace.errors import UserError
 from stages.workspace.files import write_json
 from stages.workspace.params import Params, load_params
-from stages.workspace.plans import plan_run, read_run, resolve
+from stages.workspace.plans import plan_run, read_run, resolve, stage_name
 
 COMMITTED = Path(__file__).parents[2] / "params.yaml"
 BLOCK5 = "mtl-vgg16-imagenet-block5"
@@ -50,6 +50,26 @@ def test_a_seed_changes_the_seed_and_nothing_else(params: Params):
     plain, other = plan_run(params, BLOCK5), plan_run(params, BLOCK5, "seed-7")
     assert (other.name, other.seed) == (f"{BLOCK5}+seed-7", 7)
     assert (other.structure, other.recipe) == (plain.structure, plain.recipe)
+
+
+@pytest.mark.parametrize("condition", ["published-split", "fold-2"])
+def test_other_lists_change_the_images_and_nothing_else(params: Params, condition: str):
+    plain, other = plan_run(params, BLOCK5), plan_run(params, BLOCK5, condition)
+    assert (other.name, other.lists) == (
+        f"{BLOCK5}+{condition}",
+        Path("data/lists") / f"{condition}.csv",
+    )
+    assert plain.lists == Path("data/lists/honest.csv")
+    assert (other.structure, other.recipe, other.seed) == (
+        plain.structure,
+        plain.recipe,
+        plain.seed,
+    )
+
+
+def test_a_run_is_made_in_a_stage_of_its_own():
+    assert stage_name("mtl-cnn", "train") == "train@mtl-cnn"
+    assert stage_name("mtl-cnn+fold-2", "train") == "repeat@mtl-cnn-fold-2"
 
 
 def test_the_epochs_are_capped_for_all(params: Params):

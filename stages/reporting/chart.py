@@ -1,0 +1,51 @@
+"""The leak in one picture: published, rerun and honest accuracy of each variant, by task."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from stages.reporting.comparison import KINDS
+from stages.workspace.files import whole_file
+from stages.workspace.params import TASKS
+
+# Told apart by their form too; colours of Okabe and Ito, which colour-blind people can tell.
+MARKS = {
+    "published": {"marker": "D", "color": "#D55E00"},
+    "rerun": {"marker": "s", "color": "#E69F00"},
+    "honest": {"marker": "o", "color": "#0072B2"},
+}
+HEIGHT, WIDTH = 0.28, 9.0  # of a variant's row and of the picture, inches
+
+
+def draw_leak(path: Path, comparison: pd.DataFrame) -> None:
+    """Draw an SVG file, the same bytes for the same comparison.
+
+    Args:
+        path: the file.
+        comparison: as `compare` gives it; rows of conditions are left out.
+    """
+    rows = comparison[~comparison["variant"].str.contains("+", regex=False)]
+    accuracies = {
+        kind: rows[[f"{prefix}{task}_accuracy" for task in TASKS]].set_axis(TASKS, axis=1)
+        for kind, prefix in KINDS.items()
+    }
+    shown = [kind for kind in MARKS if accuracies[kind].notna().any(axis=None)]
+    places = range(len(rows))
+    figure = Figure(figsize=(WIDTH, 1.4 + HEIGHT * len(rows)), layout="constrained")
+    for axes, task in zip(figure.subplots(1, len(TASKS), sharey=True), TASKS, strict=True):
+        values = pd.DataFrame({kind: accuracies[kind][task] for kind in shown})
+        axes.hlines(places, values.min(axis=1), values.max(axis=1), color="#bbbbbb", zorder=1)
+        for kind in shown:
+            axes.scatter(values[kind], places, label=kind, s=28, zorder=2, **MARKS[kind])
+        axes.set(title=task, xlim=(0, 1), xlabel="accuracy", ylim=(len(rows) - 0.5, -0.5))
+        axes.set_xticks([0, 0.5, 1])
+        axes.set_yticks(list(places), rows["variant"])
+        axes.grid(axis="x", color="#eeeeee")
+        axes.set_axisbelow(True)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(MARKS), frameon=False)
+    # Without these, names inside the file and its date differ at each drawing.
+    with mpl.rc_context({"svg.hashsalt": "leak"}), whole_file(path) as partial:
+        figure.savefig(partial, format="svg", metadata={"Date": None})

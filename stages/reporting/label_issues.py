@@ -1,0 +1,78 @@
+"""Labels that networks dispute which never saw the image: candidates for a wrong label.
+
+Cross-validation predicts each image by a network that was not trained on it. Confident learning
+(C. Northcutt, L. Jiang, I. Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels,
+JAIR 70, 2021; here by its authors' library, cleanlab) takes a label for disputed when another
+class is predicted with at least the mean confidence that the class has among its own images.
+That is no proof: a network's errors are among them, and those of rare classes more so.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from cleanlab.filter import find_label_issues as disputed_labels
+
+from stages.workspace.errors import UserError
+from stages.workspace.files import read_csv
+
+COLUMNS = ("name", "task", "given", "suggested", "confidence")
+
+
+def find_label_issues(
+    predictions: Path, runs: Sequence[Sequence[str]], classes: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """The disputed labels, the most confidently disputed first.
+
+    Args:
+        predictions: folder of <run>.csv.
+        runs: for each variant, its runs of all folds; the variants' probabilities are averaged.
+        classes: class names by task.
+
+    Returns:
+        Columns name, task, given, suggested (class names) and confidence (the probability of
+        the suggested class, in [0, 1]). Empty without runs.
+
+    Raises:
+        UserError: a prediction file is missing or malformed, or folds overlap.
+    """
+    tables = [_read_folds(predictions, folds) for folds in runs]
+    found = [pd.DataFrame(columns=list(COLUMNS))]
+    for task, names in classes.items():
+        columns = [f"{task}_p_{name}" for name in names]
+        parts = [table for table in tables if set(columns) <= set(table)]
+        if not parts:
+            continue
+        mean = sum(part.loc[parts[0].index, columns].to_numpy(float) for part in parts)
+        mean /= mean.sum(axis=1, keepdims=True)  # with six digits each, only nearly 1
+        codes = pd.Index(names).get_indexer(parts[0][f"{task}_true"])
+        disputed = disputed_labels(codes, mean, filter_by="confident_learning", n_jobs=1)
+        found.append(
+            pd.DataFrame(
+                {
+                    "name": parts[0].index[disputed],
+                    "task": task,
+                    "given": parts[0][f"{task}_true"][disputed].to_numpy(),
+                    "suggested": np.array(names)[mean.argmax(axis=1)][disputed],
+                    "confidence": mean.max(axis=1)[disputed],
+                }
+            )
+        )
+    issues = pd.concat([part for part in found if len(part)] or found[:1], ignore_index=True)
+    return issues.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
+
+
+def _read_folds(predictions: Path, runs: Sequence[str]) -> pd.DataFrame:
+    """The predictions of all folds of a variant in one table, by name."""
+    parts = [
+        read_csv(predictions / f"{run}.csv", ["name"], "repeat", dtype={"name": "str"})
+        for run in runs
+    ]
+    table = pd.concat(parts).set_index("name")
+    if (twice := table.index.duplicated()).any():
+        raise UserError(
+            f"{predictions}: {table.index[twice][0]!r} is tested in two of the folds "
+            f"{', '.join(runs)}; run `dvc repro`"
+        )
+    return table

@@ -1,0 +1,98 @@
+"""Pages: figures stand between marks, come from the results, and never from the demo."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages import publish
+from stages.reporting.pages import fill_blocks
+from stages.workspace.errors import UserError
+from stages.workspace.files import write_csv, write_json
+
+TOP = Path(__file__).parents[2]
+BLOCKS = {"table": "| a |\n", "nothing": ""}
+PAGE = "# Title\n<!-- make publish: table -->\nold\n<!-- end -->\ntext\n"
+
+
+def test_a_block_is_replaced_and_the_rest_stays():
+    filled = fill_blocks("page", PAGE, BLOCKS)
+    assert filled == PAGE.replace("old", "\n| a |\n")
+    assert fill_blocks("page", filled, BLOCKS) == filled
+
+
+def test_a_block_without_content_is_emptied():
+    page = PAGE.replace("table", "nothing")
+    assert fill_blocks("page", page, BLOCKS) == page.replace("old\n", "")
+
+
+@pytest.mark.parametrize(
+    ("page", "fault"),
+    [
+        (PAGE.replace("table", "tabel"), "page: unknown block 'tabel'; known: table, nothing"),
+        (PAGE.replace("<!-- end -->", ""), "page: block 'table' has no <!-- end -->"),
+        (PAGE.replace("old", "<!-- make publish: nothing -->"), "block 'table' has no"),
+        ("<!-- end -->\n", "without the start of a block"),
+    ],
+)
+def test_marks_that_do_not_fit_are_refused(page, fault):
+    with pytest.raises(UserError, match=fault):
+        fill_blocks("page", page, BLOCKS)
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A workspace with real-looking results and the committed pages and params."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["publish", "--name", "faces"])
+    params = (TOP / "params.yaml").read_text()
+    for old, new in (("source: demo", "source: local"), ("local: []", "local: [faces.zip]")):
+        assert old in params
+        params = params.replace(old, new, 1)
+    Path("params.yaml").write_text(params)
+    Path("docs").mkdir()
+    Path("docs/leak.md").write_text((TOP / "docs/leak.md").read_text())
+    Path("README.md").write_text("# Own\n<!-- make publish: chart -->\n<!-- end -->\n")
+    Path("data/comparison").mkdir(parents=True)
+    Path("data/comparison/comparison.md").write_text("| the table |\n")
+    Path("data/comparison/leak.svg").write_text("<svg/>")
+    split = {"name": ["a", "b", "c"], "split": ["train", "test", "train"], "group": [0, 1, 2]}
+    write_csv(Path("data/split/split.csv"), pd.DataFrame(split))
+    protocol = {"test_images": 2068, "trained_on": 1679, "trained_on_share": 0.811896}
+    protocol |= {"copies_trained_on": 23, "copies_trained_on_share": 0.011122}
+    counts = {"runs": 2, "test_images": 4134, "pairs_checked": 76900668, "leaks": 0}
+    write_json(Path("metrics/audit.json"), counts | {"published_protocol": protocol})
+    return tmp_path
+
+
+def test_the_committed_pages_are_filled_with_the_results(workspace):
+    publish.main()
+    page = (workspace / "docs/leak.md").read_text()
+    assert "\n| the table |\n" in page
+    assert "](leak.svg)" in page
+    assert "1,679 (81.2%) are training images" in page
+    assert "76,900,668 pairs" in page
+    assert "found 0 leaks" in page
+    assert "[splits/faces.csv](splits/faces.csv): the split of each of 3 images" in page
+    assert "(2 train, 0 val, 1 test)" in page
+    assert "](docs/leak.svg)" in (workspace / "README.md").read_text()
+    assert (workspace / "docs/leak.svg").read_text() == "<svg/>"
+    names = (workspace / "docs/splits/faces.csv").read_text()
+    assert names == (workspace / "data/split/split.csv").read_text()
+    publish.main()
+    assert (workspace / "docs/leak.md").read_text() == page
+
+
+def test_scores_on_drawn_portraits_are_not_published(workspace):
+    before = (workspace / "docs/leak.md").read_text()
+    Path("params.yaml").write_text((TOP / "params.yaml").read_text())
+    with pytest.raises(UserError, match="drawn portraits stand for nothing"):
+        publish.main()
+    assert (workspace / "docs/leak.md").read_text() == before
+    assert not (workspace / "docs/splits").exists()
+
+
+def test_results_that_are_missing_are_named(workspace):
+    (workspace / "metrics/audit.json").unlink()
+    with pytest.raises(UserError, match=r"audit\.json: missing; run `dvc repro`"):
+        publish.main()
