@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+from stages.faces.stratification import read_split
 from stages.reporting.chart import draw_leak
 from stages.reporting.comparison import as_markdown, compare, print_table
+from stages.reporting.costs import read_costs, read_timings
 from stages.reporting.curves import collect_curves
 from stages.reporting.gap import as_markdown as gap_as_markdown
 from stages.reporting.gap import explain_gap
 from stages.reporting.label_issues import find_label_issues
+from stages.reporting.predictions import groups_of, prediction_file, read_predictions
+from stages.reporting.significance import describe, pairwise_tests
 from stages.workspace.errors import run_node
 from stages.workspace.files import whole_file, write_csv
 from stages.workspace.params import TASKS, Params, load_params
@@ -15,6 +19,7 @@ from stages.workspace.plans import run_name
 
 PREDICTIONS = Path("data/predictions")
 COMPARISON = Path("data/comparison")
+TIMINGS = Path("data/timings")  # not tracked: no two runs take the same time
 
 
 def main() -> None:
@@ -22,9 +27,10 @@ def main() -> None:
     params = load_params()
     runs = [run_name(v, condition) for v in params.suite for condition in (None, *params.repeats)]
     table = compare(Path("metrics"), params.suite, params.repeats)
+    costs = read_costs(Path("data/evaluation"), runs)
     gap = explain_gap(PREDICTIONS, table)
     write_csv(COMPARISON / "curves.csv", collect_curves(Path("data/curves"), runs))
-    write_csv(COMPARISON / "comparison.csv", table)
+    write_csv(COMPARISON / "comparison.csv", table.merge(costs, on="variant", how="left"))
     write_csv(COMPARISON / "gap.csv", gap)
     with whole_file(COMPARISON / "comparison.md") as partial:
         partial.write_text(as_markdown(table) + gap_as_markdown(gap), encoding="utf-8")
@@ -34,6 +40,23 @@ def main() -> None:
     write_csv(COMPARISON / "label_issues.csv", issues)
     print_table(table)
     print(gap_as_markdown(gap), end="")
+    timings = read_timings(TIMINGS, runs)
+    write_csv(TIMINGS / "comparison.csv", timings)
+    print(costs.merge(timings, on="variant").to_string(index=False, na_rep="-"))
+    compare_pairs(params, runs)
+
+
+def compare_pairs(params: Params, names: list[str]) -> None:
+    """Write the paired tests of all variants, and print what they come to."""
+    classes = {task: params.classes.of(task) for task in TASKS}
+    files = {run: prediction_file(PREDICTIONS, run, "test") for run in names}
+    runs = {run: read_predictions(file, classes) for run, file in files.items()}
+    split = read_split(Path("data/split/split.csv"))
+    groups = {run: groups_of(predictions, split) for run, predictions in runs.items()}
+    rules = params.evaluate
+    tests = pairwise_tests(runs, groups, rules.confidence, rules.resamples, params.seed)
+    write_csv(COMPARISON / "tests.csv", tests)
+    print(*describe(tests, runs, 1 - rules.confidence), sep="\n")
 
 
 def fold_runs(params: Params) -> list[list[str]]:

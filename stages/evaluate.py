@@ -1,50 +1,51 @@
-"""Node evaluate: one variant's predictions for its test images, and their scores."""
+"""Node evaluate: one run's predictions for its val and test images, and what they are worth."""
 
 from pathlib import Path
 
 from stages.faces.examples import read_examples, was_trained_on
+from stages.faces.stratification import read_split
 from stages.learning import device
-from stages.reporting.scores import (
-    confusion,
-    per_class,
-    prediction_table,
-    read_predictions,
-    summarise,
-)
+from stages.reporting.evaluation import Rules, evaluate_files
+from stages.reporting.predictions import prediction_file, prediction_table
 from stages.workspace.errors import run_node
 from stages.workspace.files import write_csv, write_json
-from stages.workspace.params import load_params
+from stages.workspace.params import TASKS, load_params
 from stages.workspace.plans import parse_arguments, read_run
 
 FACES = Path("data/faces")
+SPLIT = Path("data/split/split.csv")
+PREDICTIONS = Path("data/predictions")
 BATCH_SIZE = 64  # images; without influence on the result
 
 
 def main() -> None:
-    """Predict the test images with the run named on the command line, then score it."""
+    """Predict with the run named on the command line, then score what was written."""
     arguments = parse_arguments(__doc__)
     params = load_params()
     run = read_run(params, arguments.variant, arguments.condition)
     device.prepare(params.machine.device, params.machine.memory_growth, seed=run.seed)
     from stages.learning.batches import predict_rows
+    from stages.learning.costs import costs_of
     from stages.learning.network import load_network
 
-    test = read_examples(FACES, run.lists, "test", run.tasks, params.classes.age_upper_bounds)
     folder = Path("models") / run.name
     model = load_network(folder / "model.keras")
-    outputs = predict_rows(model, test.crops, test.rows, BATCH_SIZE, params.evaluate.mirrored)
-    classes = {task: params.classes.of(task) for task in run.tasks}
-    file = Path("data/predictions") / f"{run.name}.csv"
-    table = prediction_table(test.names, test.labels, outputs, classes, test.ages)
-    write_csv(file, table.assign(trained_on=was_trained_on(test.names, folder / "images.csv")))
+    classes = {task: params.classes.of(task) for task in TASKS}
+    files = {side: prediction_file(PREDICTIONS, run.name, side) for side in ("test", "val")}
+    for side, file in files.items():
+        faces = read_examples(FACES, run.lists, side, TASKS, params.classes.age_upper_bounds)
+        outputs = predict_rows(model, faces.crops, faces.rows, BATCH_SIZE, params.evaluate.mirrored)
+        table = prediction_table(faces.names, faces.labels, outputs, classes, faces.ages)
+        if side == "test":
+            table["trained_on"] = was_trained_on(faces.names, folder / "images.csv")
+        write_csv(file, table)
 
-    predictions = read_predictions(file, classes)
+    rules = Rules.of(params)
+    found = evaluate_files(files["test"], files["val"], read_split(SPLIT), classes, rules)
     details = Path("data/evaluation") / run.name
-    write_csv(details / "per_class.csv", per_class(predictions, classes))
-    write_csv(details / "confusion.csv", confusion(predictions, classes))
-    summary = summarise(predictions, classes)
-    write_json(Path("metrics") / f"{run.name}.json", summary)
-    print(f"evaluate {run.name}: {summary}")
+    found.write(details, Path("metrics") / f"{run.name}.json")
+    write_json(details / "costs.json", costs_of(model, folder / "model.keras"))
+    print(f"evaluate {run.name}: {found.summary}")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@
 weights). A training depends on the latter, so that a file it does not use cannot rerun it.
 """
 
+import shutil
 from pathlib import Path
 
-from stages.workspace.catalogue import BACKBONES, DETECTORS, obtain
+from stages.workspace.caches import shared_folder
+from stages.workspace.catalogue import BACKBONES, DETECTORS, WeightsFile, obtain
 from stages.workspace.errors import run_node
-from stages.workspace.files import digest, remove_others, write_json
+from stages.workspace.files import digest, remove_others, whole_file, write_json
 from stages.workspace.params import load_params
 from stages.workspace.plans import read_plan
 
@@ -28,9 +30,7 @@ def main() -> None:
     files: dict[str, Path] = {}
     for user, weights in wanted.items():
         if weights.key not in files:
-            files[weights.key] = obtain(
-                weights, PRETRAINED, params.pretrained.path(weights.key), user
-            )
+            files[weights.key] = _bring(weights, params.pretrained.path(weights.key), user)
     remove_others(PRETRAINED, [*files.values(), PRETRAINED / "variants"])
     manifests = PRETRAINED / "variants"
     for variant in params.suite:
@@ -39,6 +39,22 @@ def main() -> None:
         write_json(manifests / f"{variant}.json", content)
     remove_others(manifests, [manifests / f"{variant}.json" for variant in params.suite])
     print("pretrained: " + ", ".join(sorted(path.name for path in files.values())))
+
+
+def _bring(weights: WeightsFile, given: str | None, user: str) -> Path:
+    """As `obtain`, but what another copy of the workspace has fetched is not fetched again."""
+    target, kept = PRETRAINED / weights.file, shared_folder("pretrained") / weights.file
+    if given is None and not target.is_file() and kept.is_file():
+        _copy(kept, target)
+    obtain(weights, PRETRAINED, given, user)
+    if given is None and not (kept.is_file() and digest(kept) == weights.sha256):
+        _copy(target, kept)
+    return target
+
+
+def _copy(source: Path, target: Path) -> None:
+    with whole_file(target) as partial:
+        shutil.copyfile(source, partial)
 
 
 if __name__ == "__main__":

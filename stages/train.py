@@ -10,6 +10,7 @@ from dvclive import Live
 
 from stages.faces.examples import LabelledFaces, read_examples
 from stages.learning import device
+from stages.workspace.caches import remove_older, shared_folder
 from stages.workspace.errors import run_node
 from stages.workspace.files import digest, whole_file, write_csv, write_json
 from stages.workspace.params import load_params
@@ -17,10 +18,10 @@ from stages.workspace.plans import parse_arguments, read_run
 
 FACES = Path("data/faces")
 PRETRAINED = Path("data/pretrained")
-FEATURES = Path("data/features")
-CHECKPOINTS = Path("data/checkpoints")
+TRAINING = Path("data/training")
 TIMINGS = Path("data/timings")  # not tracked: no two runs take the same time
 GIB = 2**30
+CHECKPOINT_DAYS = 30  # a killed training that nobody went on with for so long is given up
 
 
 def main() -> None:
@@ -41,16 +42,23 @@ def main() -> None:
     from stages.learning.network import build_network, in_float32, save_network
     from stages.learning.recipe import Examples, Recipe, fit
 
+    shares = params.train.subset.model_dump()
     train, val = (
-        read_examples(FACES, run.lists, side, run.tasks, params.classes.age_upper_bounds)
-        for side in ("train", "val")
+        read_examples(FACES, run.lists, side, run.tasks, params.classes.age_upper_bounds).subset(
+            share, run.seed
+        )
+        for side, share in shares.items()
     )
     classes = {task: len(params.classes.of(task)) for task in run.tasks}
     structure = run.network(classes, params.detect.size, params.classes.age_upper_bounds)
     manifest = PRETRAINED / "variants" / f"{arguments.variant}.json"
     weights = json.loads(manifest.read_text(encoding="utf-8"))
     crops = digest(FACES / "crops.npy")
-    identity = [run.seed, precision, structure, run.recipe, weights, crops, digest(run.lists)]
+    split = [digest(run.lists), shares]
+    identity = repr([run.seed, precision, structure, run.recipe, weights, crops, split])
+    identity = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    checkpoints, features = shared_folder("checkpoints"), shared_folder("features")
+    remove_older(checkpoints, CHECKPOINT_DAYS)
     model = build_network(**structure, weights=weights["file"] and PRETRAINED / weights["file"])
 
     def examples(faces: LabelledFaces) -> Examples:
@@ -77,11 +85,9 @@ def main() -> None:
             Recipe(**run.recipe),
             run.seed,
             lambda frozen: frozen_features(
-                frozen, train.crops, crops, FEATURES, params.machine.features_gib * GIB
+                frozen, train.crops, crops, features, params.machine.features_gib * GIB
             ),
-            Checkpoints(
-                CHECKPOINTS / run.name, hashlib.sha256(repr(identity).encode()).hexdigest()
-            ),
+            Checkpoints(checkpoints / identity, identity),
             log,
         )
     with whole_file(folder / "model.keras") as partial:
@@ -91,7 +97,7 @@ def main() -> None:
     ]
     write_csv(folder / "images.csv", pd.concat(sides))
     timing = {key: summary.pop(key) for key in ("seconds", "images_per_second")}
-    write_json(folder / "training.json", {"precision": precision, **summary})
+    write_json(TRAINING / f"{run.name}.json", {"precision": precision, **summary})
     write_json(TIMINGS / f"{run.name}.json", timing)
     print(f"train {run.name}: best epoch {summary['best_epoch']} of {summary['epochs']}")
 

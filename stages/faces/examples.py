@@ -28,6 +28,23 @@ class LabelledFaces:
     labels: dict[str, npt.NDArray[np.int64]]
     ages: npt.NDArray[np.int64]
 
+    def subset(self, share: float, seed: int) -> "LabelledFaces":
+        """A random share of the images, at least one; a smaller share is part of a larger one.
+
+        Args:
+            share: of the images, > 0, <= 1.
+            seed: of the draw.
+        """
+        drawn = np.random.default_rng(seed).permutation(len(self.names))
+        kept = np.sort(drawn[: max(1, round(share * len(drawn)))])
+        return LabelledFaces(
+            self.crops,
+            [self.names[i] for i in kept],
+            self.rows[kept],
+            {task: labels[kept] for task, labels in self.labels.items()},
+            self.ages[kept],
+        )
+
 
 def read_examples(
     faces: Path, lists_file: Path, side: str, tasks: Sequence[str], age_upper_bounds: Sequence[int]

@@ -1,6 +1,7 @@
-"""What a network costs: its parameters, and the arithmetic for one image."""
+"""What a network costs: its parameters, its file, and the arithmetic for one image."""
 
 import math
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -24,3 +25,19 @@ def gflops(model: keras.Model) -> float:
     tf.get_logger().setLevel("ERROR")  # its deprecation is announced at each call
     found = tf.compat.v1.profiler.profile(graph, options=options)
     return float(found.total_float_ops) / 1e9
+
+
+def costs_of(model: keras.Model, file: Path) -> dict[str, float]:
+    """A trained network's costs: parameters, trainable_parameters, megabytes and gflops.
+
+    Args:
+        model: the network.
+        file: where it lies; megabytes are its size in 10^6 bytes.
+    """
+    trainable, total = count_parameters(model)
+    return {
+        "parameters": total,
+        "trainable_parameters": trainable,
+        "megabytes": round(file.stat().st_size / 1e6, 3),
+        "gflops": round(gflops(model), 6),
+    }

@@ -90,7 +90,7 @@ def fit(
     features: Features,
     checkpoints: Checkpoints,
     log: Log,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Train a network in place; it ends with the weights of its best epoch.
 
     Args:
@@ -107,8 +107,9 @@ def fit(
             `train/loss`, `val/age_accuracy`, `val/score`.
 
     Returns:
-        `best_epoch` (from 1), `epochs` and `val_score` of the best one, `seconds` of training
-        (features not included) and `images_per_second` in this process.
+        `best_epoch` (from 1), `epochs`, and of the best one `val_score` and `val_accuracy` by
+        task; `seconds` of training (features not included) and `images_per_second` in this
+        process.
     """
     learner, inputs, augment = model, images, None
     if recipe.augmentation is not None:
@@ -159,11 +160,12 @@ def fit(
     seconds = time.monotonic() - begin
     learner.set_weights(epochs.best_weights)
     checkpoints.clear()
-    done = len(epochs.history)
+    done, best = len(epochs.history), epochs.history[epochs.best]
     return {
         "best_epoch": epochs.best + 1,
         "epochs": done,
-        "val_score": epochs.scores[epochs.best],
+        "val_score": best["val/score"],
+        "val_accuracy": {task: best[f"val/{task}_accuracy"] for task in classes},
         "seconds": round(seconds, 3),
         "images_per_second": round((done - started) * len(train.rows) / max(seconds, 1e-9), 1),
     }

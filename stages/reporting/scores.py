@@ -1,124 +1,173 @@
-"""Scores of a variant, computed from its prediction file alone.
+"""Scores of a run's predictions, with bootstrap intervals; per class; confusion matrices.
 
-`data/predictions/<variant>.csv` has a row for each test image: `name`, and for each task
-`<task>_true` and `<task>_predicted` (class names) and `<task>_p_<class>` (probability in
-[0, 1], six digits). Where the network tells the age in years, `years_true` and
-`years_predicted` (the expected age) stand there too. Whoever has the file can recompute
-every figure.
+Most scores follow from a confusion matrix. They are computed here from one or thousands of
+them at once, for the sample and all its resamples; scikit-learn, with whose figures the tests
+compare these, takes one list of labels a call.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
+from sklearn.metrics import confusion_matrix
 from sklearn.metrics import precision_recall_fscore_support as per_class_scores
 
-from stages.workspace.errors import UserError
-from stages.workspace.files import read_csv
+from stages.reporting.bootstrap import Array, interval, resampled_sums
+from stages.reporting.calibration import negative_log_likelihood, scaled
+from stages.reporting.predictions import Predictions
 
-Classes = Mapping[str, Sequence[str]]
+COMBINED = "all"  # stands as the task of the combined score
+ORDERED = "age"  # the task whose classes have an order
+_SUMMARY = ("accuracy", "macro_f1", "nll", "ece", "one_off", "mae")
 
 
-def prediction_table(
-    names: Sequence[str],
-    labels: Mapping[str, npt.NDArray[np.int64]],
-    probabilities: Mapping[str, npt.NDArray[np.float32]],
-    classes: Classes,
-    ages: npt.NDArray[np.int64],
-) -> pd.DataFrame:
-    """The prediction file's content.
+def rates(counts: Array, ordered: bool = False) -> dict[str, Array]:
+    """Scores in [0, 1] from confusion matrices.
 
     Args:
-        names: of the images (N).
-        labels: true class indices by task (N).
-        probabilities: by task, (N, classes); `age_years`, where it is there: (N, years), from 1.
-        classes: class names by task.
-        ages: true ages in years (N).
+        counts: images, (..., true classes, predicted classes).
+        ordered: whether neighbouring classes are near each other.
+
+    Returns:
+        Each (...). accuracy. balanced_accuracy: the mean recall of the classes that have an
+        image. macro_f1: the mean over the classes that have an image or were predicted.
+        weighted_f1: the mean weighted by the classes' images. one_off, if ordered: the share
+        of images that are off by one class at most.
     """
-    columns: dict[str, object] = {"name": list(names)}
-    for task, names_of_task in classes.items():
-        class_names, values = np.array(names_of_task), probabilities[task]
-        columns[f"{task}_true"] = class_names[labels[task]]
-        columns[f"{task}_predicted"] = class_names[values.argmax(axis=1)]
-        columns |= {f"{task}_p_{name}": values[:, i] for i, name in enumerate(class_names)}
-    if "age_years" in probabilities:
-        years = probabilities["age_years"]
-        columns["years_true"] = ages
-        columns["years_predicted"] = years @ np.arange(1, years.shape[1] + 1, dtype=years.dtype)
-    return pd.DataFrame(columns)
+    right = np.diagonal(counts, axis1=-2, axis2=-1)
+    true, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
+    images = true.sum(axis=-1)
+    recall = right / np.maximum(true, 1)
+    f1 = 2 * right / np.maximum(true + predicted, 1)
+    scores = {
+        "accuracy": right.sum(axis=-1) / images,
+        "balanced_accuracy": recall.sum(axis=-1) / (true > 0).sum(axis=-1),
+        "macro_f1": f1.sum(axis=-1) / (true + predicted > 0).sum(axis=-1),
+        "weighted_f1": (f1 * true).sum(axis=-1) / images,
+    }
+    if ordered:
+        classes = np.arange(counts.shape[-1])
+        near = abs(classes[:, np.newaxis] - classes) <= 1
+        scores["one_off"] = (counts * near).sum(axis=(-2, -1)) / images
+    return scores
 
 
-def read_predictions(path: Path, classes: Classes) -> pd.DataFrame:
-    """Read a prediction file.
+def score_table(
+    predictions: Predictions,
+    groups: npt.NDArray[np.int64],
+    temperatures: Mapping[str, float],
+    task_weights: Mapping[str, float],
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Every score of every task, and the combined one, with bootstrap intervals.
 
-    Raises:
-        UserError: missing, without any image, or a column of a task is missing.
+    Args:
+        predictions: of N test images.
+        groups: the duplicate group of each image (N), the unit that is resampled.
+        temperatures: by task, fitted on other images; empty: none were.
+        task_weights: of the accuracies in the combined score; those of absent tasks are
+            left out and the others brought to sum 1.
+        confidence: of the intervals, in (0, 1).
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        Columns task, metric, value, low, high. Metrics of a task: those of `rates`; nll (mean,
+        nats) and nll_scaled (at the task's temperature); mae (mean absolute error of the
+        expected age, years). The last row is the combined score (task `all`).
     """
-    texts = ["name", *(f"{task}_{column}" for task in classes for column in ("true", "predicted"))]
-    numbers = [f"{task}_p_{name}" for task, names in classes.items() for name in names]
-    frame = read_csv(path, texts + numbers, "evaluate", dtype=dict.fromkeys(texts, "str"))
-    if frame.empty:
-        raise UserError(f"{path}: lacks any image; run `dvc repro -f evaluate`")
-    return frame
+    parts = _parts(predictions, temperatures)
+    values = np.hstack(list(parts.values()))
+    sums = np.vstack([values.sum(axis=0), resampled_sums(values, groups, resamples, seed)])
+    ends = np.cumsum([part.shape[1] for part in parts.values()])
+    pieces = dict(zip(parts, np.split(sums, ends[:-1], axis=1), strict=True))
+
+    figures: dict[tuple[str, str], Array] = {}
+    for task in predictions.tasks:
+        number = len(predictions.classes[task])
+        counts = pieces.pop((task, "counts")).reshape(-1, number, number)
+        images = counts.sum(axis=(1, 2))
+        figures |= {(task, m): v for m, v in rates(counts, task == ORDERED).items()}
+        means = [key for key in pieces if key[0] == task]
+        figures |= {key: pieces[key][:, 0] / images for key in means}
+    weights = {task: task_weights[task] for task in predictions.tasks}
+    figures[COMBINED, "score"] = sum(
+        (weight * figures[task, "accuracy"] for task, weight in weights.items()), np.zeros(1)
+    ) / sum(weights.values())
+
+    rows = []
+    for (task, metric), each in figures.items():
+        low, high = interval(each[1:], confidence)
+        rows.append((task, metric, float(each[0]), float(low), float(high)))
+    return pd.DataFrame(rows, columns=["task", "metric", "value", "low", "high"])
 
 
-def summarise(predictions: pd.DataFrame, classes: Classes) -> dict[str, object]:
-    """Accuracy, macro F1 (both in [0, 1]) and NLL (nats) of each task, and the number of images.
+def _parts(
+    predictions: Predictions, temperatures: Mapping[str, float]
+) -> dict[tuple[str, str], npt.NDArray[Any]]:
+    """What is summed over the images, (N, K) each, by task and name."""
+    parts: dict[tuple[str, str], npt.NDArray[Any]] = {}
+    for task in predictions.tasks:
+        true, probabilities = predictions.true[task], predictions.probabilities[task]
+        number = len(predictions.classes[task])
+        pairs = true * number + predictions.predicted[task]
+        parts[task, "counts"] = np.eye(number * number)[pairs]
+        parts[task, "nll"] = negative_log_likelihood(probabilities, true)[:, np.newaxis]
+        if task in temperatures:
+            warmed = scaled(probabilities, temperatures[task])
+            parts[task, "nll_scaled"] = negative_log_likelihood(warmed, true)[:, np.newaxis]
+        if task == ORDERED and predictions.year_errors is not None:
+            parts[task, "mae"] = abs(predictions.year_errors)[:, np.newaxis]
+    return parts
 
-    `age.mae` is the mean absolute error of the expected age in years, where it was predicted.
 
-    Macro F1 is the mean over all classes of the task, those without a test image included
-    (their F1 is 0 when they were predicted, and is left out when they were not).
+def summarise(scores: pd.DataFrame, images: int) -> dict[str, object]:
+    """The few figures by which runs are compared: a section for each task, and the whole.
+
+    Args:
+        scores: what `score_table` returns, and rows of the metric `ece`.
+        images: their number.
     """
-    summary: dict[str, Any] = {"images": len(predictions)}
-    for task, names in classes.items():
-        true, predicted = predictions[f"{task}_true"], predictions[f"{task}_predicted"]
-        present = [name for name in names if (true == name).any() or (predicted == name).any()]
-        macro_f1 = f1_score(true, predicted, labels=present, average="macro", zero_division=0)
-        summary[task] = {
-            "accuracy": round(float(accuracy_score(true, predicted)), 6),
-            "macro_f1": round(float(macro_f1), 6),
-            "nll": round(_nll(predictions, task, names), 6),
-        }
-    if "years_true" in predictions:
-        errors = (predictions["years_true"] - predictions["years_predicted"]).abs()
-        summary["age"] |= {"mae": round(float(errors.mean()), 6)}
+    summary: dict[str, Any] = {"images": images}
+    for row in scores.itertuples():
+        value = round(float(str(row.value)), 6)
+        if row.task == COMBINED:
+            summary[str(row.metric)] = value
+        elif row.metric in _SUMMARY:
+            summary.setdefault(str(row.task), {})[str(row.metric)] = value
     return summary
 
 
-def _nll(predictions: pd.DataFrame, task: str, names: Sequence[str]) -> float:
-    """Mean negative log-likelihood of the true classes, in nats, >= 0."""
-    codes = predictions[f"{task}_true"].map({name: i for i, name in enumerate(names)})
-    probabilities = predictions[[f"{task}_p_{name}" for name in names]].to_numpy(float)
-    total = probabilities.sum(axis=1, keepdims=True)  # with six digits each, only nearly 1
-    return float(log_loss(codes, probabilities / total, labels=range(len(names))))
+def per_class(predictions: Predictions) -> pd.DataFrame:
+    """Precision, recall, F1 and support (test images) of each class of each task.
 
-
-def per_class(predictions: pd.DataFrame, classes: Classes) -> pd.DataFrame:
-    """Precision, recall, F1 and support (test images) of each class of each task."""
+    Precision is 0 for a class that was never predicted, recall for one without an image.
+    """
     tables = []
-    for task, names in classes.items():
+    for task in predictions.tasks:
         precision, recall, f1, support = per_class_scores(
-            predictions[f"{task}_true"],
-            predictions[f"{task}_predicted"],
-            labels=list(names),
+            predictions.true[task],
+            predictions.predicted[task],
+            labels=range(len(predictions.classes[task])),
             zero_division=0,
         )
+        names: Sequence[str] = list(predictions.classes[task])
         columns = {"precision": precision, "recall": recall, "f1": f1, "support": support}
-        tables.append(pd.DataFrame({"task": task, "class": list(names), **columns}))
+        tables.append(pd.DataFrame({"task": task, "class": names, **columns}))
     return pd.concat(tables, ignore_index=True)
 
 
-def confusion(predictions: pd.DataFrame, classes: Classes) -> pd.DataFrame:
+def confusion(predictions: Predictions) -> pd.DataFrame:
     """Confusion matrices as rows: task, actual, predicted, images, share of the actual class."""
     rows = []
-    for task, names in classes.items():
+    for task in predictions.tasks:
+        names = predictions.classes[task]
         counts = confusion_matrix(
-            predictions[f"{task}_true"], predictions[f"{task}_predicted"], labels=list(names)
+            predictions.true[task], predictions.predicted[task], labels=range(len(names))
         )
         totals = counts.sum(axis=1)
         for i, actual in enumerate(names):

@@ -10,7 +10,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
 from stages.workspace.errors import UserError
@@ -169,19 +169,31 @@ class TaskWeights(Section):
     race: NotNegative
 
 
+class Subset(Section):
+    """The share of each split's images that a training uses."""
+
+    train: Annotated[float, Field(gt=0, le=1)]
+    val: Annotated[float, Field(gt=0, le=1)]
+
+
 class Train(Section):
     """What holds for the training of every variant."""
 
     max_epochs: Epochs
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
     deterministic: bool
+    subset: Subset
     task_weights: TaskWeights
 
 
 class Evaluate(Section):
-    """How the test images are predicted."""
+    """How the test images are predicted and the predictions scored."""
 
     mirrored: bool
+    confidence: Annotated[float, Field(ge=0.5, le=0.999)]
+    resamples: Annotated[int, Field(ge=100, le=100_000)]
+    bins: Annotated[int, Field(ge=2, le=100)]
+    min_cell: Annotated[int, Field(ge=1)]
 
 
 class Machine(Section):
@@ -298,6 +310,70 @@ class Training(Section):
     epochs: Epochs
 
 
+# What a search can vary: how a network learns, but not the epochs, which stand beside the grid.
+SEARCHABLE = tuple(
+    name
+    for section in (Training, Recipe)
+    for name in section.model_fields
+    if name not in ("epochs", "label_smoothing", "augmentation")
+)
+
+
+def section_of(name: str) -> type[Training] | type[Recipe] | None:
+    """The section that a searchable param belongs to."""
+    if name not in SEARCHABLE:
+        return None
+    return Training if name in Training.model_fields else Recipe
+
+
+def _faults_of(section: type[BaseModel], name: str, value: object) -> list[str]:
+    """What is wrong with one value of a section, told as for the section itself."""
+    field = section.model_fields[name]
+    accepted: Any = Annotated[field.annotation, field]
+    try:
+        TypeAdapter(accepted, config=ConfigDict(strict=True)).validate_python(value)
+    except ValidationError as error:
+        return [fault["msg"] for fault in error.errors()]
+    return []
+
+
+Setting = dict[str, int | float | str]  # values of params by their names, as in a grid
+
+
+class Search(Section):
+    """Trainings of one variant, each with another setting, to be told apart by validation."""
+
+    variant: str
+    epochs: Epochs
+    subset: Subset
+    grid: Annotated[
+        dict[str, Annotated[list[int | float | str], Field(min_length=1)]],
+        Field(min_length=1, max_length=2),
+    ]
+    published: Setting
+
+    @model_validator(mode="after")
+    def _values_fit(self) -> "Search":
+        faults = [
+            f"published: {name!r} is not in grid"
+            for name in self.published
+            if name not in self.grid
+        ]
+        for name, values in self.grid.items():
+            if (section := section_of(name)) is None:
+                known = ", ".join(SEARCHABLE)
+                faults.append(
+                    f"grid: unknown param {name!r}{suggestion(name, SEARCHABLE)}; known: {known}"
+                )
+                continue
+            if len(set(values)) != len(values):
+                faults.append(f"grid.{name}: each value can stand there once")
+            for value in [*values, *([self.published[name]] if name in self.published else [])]:
+                faults += [f"{name} {value!r}: {f}" for f in _faults_of(section, name, value)]
+        _refuse(faults)
+        return self
+
+
 NO_AUGMENTATION = "none"
 Condition = Annotated[
     str, Field(pattern=r"^(native|published-split|seed-(0|[1-9]\d{0,8})|fold-(0|[1-9]\d?))$")
@@ -323,6 +399,7 @@ class Params(Section):
     augmentations: dict[str, Augmentation]
     variants: dict[str, Variant]
     training: dict[str, Training]
+    searches: dict[str, Search]
 
     @model_validator(mode="after")
     def _suite_is_known(self) -> "Params":
@@ -334,7 +411,7 @@ class Params(Section):
         for name in self.suite:
             if name not in self.variants:
                 faults.append(
-                    f"suite: unknown variant {name!r}{_suggestion(name, self.variants)}; "
+                    f"suite: unknown variant {name!r}{suggestion(name, self.variants)}; "
                     f"known: {', '.join(self.variants)}"
                 )
                 continue
@@ -369,8 +446,12 @@ class Params(Section):
             (f"recipes.{name}.augmentation", recipe.augmentation, sets)
             for name, recipe in self.recipes.items()
         ]
+        references += [
+            (f"searches.{name}.variant", search.variant, tuple(self.variants))
+            for name, search in self.searches.items()
+        ]
         return [
-            f"{key}: unknown {value!r}{_suggestion(value, known)}; known: {', '.join(known)}"
+            f"{key}: unknown {value!r}{suggestion(value, known)}; known: {', '.join(known)}"
             for key, value, known in references
             if value not in known
         ]
@@ -384,10 +465,22 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
             names each key at fault and what it accepts.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return parse_params(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: missing; run from the project's top folder") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from error
+
+
+def parse_params(text: str, path: str) -> Params:
+    """Check the content of a params file.
+
+    Raises:
+        UserError: as `load_params`; `path` is how it names the file.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from error
     try:
         return Params.model_validate(content)
@@ -405,7 +498,7 @@ def _refuse(faults: list[str]) -> None:
 def _explain(fault: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"{key}: unknown name{_suggestion(str(fault['loc'][-1]), _names_beside(fault))}"
+        return f"{key}: unknown name{suggestion(str(fault['loc'][-1]), _names_beside(fault))}"
     text = fault["msg"].removeprefix("Value error, ")
     value = fault["input"]
     shown = f" (is {value!r})" if isinstance(value, (str, int, float, bool, type(None))) else ""
@@ -428,6 +521,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
-def _suggestion(name: str, known: Any) -> str:
+def suggestion(name: str, known: Any) -> str:
+    """What to say to a misspelt name: the known one that is closest, if any is close."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -125,6 +125,11 @@ FAULTS = {
         ("    learning_rate: 0.001", "    learning_rate: '0.001'"),
         ["training.mtl-cnn.learning_rate", "valid number", "'0.001'"],
     ),
+    "no confidence": (
+        ("  confidence: 0.95", "  confidence: 95"),
+        ["evaluate.confidence", "less than or equal to 0.999"],
+    ),
+    "a single bin": (("  bins: 15", "  bins: 1"), ["evaluate.bins", "greater than or equal to 2"]),
     "a fraction for a count": (("  size: 100", "  size: 100.5"), ["detect.size", "valid integer"]),
     "a word that is none of the choices": (
         ("  source: demo", "  source: utkface"),
@@ -171,6 +176,37 @@ FAULTS = {
     "heads that the tasks do not fit": (
         ("  mtl-cnn-ge:\n    tasks: age gender race", "  mtl-cnn-ge:\n    tasks: age race"),
         ["variants.mtl-cnn-ge", "heads: ge needs the tasks age gender race"],
+    ),
+    "an unknown variant of a search": (
+        ("    variant: mtl-vgg16-imagenet-frozen\n", "    variant: mtl-vgg16-imagenet-frosen\n"),
+        ["searches.mtl-vgg16-frozen.variant", "did you mean 'mtl-vgg16-imagenet-frozen'"],
+    ),
+    "a grid without values": (
+        (
+            "      head_width:\n      - 32\n      - 64\n      - 128\n      - 256\n",
+            "      head_width: []\n",
+        ),
+        ["searches.stl-gender-head-width.grid.head_width", "at least 1 item"],
+    ),
+    "an unknown param of a grid": (
+        ("      head_width:\n", "      head_widht:\n"),
+        ["searches.stl-gender-head-width", "'head_widht'; did you mean 'head_width'", "batch_size"],
+    ),
+    "a grid's value out of range": (
+        ("      - 1e-06\n", "      - -1.0\n"),
+        ["searches.stl-gender-block5", "learning_rate -1.0", "greater than 0"],
+    ),
+    "a grid's value twice": (
+        ("      - 1e-06\n", "      - 1e-05\n"),
+        ["searches.stl-gender-block5", "grid.learning_rate: each value", "once"],
+    ),
+    "a published setting outside the grid": (
+        ("      head_width: 128\n", "      dropout: 0.5\n"),
+        ["searches.stl-gender-head-width", "published: 'dropout' is not in grid"],
+    ),
+    "a subset of nothing": (
+        ("    val: 1.0", "    val: 0.0"),
+        ["train.subset.val", "greater than 0"],
     ),
     "frozen random layers": (
         ("    trainable: all", "    trainable: none"),

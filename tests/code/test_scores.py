@@ -1,4 +1,4 @@
-"""Scores from prediction files, against figures worked out by hand."""
+"""Scores against figures worked out by hand and against scikit-learn's."""
 
 import math
 from pathlib import Path
@@ -6,29 +6,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import CLASSES, Draw, draw_table
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
-from stages.reporting.scores import (
-    confusion,
-    per_class,
-    prediction_table,
-    read_predictions,
-    summarise,
-)
-from stages.workspace.errors import UserError
+from stages.reporting.evaluation import Rules, evaluate
+from stages.reporting.predictions import Predictions, read_predictions
+from stages.reporting.scores import confusion, per_class, rates, score_table
 from stages.workspace.files import write_csv
 
-CLASSES = {
-    "gender": ["male", "female"],
-    "race": ["White", "Black", "Asian", "Indian", "Others"],
-}
+WEIGHTS = {"age": 0.4, "gender": 0.2, "race": 0.4}
+RULES = Rules(0.95, 300, 1, 15, 30, WEIGHTS)
 
 
 @pytest.fixture
-def four() -> pd.DataFrame:
+def four(tmp_path: Path) -> Predictions:
     """Four test images: no Asian, Indian or Others among them, one taken for Asian."""
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "name": ["a", "b", "c", "d"],
+            "age_true": ["1-14", "26-40", "61-116", "61-116"],
             "gender_true": ["male", "male", "male", "female"],
             "gender_predicted": ["male", "male", "female", "female"],
             "race_true": ["White", "White", "Black", "Black"],
@@ -42,25 +38,31 @@ def four() -> pd.DataFrame:
             "race_p_Others": [0.0] * 4,
         }
     )
+    write_csv(tmp_path / "four.csv", table)
+    return read_predictions(tmp_path / "four.csv", CLASSES)
 
 
-def test_the_summary_is_what_one_counts_by_hand(four: pd.DataFrame):
+def test_the_summary_is_what_one_counts_by_hand(four: Predictions):
     # gender: F1 of male 2*1*(2/3)/(5/3) = 4/5, of female 2*(1/2)*1/(3/2) = 2/3.
     # race: White 2*1*(1/2)/(3/2) = 2/3, Black 1, Asian (predicted, none there) 0; the two
     # that are neither there nor predicted say nothing.
     # NLL: the true classes have 1/2, 1/2, 1/4, 3/4 (gender) and 1, 1/2, 1/2, 1 (race).
+    # ECE: gender: confidence 1/2 where 2 of 2 are right, 3/4 where 1 of 2 is. race: 1/2 where
+    # 1 of 2 is right, 1 where 2 of 2 are.
+    # The combined score is of these two tasks: (0.2 * 3/4 + 0.4 * 3/4) / 0.6.
     gender = {"accuracy": 0.75, "macro_f1": round((4 / 5 + 2 / 3) / 2, 6)}
     race = {"accuracy": 0.75, "macro_f1": round((2 / 3 + 1 + 0) / 3, 6)}
-    assert summarise(four, CLASSES) == {
+    assert evaluate(four, np.arange(4), None, RULES).summary == {
         "images": 4,
-        "gender": gender | {"nll": round(math.log(2 * 2 * 4 * 4 / 3) / 4, 6)},
-        "race": race | {"nll": round(math.log(2 * 2) / 4, 6)},
+        "gender": gender | {"nll": round(math.log(2 * 2 * 4 * 4 / 3) / 4, 6), "ece": 0.375},
+        "race": race | {"nll": round(math.log(2 * 2) / 4, 6), "ece": 0},
+        "score": 0.75,
     }
 
 
-def test_every_class_has_its_row_absent_ones_included(four: pd.DataFrame):
-    table = per_class(four, CLASSES).set_index(["task", "class"])
-    assert list(table.index) == [(task, name) for task, names in CLASSES.items() for name in names]
+def test_every_class_has_its_row_absent_ones_included(four: Predictions):
+    table = per_class(four).set_index(["task", "class"])
+    assert list(table.index) == [(t, name) for t in ("gender", "race") for name in CLASSES[t]]
     assert table.loc[("gender", "male")].tolist() == pytest.approx([1, 2 / 3, 4 / 5, 3])
     assert table.loc[("gender", "female")].tolist() == pytest.approx([1 / 2, 1, 2 / 3, 1])
     assert table.loc[("race", "White")].tolist() == pytest.approx([1, 1 / 2, 2 / 3, 2])
@@ -68,8 +70,8 @@ def test_every_class_has_its_row_absent_ones_included(four: pd.DataFrame):
     assert table.loc[("race", "Others")].tolist() == [0, 0, 0, 0]
 
 
-def test_the_confusion_counts_pairs_and_shares_of_the_actual_class(four: pd.DataFrame):
-    table = confusion(four, CLASSES).set_index(["task", "actual", "predicted"])
+def test_the_confusion_counts_pairs_and_shares_of_the_actual_class(four: Predictions):
+    table = confusion(four).set_index(["task", "actual", "predicted"])
     assert len(table) == 2 * 2 + 5 * 5
     assert table["images"].groupby("task").sum().tolist() == [4, 4]
     assert table.loc[("gender", "male", "female")].tolist() == pytest.approx([1, 1 / 3])
@@ -78,78 +80,100 @@ def test_the_confusion_counts_pairs_and_shares_of_the_actual_class(four: pd.Data
     assert table.loc[("race", "Asian", "Asian")].tolist() == [0, 0], "0 of 0 is shown as 0"
 
 
-def test_the_prediction_table_names_the_class_of_highest_probability():
-    table = prediction_table(
-        ["x", "y"],
-        {"gender": np.array([0, 1])},
-        {"gender": np.array([[0.25, 0.75], [0.125, 0.875]], np.float32)},
-        {"gender": ["male", "female"]},
-        np.array([30, 40]),
+def test_the_scores_are_those_of_scikit_learn(draw: Draw):
+    drawn = draw(400, seed=5)
+    table = score_table(drawn, np.arange(400), {}, WEIGHTS, 0.95, 100, 1)
+    value = table.set_index(["task", "metric"])["value"]
+    for task in CLASSES:
+        true, predicted = drawn.true[task], drawn.predicted[task]
+        wanted = {
+            "accuracy": accuracy_score(true, predicted),
+            "balanced_accuracy": balanced_accuracy_score(true, predicted),
+            "macro_f1": f1_score(true, predicted, average="macro"),
+            "weighted_f1": f1_score(true, predicted, average="weighted"),
+            "nll": log_loss(true, drawn.probabilities[task]),
+        }
+        assert value[task][list(wanted)].to_dict() == pytest.approx(wanted)
+    near = abs(drawn.true["age"] - drawn.predicted["age"]) <= 1
+    assert value["age", "one_off"] == pytest.approx(near.mean())
+    assert "one_off" not in value["race"]
+    combined = sum(WEIGHTS[task] * value[task, "accuracy"] for task in CLASSES)
+    assert value["all", "score"] == pytest.approx(combined)
+
+
+def test_an_absent_class_counts_as_in_scikit_learn():
+    true, predicted = [0, 0, 1, 1, 1], [0, 3, 1, 1, 0]  # of four classes, 2 is nowhere
+    counts = np.zeros((4, 4))
+    np.add.at(counts, (true, predicted), 1)
+    found = {name: float(value) for name, value in rates(counts).items()}
+    with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
+        balanced = balanced_accuracy_score(true, predicted)
+    assert found == pytest.approx(
+        {
+            "accuracy": 3 / 5,
+            "balanced_accuracy": balanced,
+            "macro_f1": f1_score(true, predicted, average="macro", zero_division=0),
+            "weighted_f1": f1_score(true, predicted, average="weighted", zero_division=0),
+        }
     )
-    assert table.to_dict("list") == {
-        "name": ["x", "y"],
-        "gender_true": ["male", "female"],
-        "gender_predicted": ["female", "female"],
-        "gender_p_male": [0.25, 0.125],
-        "gender_p_female": [0.75, 0.875],
-    }
 
 
-def test_the_age_in_years_is_the_expected_one_and_its_error_is_told():
-    years = np.zeros((2, 116), np.float32)
-    years[0, [29, 31]] = 0.5  # 30 and 32 years
-    years[1, 49] = 1
-    classes = {"age": ["young", "old"]}
-    table = prediction_table(
-        ["x", "y"],
-        {"age": np.array([0, 1])},
-        {"age": np.array([[0.75, 0.25], [0.5, 0.5]], np.float32), "age_years": years},
-        classes,
-        np.array([30, 47]),
-    )
-    assert table["years_true"].tolist() == [30, 47]
-    assert table["years_predicted"].tolist() == pytest.approx([31, 50])
-    assert summarise(table, classes)["age"]["mae"] == pytest.approx((1 + 3) / 2)
+def test_a_score_of_many_resamples_is_that_of_each_alone():
+    counts = np.random.default_rng(0).integers(0, 9, size=(20, 5, 5)).astype(float)
+    together = rates(counts, ordered=True)
+    for i in range(20):
+        alone = {name: float(v) for name, v in rates(counts[i], ordered=True).items()}
+        assert alone == {name: values[i] for name, values in together.items()}
 
 
-AGES = np.arange(1, 21)
-
-# Names that a CSV reader would like to take for numbers, gaps or several fields.
-AWKWARD = {"gender": ["0", "1"], "race": ["NA", "007", "a, b", 'the "rest"', "null"]}
-
-
-def test_predictions_come_back_as_they_were_written(tmp_path: Path):
-    generator = np.random.default_rng(3)
-    labels = {task: generator.integers(len(names), size=20) for task, names in AWKWARD.items()}
-    chances = {
-        task: generator.dirichlet(np.ones(len(names)), 20).astype(np.float32)
-        for task, names in AWKWARD.items()
-    }
-    table = prediction_table([f"{i:03}" for i in range(20)], labels, chances, AWKWARD, AGES)
-    write_csv(tmp_path / "v.csv", table)
-    again = read_predictions(tmp_path / "v.csv", AWKWARD)
-    texts = ["name", *(f"{task}_{side}" for task in AWKWARD for side in ("true", "predicted"))]
-    assert again[texts].to_dict("list") == table[texts].to_dict("list")
-    for task, names in AWKWARD.items():
-        columns = [f"{task}_p_{name}" for name in names]
-        assert again[columns].to_numpy() == pytest.approx(table[columns].to_numpy(), rel=1e-5)
-    for task in AWKWARD:
-        written = pytest.approx(summarise(table, AWKWARD)[task], abs=2e-6)  # six digits each
-        assert summarise(again, AWKWARD)[task] == written
+def test_the_intervals_hold_the_figures_and_copies_of_pictures_widen_them(draw: Draw):
+    drawn = draw(400, seed=2)
+    alone = score_table(drawn, np.arange(400), {}, WEIGHTS, 0.95, 500, 1)
+    copies = score_table(drawn, np.arange(400) // 40, {}, WEIGHTS, 0.95, 500, 1)
+    for table in (alone, copies):
+        assert (table["low"] < table["value"]).all()
+        assert (table["value"] < table["high"]).all()
+    width = (alone["high"] - alone["low"]).mean()
+    narrower = score_table(drawn, np.arange(400), {}, WEIGHTS, 0.5, 500, 1)
+    assert (narrower["high"] - narrower["low"]).mean() < width
+    # The binomial interval of an accuracy is 2 * 1.96 * sqrt(a (1 - a) / n) wide.
+    row = alone.set_index(["task", "metric"]).loc[("race", "accuracy")]
+    wanted = 2 * 1.96 * math.sqrt(row["value"] * (1 - row["value"]) / 400)
+    assert row["high"] - row["low"] == pytest.approx(wanted, rel=0.12)
 
 
-def test_missing_columns_are_named(tmp_path: Path, four: pd.DataFrame):
-    four.drop(columns=["name", "race_true"]).to_csv(tmp_path / "v.csv", index=False)
-    with pytest.raises(UserError, match=r"v\.csv: lacks the columns \['name', 'race_true'\]"):
-        read_predictions(tmp_path / "v.csv", CLASSES)
+def test_the_mean_error_in_years_is_told_where_years_are_predicted(tmp_path: Path):
+    table = draw_table(2, seed=1, tasks=["age"])
+    table["years_true"], table["years_predicted"] = [30, 47], [31, 50]
+    write_csv(tmp_path / "years.csv", table)
+    read = read_predictions(tmp_path / "years.csv", CLASSES)
+    age = evaluate(read, np.arange(2), None, RULES).summary["age"]
+    assert isinstance(age, dict)
+    assert age["mae"] == (1 + 3) / 2
+    assert list(age) == ["accuracy", "macro_f1", "one_off", "nll", "mae", "ece"]
 
 
-def test_a_file_without_images_says_so(tmp_path: Path, four: pd.DataFrame):
-    four.head(0).to_csv(tmp_path / "v.csv", index=False)
-    with pytest.raises(UserError, match=r"v\.csv: lacks any image"):
-        read_predictions(tmp_path / "v.csv", CLASSES)
+def test_scaling_is_fitted_on_validation_images_and_told_beside_the_unscaled(draw: Draw):
+    test, val = draw(500, seed=3), draw(500, seed=4)
+    found = evaluate(test, np.arange(500), val, RULES)
+    value = found.tables["scores"].set_index(["task", "metric"])["value"]
+    assert list(found.temperatures) == list(CLASSES)
+    for task, temperature in found.temperatures.items():
+        # Where the scaled likelihood of the validation images is best: no neighbour is better.
+        losses = [
+            log_loss(val.true[task], normalised(val.probabilities[task] ** (1 / t)))
+            for t in (temperature * 0.99, temperature, temperature * 1.01)
+        ]
+        assert losses[1] < min(losses[0], losses[2])
+        warmed = normalised(test.probabilities[task] ** (1 / temperature))
+        assert value[task, "nll_scaled"] == pytest.approx(log_loss(test.true[task], warmed))
+        assert value[task, "nll"] == pytest.approx(
+            log_loss(test.true[task], test.probabilities[task])
+        )
+    sides = found.tables["reliability"].groupby(["task", "scaling"])["images"].sum()
+    assert (sides == 500).all()
+    assert len(sides) == 6
 
 
-def test_a_missing_file_says_what_to_run(tmp_path: Path):
-    with pytest.raises(UserError, match=r"v\.csv: missing; run `dvc repro -f evaluate`"):
-        read_predictions(tmp_path / "v.csv", CLASSES)
+def normalised(values: np.ndarray) -> np.ndarray:
+    return values / values.sum(axis=1, keepdims=True)

@@ -287,9 +287,10 @@ def test_each_setting_changes_what_is_learnt_and_repeats_with_the_seed(
     trained: Fit, changes: dict[str, object]
 ):
     plain, first, again = network(), network(), network()
-    trained(plain, epochs=1)
+    few = {"epochs": 1, "train": examples(10, 1), "val": examples(4, 2)}
+    trained(plain, **few)
     for model in (first, again):
-        trained(model, epochs=1, **changes)
+        trained(model, **few, **changes)
     assert same(first.get_weights(), again.get_weights())
     assert not same(first.get_weights(), plain.get_weights())
 
@@ -318,14 +319,14 @@ class Killed(BaseException):
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("trainable", ["all", "block5"])
+@pytest.mark.parametrize("trainable", ["all", "none"])
 def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
     trained: Fit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trainable: str
 ):
     monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
     backbone = "cnn" if trainable == "all" else "vgg16"
     changes = {
-        "epochs": 4,
+        "epochs": 3,
         "augmentation": AUGMENTED if trainable == "all" else None,
         "task_weighting": "uncertainty",
         "schedule": "cosine",
@@ -338,7 +339,7 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
     assert not (tmp_path / "checkpoints").exists(), "cleared at the end"
 
     def kill(epoch: int, _: dict[str, float]) -> None:
-        if epoch == 2:  # the checkpoint of the first two epochs is there
+        if epoch == 1:  # the checkpoint of the first epoch is there
             raise Killed
 
     with pytest.raises(Killed):

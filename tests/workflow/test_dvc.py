@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -23,53 +22,18 @@ Run = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(copy_project: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run a command in a committed, reproduced copy of the project; returns its output."""
     project = tmp_path_factory.mktemp("workflow") / "project"
-    listed = _call(TOP, "git", "ls-files", "--cached", "--others", "--exclude-standard")
-    for name in listed.splitlines():
-        if (TOP / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
-            (project / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(TOP / name, project / name)
-    params = (project / "params.yaml").read_text()
-    for old, new in SMALL.items():
-        assert old in params, f"params.yaml no longer has {old!r}"
-        params = params.replace(old, new)
-    (project / "params.yaml").write_text(params)
-
-    def call(*command: str, fails: bool = False) -> str:
-        return _call(project, *command, fails=fails)
-
-    call("git", "init", "-q")
-    call("git", "config", "user.name", "test")
-    call("git", "config", "user.email", "test@localhost")
-    for what in ("project", "baseline"):
-        call("git", "add", "-A")
-        call("git", "commit", "-qm", what)
-        if what == "project":
-            call("dvc", "repro")
-    call.project = project  # type: ignore[attr-defined]
-    return call
-
-
-def _call(folder: Path, *command: str, fails: bool = False) -> str:
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "COLUMNS": "300",
-    }
-    done = subprocess.run(
-        command, cwd=folder, env=environment, text=True, capture_output=True, check=False
-    )
-    assert (done.returncode != 0) == fails, f"{command}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
+    return copy_project(project, {"params.yaml": SMALL}, "dvc repro")
 
 
 @pytest.fixture(autouse=True)
 def _baseline_again(run: Run) -> Iterator[None]:
     yield
     run("git", "checkout", "-q", "--", ".")
-    run("git", "clean", "-q", "--force", "metrics")  # of conditions: DVC does not remove them
-    run("dvc", "checkout", "-q", "--force")
+    run("git", "clean", "-qfd")  # metrics of runs that the baseline has not
+    run("dvc", "checkout", "-q", "--force")  # over what a failed node left too
 
 
 def _project(run: Run) -> Path:
@@ -129,7 +93,7 @@ def test_a_learning_rate_reruns_that_variant_alone_and_shows_in_the_diffs(run: R
     assert list(params) == ["training.mtl-cnn.learning_rate"]
     assert params["training.mtl-cnn.learning_rate"]["new"] == 0.1
     metrics = json.loads(run("dvc", "metrics", "diff", "--json"))
-    assert list(metrics) == ["metrics/mtl-cnn.json"]
+    assert set(metrics) == {"metrics/mtl-cnn.json", "data/training/mtl-cnn.json"}
     assert metrics["metrics/mtl-cnn.json"]["age.nll"]["diff"] != 0
     shown = run("dvc", "exp", "show", "--csv")
     assert "training.mtl-cnn.learning_rate" in shown
@@ -259,9 +223,50 @@ def test_bad_params_end_before_any_work_with_one_error(
     assert run("git", "status", "--porcelain", "metrics") == ""
 
 
-def test_the_plots_are_rendered_with_curves_and_confusion_matrices(run: Run) -> None:
+def test_an_outsider_recomputes_every_figure_from_predictions_and_split_alone(
+    run: Run, tmp_path: Path
+) -> None:
+    project = _project(run)
+    files = {"--predictions": "mtl-cnn.csv", "--val-predictions": "mtl-cnn.val.csv"}
+    for name in files.values():
+        shutil.copy(project / "data/predictions" / name, tmp_path)
+    for name in ("data/split/split.csv", "params.yaml"):
+        shutil.copy(project / name, tmp_path)
+    command = (
+        f"import runpy, sys; sys.path.insert(0, {str(TOP)!r}); "
+        "sys.modules |= {'tensorflow': None, 'keras': None}; "
+        "runpy.run_module('stages.score', run_name='__main__')"
+    )
+    options = [word for option in files.items() for word in option]
+    options += ["--split", "split.csv", "--output", "again"]
+    subprocess.run([sys.executable, "-c", command, *options], cwd=tmp_path, check=True)
+
+    again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
+    assert again.pop("metrics.json") == (project / "metrics/mtl-cnn.json").read_bytes()
+    folder = project / "data/evaluation/mtl-cnn"
+    assert again == {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "costs.json"}
+    assert len(again) == 7
+
+
+def test_the_comparison_has_costs_and_paired_tests(run: Run) -> None:
+    folder = _project(run) / "data/comparison"
+    rows = list(csv.DictReader((folder / "comparison.csv").open()))
+    for row in rows:
+        assert int(row["parameters"]) > 100_000
+        assert float(row["megabytes"]) > 1
+        assert float(row["gflops"]) > 0.01
+    tests = list(csv.DictReader((folder / "tests.csv").open()))
+    assert [row["task"] for row in tests] == ["age", "gender", "race"]
+    assert {(row["variant_a"], row["variant_b"]) for row in tests} == {("mtl-cnn", "mtl-cnn-ge")}
+    timings = list(csv.DictReader((_project(run) / "data/timings/comparison.csv").open()))
+    assert [row["variant"] for row in timings] == ["mtl-cnn", "mtl-cnn-ge"]
+    assert "data/timings" not in (_project(run) / "dvc.lock").read_text()
+
+
+def test_the_plots_are_rendered_with_curves_confusion_matrices_and_calibration(run: Run) -> None:
     run("dvc", "plots", "show", "-o", "rendered")
     page = (_project(run) / "rendered/index.html").read_text()
     shutil.rmtree(_project(run) / "rendered")
     assert "Confusion matrices of mtl-cnn" in page
+    assert "Calibration of mtl-cnn" in page
     assert "Learning curves" in page

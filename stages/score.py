@@ -1,0 +1,41 @@
+"""All figures of a run from its prediction files and split.csv alone: `python -m stages.score`.
+
+Neither TensorFlow nor the rest of the workspace is needed: whoever has the files of another's
+run can recompute its figures. The output folder gets the files of data/evaluation/<run>/, but
+costs.json, and the summary of metrics/<run>.json as metrics.json, equal to the byte.
+"""
+
+import argparse
+from pathlib import Path
+
+from stages.faces.stratification import read_split
+from stages.reporting.evaluation import Rules, evaluate_files
+from stages.reporting.predictions import read_predictions, sides_of
+from stages.workspace.errors import run_node
+from stages.workspace.params import PARAMS_FILE, TASKS, load_params
+
+
+def main() -> None:
+    """Score the named files by the rules of params.yaml."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--predictions", type=Path, required=True, help="data/predictions/<run>.csv")
+    add("--val-predictions", type=Path, help="data/predictions/<run>.val.csv, for temperatures")
+    add("--split", type=Path, required=True, help="data/split/split.csv")
+    add("--output", type=Path, required=True, help="folder that is written to")
+    add("--params", type=Path, default=PARAMS_FILE, help="classes and rules: %(default)s")
+    arguments = parser.parse_args()
+    params = load_params(arguments.params)
+    classes = {task: params.classes.of(task) for task in TASKS}
+    split, val = read_split(arguments.split), arguments.val_predictions
+    # Temperatures fitted on test images, or scores on training images, would flatter.
+    for file in (arguments.predictions, *([val] if val else [])):
+        sides = sides_of(read_predictions(file, classes), split)
+        print(f"score: {file}: images by split: {sides}")
+    found = evaluate_files(arguments.predictions, val, split, classes, Rules.of(params))
+    found.write(arguments.output, arguments.output / "metrics.json")
+    print(f"score: {found.summary}")
+
+
+if __name__ == "__main__":
+    run_node(main)

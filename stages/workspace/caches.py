@@ -1,0 +1,31 @@
+"""Folders that outlive a run and are shared by all copies of the workspace.
+
+A queued experiment runs in a temporary copy of the workspace that is removed at its end.
+What it computed for others, or for itself if it is killed, stands beside DVC's own cache,
+which all copies share. `dvc gc` looks only at its own files there.
+"""
+
+import shutil
+import time
+from pathlib import Path
+
+from dvc.exceptions import NotDvcRepoError
+from dvc.repo import Repo
+
+DAY = 24 * 60 * 60.0
+
+
+def shared_folder(name: str) -> Path:
+    """The folder `name` beside DVC's cache; in `data/` where there is no DVC repository."""
+    try:
+        with Repo() as repo:
+            return Path(repo.cache.local_cache_dir) / name
+    except NotDvcRepoError:
+        return Path("data") / name
+
+
+def remove_older(folder: Path, days: float) -> None:
+    """Remove the entries of a folder that were last changed more than `days` ago."""
+    for path in folder.glob("*"):
+        if time.time() - path.stat().st_mtime > days * DAY:
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,20 @@
+"""Fixtures that several of these tests share."""
+
+from pathlib import Path
+
+import pytest
+from drawn import CLASSES, Draw, draw_table
+
+from stages.reporting.predictions import Predictions, read_predictions
+from stages.workspace.files import write_csv
+
+
+@pytest.fixture
+def draw(tmp_path: Path) -> Draw:
+    """Draw predictions as `draw_table` does, and read them back from a file."""
+
+    def drawn(*arguments: object, **options: object) -> Predictions:
+        write_csv(tmp_path / "drawn.csv", draw_table(*arguments, **options))  # type: ignore
+        return read_predictions(tmp_path / "drawn.csv", CLASSES)
+
+    return drawn

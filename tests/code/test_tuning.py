@@ -1,0 +1,93 @@
+"""A search's table: rows for all settings, the best, the published one, and the pictures."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stages.reporting.tuning import as_markdown, describe, draw_heat_map, tabulate_search
+from stages.workspace.params import Params, load_params
+from stages.workspace.searches import combinations
+
+SEARCH = "mtl-resnet50-conv5"
+GRID = ["learning_rate", "batch_size"]
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return load_params(Path(__file__).parents[2] / "params.yaml")
+
+
+def _summary(score: float) -> dict[str, object]:
+    accuracies = {"age": score, "gender": score, "race": score}
+    return {"val_score": score, "val_accuracy": accuracies, "best_epoch": 3, "epochs": 10}
+
+
+def _table(params: Params, scores: dict[str, float], **states: str) -> pd.DataFrame:
+    names = {
+        name.removeprefix(f"{SEARCH}-"): name
+        for name in (c.name for c in combinations(params, SEARCH))
+    }
+    return tabulate_search(
+        combinations(params, SEARCH),
+        {names[n.replace("_", "-")]: s for n, s in states.items()}
+        | {names[n]: "finished" for n in scores},
+        {names[n]: _summary(score) for n, score in scores.items()},
+        params.searches[SEARCH].published,
+    )
+
+
+def test_each_setting_has_a_row_in_the_order_of_the_grid_whatever_its_state(params: Params):
+    table = _table(params, {"lr1e-5-b16": 0.7, "lr1e-4-b32": 0.8}, **{"lr1e-6-b16": "failed"})
+    assert table["state"].tolist() == [
+        *("failed", "not queued", "finished", "not queued", "not queued", "finished")
+    ]
+    assert table["mark"].tolist() == ["", "", "published", "", "", "best"]
+    assert table["val_score"].isna().sum() == 4
+    assert table.columns.tolist() == [
+        *("experiment", "state", *GRID, "val_score"),
+        *("age_val_accuracy", "gender_val_accuracy", "race_val_accuracy"),
+        *("best_epoch", "epochs", "mark"),
+    ]
+
+
+def test_the_best_stands_beside_the_published_setting(params: Params):
+    table = _table(params, {"lr1e-5-b16": 0.7, "lr1e-4-b32": 0.8}, **{"lr1e-6-b16": "running"})
+    published = params.searches[SEARCH].published
+    assert describe(table, GRID, published).splitlines() == [
+        "6 settings: 1 running, 3 not queued, 2 finished",
+        "best: learning_rate 1e-4, batch_size 32: 0.8000",
+        "published best: learning_rate 1e-5, batch_size 16: here 0.7000, place 2 of 2",
+    ]
+    same = _table(params, {"lr1e-5-b16": 0.7})
+    assert same["mark"].tolist().count("best, published") == 1
+
+
+def test_a_search_of_which_nothing_is_finished_has_a_table_too(params: Params, tmp_path: Path):
+    table = _table(params, {}, **{"lr1e-6-b16": "queued"})
+    text = describe(table, GRID, params.searches[SEARCH].published)
+    assert "best: none yet" in text
+    assert "here not finished" in text
+    draw_heat_map(table, GRID, SEARCH, tmp_path / "map")
+    assert "| queued" in as_markdown(table, SEARCH, text)
+
+
+def test_of_equals_the_first_is_the_best(params: Params):
+    table = _table(params, {"lr1e-5-b16": 0.8, "lr1e-4-b32": 0.8})
+    assert table["mark"].tolist() == ["", "", "best, published", "", "", ""]
+
+
+def test_the_heat_map_is_a_picture_that_grows_with_the_grid(params: Params, tmp_path: Path):
+    sizes = []
+    for name in ("stl-gender-head-width", SEARCH, "mtl-vgg16-frozen"):
+        grid = combinations(params, name)
+        summaries = {c.name: _summary(0.5 + i / 100) for i, c in enumerate(grid)}
+        table = tabulate_search(grid, dict.fromkeys(summaries, "finished"), summaries, {})
+        path = tmp_path / name
+        draw_heat_map(table, list(params.searches[name].grid), name, path)
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
+            sizes.append(picture.width * picture.height)
+    assert sizes == sorted(sizes)

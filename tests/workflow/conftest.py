@@ -1,0 +1,63 @@
+"""Copies of the project, each in a git repository of its own with real DVC."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+
+Run = Callable[..., str]
+
+
+def environment() -> dict[str, str]:
+    """The present one with the tools of this Python on the path, and a wide terminal."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "COLUMNS": "300"}
+
+
+def call(folder: Path, *command: str, fails: bool = False) -> str:
+    """Run a command that must succeed, or must fail; returns what it printed."""
+    done = subprocess.run(
+        command, cwd=folder, env=environment(), text=True, capture_output=True, check=False
+    )
+    assert (done.returncode != 0) == fails, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def copy_project() -> Callable[..., Run]:
+    """Make a committed copy of the project, with some texts of its files exchanged."""
+
+    def copy(project: Path, edits: Mapping[str, Mapping[str, str]], *commands: str) -> Run:
+        listed = call(TOP, "git", "ls-files", "--cached", "--others", "--exclude-standard")
+        for name in listed.splitlines():
+            if (TOP / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
+                (project / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(TOP / name, project / name)
+        for name, replaced in edits.items():
+            text = (project / name).read_text(encoding="utf-8")
+            for old, new in replaced.items():
+                assert old in text, f"{name} no longer has {old!r}"
+                text = text.replace(old, new)
+            (project / name).write_text(text, encoding="utf-8")
+
+        def run(*command: str, fails: bool = False) -> str:
+            return call(project, *command, fails=fails)
+
+        run("git", "init", "-q")
+        run("git", "config", "user.name", "test")
+        run("git", "config", "user.email", "test@localhost")
+        for command in (None, *commands):
+            if command is not None:
+                run(*command.split())
+            run("git", "add", "-A")
+            run("git", "commit", "-qm", command or "project")
+        run.project = project  # type: ignore[attr-defined]
+        return run
+
+    return copy
