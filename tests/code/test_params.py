@@ -56,11 +56,11 @@ FAULTS = {
     ),
     "a variant named twice": (("- mtl-cnn-ge\n", "- mtl-cnn\n"), ["suite", "once"]),
     "a batch of no image": (
-        ("    batch_size: 32", "    batch_size: 0"),
+        ("    batch_size: 16", "    batch_size: 0"),
         ["training.mtl-cnn.batch_size", "greater than or equal to 1", "is 0"],
     ),
     "a batch that is too large": (
-        ("    batch_size: 32", "    batch_size: 5000"),
+        ("    batch_size: 16", "    batch_size: 5000"),
         ["training.mtl-cnn.batch_size", "less than or equal to 4096"],
     ),
     "a condition that nobody knows": (

@@ -14,7 +14,7 @@ import pytest
 TOP = Path(__file__).parents[2]
 SMALL = {
     "portraits: 300": "portraits: 60",
-    "max_epochs: 8": "max_epochs: 1",
+    "max_epochs: 6": "max_epochs: 1",
     "- mtl-cnn-ge-gm\n- mtl-cnn-ge-am\n- mtl-vgg16-imagenet-block5\n": "",
 }
 
