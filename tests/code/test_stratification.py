@@ -213,6 +213,11 @@ def whole_split(folder):
     return split_file(folder, "\n".join(rows) + "\n")
 
 
+def whole_lists(folder):
+    rows = ["name,train,val,test", "c.jpg,1,0,0", "NA,1,0,0", "b.jpg,0,1,0", "a.jpg,1,0,0"]
+    return split_file(folder, "\n".join(rows) + "\n")
+
+
 def test_a_split_file_is_read_as_it_was_written(faces):
     frame = read_split(whole_split(faces))
     assert list(frame["name"]) == ["c.jpg", "NA", "b.jpg", "a.jpg"]
@@ -242,8 +247,8 @@ def test_a_missing_split_file_says_what_to_run(tmp_path):
         read_split(tmp_path / "split.csv")
 
 
-def test_examples_come_in_the_order_of_the_split_with_their_own_crops_and_labels(faces):
-    examples = read_examples(faces, whole_split(faces), "train", TASKS, BOUNDS)
+def test_examples_come_in_the_order_of_the_list_with_their_own_crops_and_labels(faces):
+    examples = read_examples(faces, whole_lists(faces), "train", TASKS, BOUNDS)
     assert examples.names == ["c.jpg", "NA", "a.jpg"]
     np.testing.assert_array_equal(examples.rows, [3, 2, 1])
     assert [int(crop[0, 0, 0]) for crop in examples.crops[examples.rows]] == [3, 2, 1]
@@ -254,18 +259,18 @@ def test_examples_come_in_the_order_of_the_split_with_their_own_crops_and_labels
 
 
 def test_only_the_tasks_asked_for_have_labels(faces):
-    examples = read_examples(faces, whole_split(faces), "val", ["race"], BOUNDS)
+    examples = read_examples(faces, whole_lists(faces), "val", ["race"], BOUNDS)
     assert list(examples.labels) == ["race"]
     assert examples.names == ["b.jpg"]
 
 
-def test_a_split_without_images_is_refused_by_its_name(faces):
+def test_a_list_without_images_is_refused_by_its_name(faces):
     with pytest.raises(UserError, match="no image in test"):
-        read_examples(faces, whole_split(faces), "test", TASKS, BOUNDS)
+        read_examples(faces, whole_lists(faces), "test", TASKS, BOUNDS)
 
 
-def test_an_image_of_the_split_without_a_crop_is_refused_by_its_name(faces):
-    path = split_file(faces, "name,split,group\nb.jpg,train,0\nno face before b.jpg,train,1\n")
+def test_an_image_of_the_list_without_a_crop_is_refused_by_its_name(faces):
+    path = split_file(faces, "name,train,val,test\nb.jpg,1,0,0\nno face before b.jpg,1,0,0\n")
     with pytest.raises(UserError, match=r"'no face before b\.jpg' has no crop"):
         read_examples(faces, path, "train", TASKS, BOUNDS)
 
