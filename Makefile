@@ -32,16 +32,19 @@ dag: .venv/installed
 	$(RUN) docs/dag.sh
 
 # A file, not the folder, marks a finished installation: one that was cut is done again.
-.venv/installed: pyproject.toml
+.venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "Python >= 3.10 is needed; set it with make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/installed: pyproject.toml .venv/made
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-.venv/installed-dev: .venv/installed
+.venv/installed-dev: pyproject.toml .venv/made
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	touch $@
+	touch $@ .venv/installed
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

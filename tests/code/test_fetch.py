@@ -206,7 +206,9 @@ def test_a_later_call_resumes_what_an_earlier_one_left(site, target):
 
 def test_a_keyboard_interrupt_leaves_a_beginning_that_is_resumed(site, target):
     site.stalls = [100_000]
-    code = "import sys, pathlib; from stages.workspace.fetch import download\n"
+    code = "import signal, sys, pathlib; from stages.workspace.fetch import download\n"
+    # A process started in the background ignores Ctrl-C, and so would its children.
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "download(sys.argv[1], pathlib.Path(sys.argv[2]))"
     root = Path(__file__).parents[1]
     child = subprocess.Popen(
