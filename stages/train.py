@@ -29,12 +29,13 @@ def main() -> None:
     arguments = parse_arguments(__doc__)
     params = load_params()
     run = read_run(params, arguments.variant, arguments.condition)
-    precision = device.prepare(
+    precision, xla = device.prepare(
         params.machine.device,
         params.machine.memory_growth,
         params.train.precision,
         params.train.deterministic,
         run.seed,
+        xla=run.structure["backbone"] in params.train.xla,
     )
     from stages.learning.checkpoints import Checkpoints
     from stages.learning.features import frozen_features
@@ -55,7 +56,7 @@ def main() -> None:
     weights = json.loads(manifest.read_text(encoding="utf-8"))
     crops = digest(FACES / "crops.npy")
     split = [digest(run.lists), shares]
-    identity = repr([run.seed, precision, structure, run.recipe, weights, crops, split])
+    identity = repr([run.seed, precision, xla, structure, run.recipe, weights, crops, split])
     identity = hashlib.sha256(identity.encode()).hexdigest()[:32]
     checkpoints, features = shared_folder("checkpoints"), shared_folder("features")
     remove_older(checkpoints, CHECKPOINT_DAYS)
@@ -89,6 +90,7 @@ def main() -> None:
             ),
             Checkpoints(checkpoints / identity, identity),
             log,
+            xla,
         )
     with whole_file(folder / "model.keras") as partial:
         save_network(in_float32(model, **structure), partial)
@@ -97,7 +99,7 @@ def main() -> None:
     ]
     write_csv(folder / "images.csv", pd.concat(sides))
     timing = {key: summary.pop(key) for key in ("seconds", "images_per_second")}
-    write_json(TRAINING / f"{run.name}.json", {"precision": precision, **summary})
+    write_json(TRAINING / f"{run.name}.json", {"precision": precision, "xla": xla, **summary})
     write_json(TIMINGS / f"{run.name}.json", timing)
     print(f"train {run.name}: best epoch {summary['best_epoch']} of {summary['epochs']}")
 

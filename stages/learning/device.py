@@ -20,7 +20,8 @@ def prepare(
     precision: str = "float32",
     deterministic: bool = True,
     seed: int = 0,
-) -> str:
+    xla: bool = False,
+) -> tuple[str, bool]:
     """Set up TensorFlow and Keras for this process.
 
     Args:
@@ -28,11 +29,13 @@ def prepare(
         memory_growth: take GPU memory as needed instead of all at once.
         precision: `auto` or a Keras dtype policy; `auto` is mixed_float16 on a GPU with
             tensor cores and float32 elsewhere.
-        deterministic: use deterministic operations only.
+        deterministic: the same bytes at each run on one machine.
         seed: of Python, NumPy and TensorFlow.
+        xla: XLA is wanted. On a GPU it does not go with `deterministic`: XLA has no
+            deterministic gradient of max pooling there.
 
     Returns:
-        The dtype policy that is set.
+        The dtype policy that is set, and whether XLA can be used.
 
     Raises:
         UserError: `gpu` is asked for and TensorFlow sees none.
@@ -57,9 +60,11 @@ def prepare(
         precision = "mixed_float16" if gpus and all(map(_has_tensor_cores, gpus)) else "float32"
     keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(seed)
-    if deterministic:
+    xla = xla and not (gpus and deterministic)
+    # On a CPU what XLA compiles is deterministic by itself, and this switch would forbid it.
+    if deterministic and not xla:
         tf.config.experimental.enable_op_determinism()
-    return precision
+    return precision, xla
 
 
 @contextmanager

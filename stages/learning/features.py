@@ -3,12 +3,15 @@
 A frozen part gives the same features for an image at every epoch, in every variant that has
 the same backbone, weights, preprocessing and cut. They stand in one .npy file per frozen part
 and set of images, under a name made from the digests of both: another weight or pixel is
-another file. The folder is a cache, not an output: whatever is missing is computed again.
+another file. What lies deeper in the same frozen part is computed from what is there: a frozen
+VGG16 from the features of its block 4, for instance. The folder is a cache, not an output:
+whatever is missing is computed again.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from stages.learning.network import separates
 from stages.workspace.files import commit, partial_path
 
 BATCH = 64  # images a step; without influence on the features beyond the last float bit
@@ -39,35 +43,52 @@ def frozen_features(
         (N, ...) in the order of the images, backed by the file; float32 or the network's
         lower precision.
     """
-    path = folder / f"{_identity(frozen, digest)}.npy"
+    names = _identities(frozen, digest)
+    path = folder / f"{names[-1]}.npy"
     if not path.is_file():
-        _compute(frozen, images, path)
+        place = _nearest(frozen, names, folder)
+        inputs = images if place is None else np.load(folder / f"{names[place]}.npy", mmap_mode="r")
+        rest = frozen if place is None else keras.Model(frozen.layers[place].output, frozen.output)
+        _compute(rest, inputs, path)
     os.utime(path)  # used now
     _make_room(folder, path, limit)
     return np.load(path, mmap_mode="r")
 
 
-def _identity(frozen: keras.Model, images_digest: str) -> str:
-    """A digest of everything that the features follow from."""
-    hasher = hashlib.sha256(images_digest.encode())
+def _identities(frozen: keras.Model, images_digest: str) -> list[str]:
+    """For each layer a digest of everything that features taken after it follow from."""
+    hasher, names = hashlib.sha256(images_digest.encode()), []
     for layer in frozen.layers:
         config = {key: value for key, value in layer.get_config().items() if key != "trainable"}
         hasher.update(json.dumps(config, sort_keys=True, default=str).encode())
         for weight in layer.get_weights():
             hasher.update(np.ascontiguousarray(weight).tobytes())
-    return hasher.hexdigest()[:32]
+        names.append(hasher.hexdigest()[:32])
+    return names
 
 
-def _compute(frozen: keras.Model, images: npt.NDArray[np.uint8], path: Path) -> None:
+def _nearest(frozen: keras.Model, names: Sequence[str], folder: Path) -> int | None:
+    """The last layer after which features are stored from which the rest can be computed."""
+    return next(
+        (
+            place
+            for place in reversed(range(len(names)))
+            if (folder / f"{names[place]}.npy").is_file() and separates(frozen.layers, place)
+        ),
+        None,
+    )
+
+
+def _compute(frozen: keras.Model, inputs: npt.NDArray[Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The process's number keeps two trainings that start together apart; the last one wins.
     partial = partial_path(path.with_name(f"{os.getpid()}-{path.name}"))
-    shape = (len(images), *frozen.output.shape[1:])
+    shape = (len(inputs), *frozen.output.shape[1:])
     try:
         features = np.lib.format.open_memmap(partial, "w+", frozen.output.dtype, shape)
-        starts = range(0, len(images), BATCH)
+        starts = range(0, len(inputs), BATCH)
         for start in tqdm(starts, "features", unit="batch", disable=None):
-            batch = np.ascontiguousarray(images[start : start + BATCH])
+            batch = np.ascontiguousarray(inputs[start : start + BATCH])
             features[start : start + BATCH] = frozen.predict_on_batch(batch)
         features.flush()
         del features

@@ -82,13 +82,18 @@ def cut_layer(model: keras.Model) -> str | None:
     """
     steps = model.operations  # layers and operations, each after all that it reads
     learning = next(i for i, step in enumerate(steps) if getattr(step, "trainable_weights", ()))
-    cut = next(i for i in reversed(range(learning)) if _separates(steps, i))
+    cut = next(i for i in reversed(range(learning)) if separates(steps, i))
     frozen = any(getattr(step, "weights", ()) for step in steps[: cut + 1])
     return str(steps[cut].name) if frozen else None
 
 
-def _separates(steps: Sequence[Any], place: int) -> bool:
-    """Whether nothing after a place reads anything from before it."""
+def separates(steps: Sequence[Any], place: int) -> bool:
+    """Whether nothing after a place reads anything from before it.
+
+    Args:
+        steps: layers or operations of a network, each after all that it reads.
+        place: an index into them.
+    """
     before = {id(tensor) for step in steps[:place] for tensor in keras.tree.flatten(step.output)}
     later = (tensor for step in steps[place + 1 :] for tensor in keras.tree.flatten(step.input))
     return all(id(tensor) not in before for tensor in later)

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 from keras import ops
 
 from stages.learning.heads import AGE_YEARS
@@ -103,13 +104,20 @@ class Learner(keras.Model):
         network: images or features to outputs by task.
         objective: of its outputs.
         augment: from a batch of images to one of the same kind, at training only.
+        xla: compile the network's steps by XLA, https://openxla.org/xla; not the augmentation,
+            which has operations that XLA lacks.
     """
 
     def __init__(
-        self, network: keras.Model, objective: Objective, augment: keras.Layer | None
+        self,
+        network: keras.Model,
+        objective: Objective,
+        augment: keras.Layer | None,
+        xla: bool = False,
     ) -> None:
         super().__init__(name="learner")
         self.network, self.objective, self.augment = network, objective, augment
+        self.forward = tf.function(network, jit_compile=True) if xla else network
         self.figures = {
             f"{task}_loss": keras.metrics.Mean(f"{task}_loss") for task in objective.classes
         }
@@ -125,7 +133,7 @@ class Learner(keras.Model):
         """The network's outputs by task."""
         if training and self.augment is not None:
             inputs = self.augment(inputs, training=True)
-        return self.network(inputs, training=training)
+        return self.forward(inputs, training=training)
 
     def compute_loss(
         self,

@@ -90,6 +90,7 @@ def fit(
     features: Features,
     checkpoints: Checkpoints,
     log: Log,
+    xla: bool = False,
 ) -> dict[str, Any]:
     """Train a network in place; it ends with the weights of its best epoch.
 
@@ -105,6 +106,7 @@ def fit(
         checkpoints: where the training goes on if it was killed; cleared at the end.
         log: called after each epoch with its number from 0 and its figures by name, as
             `train/loss`, `val/age_accuracy`, `val/score`.
+        xla: see `Learner`.
 
     Returns:
         `best_epoch` (from 1), `epochs`, and of the best one `val_score` and `val_accuracy` by
@@ -129,7 +131,7 @@ def fit(
     )
     chances = balanced_chances(train.labels, classes) if recipe.balance == "sampling" else None
     batches = Batches(inputs, train.rows, train.labels, recipe.batch_size, seed, chances)
-    learning = Learner(learner, objective, augment)
+    learning = Learner(learner, objective, augment, xla)
     learning.compile(
         build_optimizer(
             learner,

@@ -24,6 +24,7 @@ GOOGLE_DRIVE = "google-drive"
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
+Backbone = Literal["cnn", "vgg16", "vgg19", "resnet50", "densenet121"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 SHARES_TOLERANCE = 1e-6  # shares are decimal fractions, whose binary sum need not be 1
@@ -182,6 +183,7 @@ class Train(Section):
     max_epochs: Epochs
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
     deterministic: bool
+    xla: list[Backbone]
     subset: Subset
     task_weights: TaskWeights
 
@@ -274,7 +276,7 @@ class Variant(Section):
     tasks: Literal[
         "age gender race", "age gender", "age race", "gender race", "age", "gender", "race"
     ]
-    backbone: Literal["cnn", "vgg16", "vgg19", "resnet50", "densenet121"]
+    backbone: Backbone
     weights: Literal["none", "imagenet", "vggface"]
     trainable: str
     heads: Literal["plain", "ge", "ge_gm", "ge_am"]

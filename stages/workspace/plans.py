@@ -133,10 +133,13 @@ def read_run(params: Params, variant: str, condition: str | None) -> Run:
     """What a training needs, from a variant's plan and its own row in `training`.
 
     Raises:
-        UserError: the variant is not in the suite, or its plan is missing.
+        UserError: the variant is not in the suite, the condition not in repeats, or the plan
+            is missing.
     """
     if variant not in params.suite:
         raise UserError(f"variant {variant!r} is not in suite of params.yaml")
+    if condition is not None and condition not in params.repeats:
+        raise UserError(f"condition {condition!r} is not in repeats of params.yaml")
     return _run(params, variant, condition, read_plan(variant))
 
 

@@ -22,7 +22,7 @@ try:
 except SystemExit as ended:
     refusal = str(ended)
 
-policy = device.prepare("auto", precision="auto", seed=3)
+policy, _ = device.prepare("auto", precision="auto", seed=3)
 import keras, numpy as np, tensorflow as tf
 from stages.learning.network import build_network, in_float32, load_network, save_network
 

@@ -14,10 +14,16 @@ from stages.learning.network import build_network, divide
 GIB = 2**30
 
 
-def frozen(preprocessing: str = "unit", heads: str = "plain", seed: int = 1) -> keras.Model:
+def frozen(
+    preprocessing: str = "unit",
+    heads: str = "plain",
+    seed: int = 1,
+    backbone: str = "vgg16",
+    trainable: str = "block5",
+) -> keras.Model:
     keras.utils.set_random_seed(seed)
     classes = {"age": 5, "gender": 2, "race": 5}
-    parts = divide(build_network("vgg16", "block5", heads, preprocessing, classes, 32))
+    parts = divide(build_network(backbone, trainable, heads, preprocessing, classes, 32))
     assert parts is not None
     return parts[0]
 
@@ -47,6 +53,32 @@ def test_variants_with_the_same_frozen_part_share_it(
     monkeypatch.setattr(module, "_compute", lambda *_: pytest.fail("computed again"))
     again = frozen_features(frozen(heads="ge"), images, "digest", tmp_path, GIB)
     assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize(("backbone", "upper"), [("vgg16", "block5"), ("resnet50", "conv5")])
+def test_what_lies_deeper_is_computed_from_what_is_there(
+    backbone: str,
+    upper: str,
+    images: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    trunk = frozen(backbone=backbone, trainable=upper)
+    nearer = frozen_features(trunk, images, "a", tmp_path, GIB)
+    used, compute = [], module._compute
+
+    def noted(rest: keras.Model, inputs: np.ndarray, path: Path) -> None:
+        used.append(inputs.shape)
+        compute(rest, inputs, path)
+
+    monkeypatch.setattr(module, "_compute", noted)
+    whole = frozen(backbone=backbone, trainable="none")
+    deeper = frozen_features(whole, images, "a", tmp_path, GIB)
+    assert used == [nearer.shape]
+    wanted = whole.predict(images, verbose=0)
+    assert np.asarray(deeper) == pytest.approx(wanted, abs=1e-6)
+    frozen_features(whole, images, "b", tmp_path, GIB)
+    assert used[1:] == [images.shape], "of other images nothing is there"
 
 
 def test_another_weight_or_image_is_another_file(images: np.ndarray, tmp_path: Path):

@@ -41,7 +41,7 @@ FAILING = """    if run.recipe["batch_size"] == 32 and run.recipe["learning_rate
 EDITS = {
     "params.yaml": {"portraits: 300": "portraits: 60", "searches:\n": SEARCH},
     "stages/train.py": {
-        "    precision = device.prepare(": f"{FAILING}    precision = device.prepare("
+        "    precision, xla = device.prepare(": f"{FAILING}    precision, xla = device.prepare("
     },
 }
 
