@@ -142,7 +142,8 @@ def fit(
             recipe.weight_decay,
             recipe.layer_decay,
             recipe.weight_average,
-        )
+        ),
+        jit_compile=False,  # Keras's own choice; Learner knows what XLA is to compile
     )
     weights = {task: recipe.task_weights[task] for task in classes}
     epochs = _Epochs(learner, weights, recipe.patience, batches, checkpoints, log)
