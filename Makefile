@@ -1,19 +1,22 @@
 # The verbs of the project. Each installs what it needs into .venv first.
 #   make repro   run the workflow as params.yaml says and print the results
-#   make test    lint, types and tests
+#   make test    lint, types and tests; make test-long: those that take minutes each
 #   make publish run the workflow and fill its figures into README.md and docs/;
 #                NAME=utkface-aligned names the split file (default: data.source)
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: repro test check format dag publish clean
+.PHONY: repro test test-long check format dag publish clean
 
 repro: .venv/installed
 	$(RUN) dvc repro
 
 test: .venv/installed-dev check
-	$(RUN) python -m pytest -n auto --dist loadfile
+	$(RUN) python -m pytest -n auto --dist loadfile -m 'not long'
+
+test-long: .venv/installed-dev
+	$(RUN) python -m pytest -m long
 
 check: .venv/installed-dev
 	$(RUN) ruff check .

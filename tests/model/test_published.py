@@ -1,7 +1,6 @@
 """The published variants as networks: their size, what learns in them, how they come back."""
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import keras
@@ -13,11 +12,10 @@ from stages.learning.network import build_network, cut_layer, divide, load_netwo
 from stages.reporting.comparison import PUBLISHED
 
 CLASSES = {"age": 5, "gender": 2, "race": 5}
-SIZE = 32  # the smallest that Keras's backbones take
+SIZE = 32  # the smallest that Keras's backbones take; the number of weights is that at 100
 ROWS = pd.read_csv(PUBLISHED, keep_default_na=False)
 PARTS = ["tasks", "backbone", "trainable", "heads"]
-# One task is as good as another.
-STRUCTURES = ROWS[~ROWS.tasks.isin(["age", "race"])].drop_duplicates(PARTS)
+STRUCTURES = ROWS.drop_duplicates(PARTS)
 CUTS = {
     ("vgg16", "none"): "pooled",
     ("vgg16", "block5"): "block4_pool",
@@ -35,10 +33,10 @@ class Built:
     photos: np.ndarray
 
 
-def build(tasks: str, backbone: str, trainable: str, heads: str, size: int) -> keras.Model:
+def build(tasks: str, backbone: str, trainable: str, heads: str) -> keras.Model:
     keras.utils.set_random_seed(1)
     classes = {task: CLASSES[task] for task in tasks.split()}
-    return build_network(backbone, trainable, heads, "unit", classes, size)
+    return build_network(backbone, trainable, heads, "unit", classes, SIZE)
 
 
 @pytest.fixture(
@@ -46,14 +44,7 @@ def build(tasks: str, backbone: str, trainable: str, heads: str, size: int) -> k
 )
 def built(request: pytest.FixtureRequest) -> Built:
     photos = np.random.default_rng(5).integers(0, 256, (4, SIZE, SIZE, 3), np.uint8)
-    return Built(request.param, build(*request.param[PARTS], SIZE), photos)
-
-
-@cache
-def sizes(*parts: str) -> dict[str, int]:
-    model = build(*parts, 100)
-    weights = {"total_params": model.weights, "trainable_params": model.trainable_weights}
-    return {name: sum(int(np.prod(w.shape)) for w in part) for name, part in weights.items()}
+    return Built(request.param, build(*request.param[PARTS]), photos)
 
 
 def assert_same(found: dict, wanted: dict, tolerance: float) -> None:
@@ -62,12 +53,15 @@ def assert_same(found: dict, wanted: dict, tolerance: float) -> None:
         assert np.asarray(found[task]) == pytest.approx(np.asarray(values), abs=tolerance), task
 
 
-@pytest.mark.parametrize("variant", ROWS.variant)
-def test_a_network_is_as_large_as_the_published_one(variant: str):
-    row = ROWS.set_index("variant").loc[variant]
-    for column, size in sizes(*row[PARTS]).items():
-        if row[column]:
-            assert size == int(row[column]), column
+def test_a_network_is_as_large_as_every_published_one_of_its_structure(built: Built):
+    model = built.model
+    weights = {"total_params": model.weights, "trainable_params": model.trainable_weights}
+    sizes = {name: sum(int(np.prod(w.shape)) for w in part) for name, part in weights.items()}
+    alike = ROWS[(ROWS[PARTS] == built.row[PARTS]).all(axis=1)]
+    assert built.row.variant in set(alike.variant)
+    for _, row in alike.iterrows():
+        known = {name: int(row[name]) for name in sizes if row[name]}
+        assert known == {name: sizes[name] for name in known}, row.variant
 
 
 def test_only_the_own_cnn_and_one_resnet_have_no_published_size():

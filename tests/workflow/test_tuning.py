@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+pytestmark = pytest.mark.long
+
 Run = Callable[..., str]
 
 TUNE = (sys.executable, "-m", "stages.tune")
