@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from stages.reporting.ablation import changes_as_markdown, draw_changes, tabulate_changes
 from stages.reporting.tuning import as_markdown, describe, draw_heat_map, tabulate_search
 from stages.workspace.errors import UserError, run_node
 from stages.workspace.experiments import FAILED, FINISHED, Queue, open_queue, read_experiment
@@ -34,7 +35,7 @@ def main() -> None:
         "search": "queue, run and table in one",
         "queue": "queue all settings that are neither finished, running nor queued",
         "run": "run everything that is queued; may be stopped at any time",
-        "table": "table, heat map and best setting, also while some are not finished",
+        "table": "table, picture and best setting, also while some are not finished",
     }.items():
         sub = commands.add_parser(command, help=text)
         if command != "run":
@@ -90,19 +91,25 @@ def run(queue: Queue, jobs: int) -> None:
 
 
 def show(params: Params, queue: Queue, search: str) -> None:
-    """Write the table as CSV and Markdown and the heat map; print table and best setting."""
+    """Write the table as CSV and Markdown and its picture; print table and best setting."""
     states, summaries = judge(params, queue, search)
     chosen = params.searches[search]
     grid = combinations(params, search)
-    table = tabulate_search(grid, states, summaries, chosen.published)
-    summary = describe(table, list(chosen.grid), chosen.published)
     title = f"{search}: {chosen.variant}"
-    text = as_markdown(table, title, summary)
+    if chosen.vary == "one-by-one":
+        table = tabulate_changes(grid, states, summaries)
+        text = changes_as_markdown(table, title)
+        draw = partial(draw_changes, table, title)
+    else:
+        table = tabulate_search(grid, states, summaries, chosen.published)
+        names = list(chosen.grid)
+        text = as_markdown(table, title, describe(table, names, chosen.published))
+        draw = partial(draw_heat_map, table, names, title)
     write_csv(TUNING / f"{search}.csv", table)
     with whole_file(TUNING / f"{search}.md") as file:
         file.write_text(text, encoding="utf-8")
     with whole_file(TUNING / f"{search}.png") as file:
-        draw_heat_map(table, list(chosen.grid), title, file)
+        draw(file)
     print(text)
     if other := queue.elsewhere(combination.name for combination in grid):
         print(

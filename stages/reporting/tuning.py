@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from stages.workspace.searches import Combination, label
 
-SCORE = "val_score"
+SCORE, BEST = "val_score", "best"
 NOTE = (
     "Shares of the validation images, in [0, 1], at each training's best epoch; score: the mean "
     "over the tasks, weighted as in train.task_weights."
@@ -49,6 +49,25 @@ def tabulate_search(
         <task>_val_accuracy, best_epoch, epochs (empty where it is not finished) and mark:
         `best`, `published`, `best, published` or empty.
     """
+    table = search_rows(combinations, states, summaries)
+    for place, param in enumerate(combinations[0].setting, 2):
+        table.insert(place, param, [c.setting[param] for c in combinations])
+    scores = table[SCORE].to_numpy(float)
+    best = None if np.isnan(scores).all() else int(np.nanargmax(scores))
+    marks = []
+    for number, combination in enumerate(combinations):
+        theirs = bool(published) and published.items() <= combination.setting.items()
+        told = {BEST: number == best, "published": theirs}
+        marks.append(", ".join(mark for mark, meant in told.items() if meant))
+    return table.assign(mark=marks)
+
+
+def search_rows(
+    combinations: Sequence[Combination],
+    states: Mapping[str, str],
+    summaries: Mapping[str, Mapping[str, Any]],
+) -> pd.DataFrame:
+    """One row per combination: experiment, state, and the figures of what is finished."""
     rows = []
     for combination in combinations:
         summary = dict(summaries.get(combination.name, {}))
@@ -57,7 +76,6 @@ def tabulate_search(
             {
                 "experiment": combination.name,
                 "state": states.get(combination.name, "not queued"),
-                **combination.setting,
                 SCORE: summary.get(SCORE, np.nan),
                 **{f"{task}_val_accuracy": value for task, value in accuracies.items()},
                 "best_epoch": summary.get("best_epoch"),
@@ -65,30 +83,25 @@ def tabulate_search(
             }
         )
     table = pd.DataFrame(rows).astype({"best_epoch": "Int64", "epochs": "Int64"})
-    accuracies = [name for name in table if name.endswith("_val_accuracy")]
-    table = table[
-        [c for c in table if c not in ("best_epoch", "epochs")] + ["best_epoch", "epochs"]
-    ]
-    scores = table[SCORE].to_numpy(float)
-    best = None if np.isnan(scores).all() else int(np.nanargmax(scores))
-    marks = []
-    for number, combination in enumerate(combinations):
-        theirs = bool(published) and published.items() <= combination.setting.items()
-        told = {"best": number == best, "published": theirs}
-        marks.append(", ".join(mark for mark, meant in told.items() if meant))
-    return table.assign(mark=marks)
+    last = ["best_epoch", "epochs"]
+    return table[[column for column in table if column not in last] + last]
+
+
+def count_states(table: pd.DataFrame) -> str:
+    """How many settings are in which state."""
+    counts = table["state"].value_counts(sort=False)
+    return f"{len(table)} settings: " + ", ".join(f"{n} {state}" for state, n in counts.items())
 
 
 def describe(table: pd.DataFrame, grid: Sequence[str], published: Mapping[str, object]) -> str:
     """How far the search is, its best setting and the published one, in a few lines."""
-    counts = table["state"].value_counts(sort=False)
-    lines = [f"{len(table)} settings: " + ", ".join(f"{n} {state}" for state, n in counts.items())]
+    lines = [count_states(table)]
     done = table[table[SCORE].notna()].sort_values(SCORE, ascending=False, kind="stable")
     if done.empty:
         lines.append("best: none yet")
     else:
         best = done.iloc[0]
-        lines.append(f"best: {_setting(best[list(grid)])}: {best[SCORE]:.4f}")
+        lines.append(f"best: {setting_text(best[list(grid)])}: {best[SCORE]:.4f}")
     if published:
         rank = done["mark"].str.contains("published").to_numpy().nonzero()[0]
         here = (
@@ -96,18 +109,18 @@ def describe(table: pd.DataFrame, grid: Sequence[str], published: Mapping[str, o
             if len(rank)
             else "here not finished"
         )
-        lines.append(f"published best: {_setting(published)}: {here}")
+        lines.append(f"published best: {setting_text(published)}: {here}")
     return "\n".join(lines)
 
 
-def as_markdown(table: pd.DataFrame, title: str, summary: str) -> str:
-    """The table with its summary."""
+def as_markdown(table: pd.DataFrame, title: str, summary: str, note: str = NOTE) -> str:
+    """The table with its summary before it and a note on its figures behind it."""
     shown = table.drop(columns="experiment")
     rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
     header = [name.replace("_val_accuracy", "").replace("_", " ") for name in shown]
     text = tabulate(rows, header, tablefmt="github", disable_numparse=True)
     points = "\n".join(f"- {line}" for line in summary.splitlines())
-    return f"# {title}\n\n{points}\n\n{text}\n\n{NOTE}\n"
+    return f"# {title}\n\n{points}\n\n{text}\n\n{note}\n"
 
 
 def draw_heat_map(table: pd.DataFrame, grid: Sequence[str], title: str, path: Path) -> None:
@@ -157,7 +170,8 @@ def draw_heat_map(table: pd.DataFrame, grid: Sequence[str], title: str, path: Pa
     figure.savefig(path, dpi=120, format="png", metadata={"Software": None})
 
 
-def _setting(setting: Any) -> str:
+def setting_text(setting: Any) -> str:
+    """The values of params by their names, as one line."""
     return ", ".join(f"{key} {label(value)}" for key, value in setting.items())
 
 

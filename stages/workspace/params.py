@@ -312,26 +312,32 @@ class Training(Section):
     epochs: Epochs
 
 
-# What a search can vary: how a network learns, but not the epochs, which stand beside the grid.
-SEARCHABLE = tuple(
-    name
-    for section in (Training, Recipe)
-    for name in section.model_fields
-    if name not in ("epochs", "label_smoothing", "augmentation")
+# What a search can vary: how a network learns, but not the epochs, which stand beside the grid,
+# and of what it is that which leaves it the same variant.
+_OF_THE_VARIANT = ("trainable", "heads", "preprocessing")
+SEARCHABLE = (
+    *(name for name in Training.model_fields if name != "epochs"),
+    *Recipe.model_fields,
+    *_OF_THE_VARIANT,
 )
 
+Searchable = type[Training] | type[Recipe] | type[Variant]
 
-def section_of(name: str) -> type[Training] | type[Recipe] | None:
+
+def section_of(name: str) -> Searchable | None:
     """The section that a searchable param belongs to."""
     if name not in SEARCHABLE:
         return None
-    return Training if name in Training.model_fields else Recipe
+    sections: tuple[Searchable, ...] = (Training, Recipe, Variant)
+    return next(section for section in sections if name in section.model_fields)
 
 
 def _faults_of(section: type[BaseModel], name: str, value: object) -> list[str]:
     """What is wrong with one value of a section, told as for the section itself."""
     field = section.model_fields[name]
-    accepted: Any = Annotated[field.annotation, field]
+    # A search sets the label smoothing of all tasks alike.
+    several = field.annotation is LabelSmoothing
+    accepted: Any = Smoothing if several else Annotated[field.annotation, field]
     try:
         TypeAdapter(accepted, config=ConfigDict(strict=True)).validate_python(value)
     except ValidationError as error:
@@ -348,9 +354,10 @@ class Search(Section):
     variant: str
     epochs: Epochs
     subset: Subset
+    vary: Literal["together", "one-by-one"]
     grid: Annotated[
         dict[str, Annotated[list[int | float | str], Field(min_length=1)]],
-        Field(min_length=1, max_length=2),
+        Field(min_length=1),
     ]
     published: Setting
 
@@ -361,6 +368,10 @@ class Search(Section):
             for name in self.published
             if name not in self.grid
         ]
+        if self.vary == "together" and len(self.grid) > 2:
+            faults.append("grid: vary: together takes one or two params")
+        if self.vary == "one-by-one" and self.published:
+            faults.append("published: must be {} for vary: one-by-one")
         for name, values in self.grid.items():
             if (section := section_of(name)) is None:
                 known = ", ".join(SEARCHABLE)
@@ -451,6 +462,10 @@ class Params(Section):
         references += [
             (f"searches.{name}.variant", search.variant, tuple(self.variants))
             for name, search in self.searches.items()
+        ] + [
+            (f"searches.{name}.grid.augmentation", str(value), sets)
+            for name, search in self.searches.items()
+            for value in search.grid.get("augmentation", [])
         ]
         return [
             f"{key}: unknown {value!r}{suggestion(value, known)}; known: {', '.join(known)}"

@@ -1,5 +1,8 @@
 """A search's grid as trainings: the name and the params of each combination.
 
+The params of a grid vary together, or one by one: the variant as it is, then each value alone,
+so that what each ingredient is worth shows (an ablation).
+
 The names follow from the grid alone (`mtl-vgg16-block5-lr1e-4-b32`), so that whoever asks
 again for a combination means the same experiment.
 """
@@ -10,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from stages.workspace.params import Params, Search, Setting, Training, section_of
+from stages.workspace.params import Params, Search, Setting, Training, Variant, section_of
 from stages.workspace.plans import plan_run
 
 _SHORT = {"learning_rate": "lr", "batch_size": "b", "head_width": "w"}
+UNCHANGED = "unchanged"  # in the name of the variant as it is
 _SCIENTIFIC_BELOW = 0.1  # 1e-4 reads better than 0.0001, 0.5 better than 5e-1
 
 
@@ -45,18 +49,25 @@ class Combination:
 def combinations(params: Params, name: str) -> list[Combination]:
     """All combinations of a search's grid; the last param varies fastest."""
     search = params.searches[name]
-    settings = (
-        dict(zip(search.grid, values, strict=True))
-        for values in itertools.product(*search.grid.values())
-    )
     return [
         Combination(
-            "-".join([name, *(f"{_SHORT.get(k, k)}{label(v)}" for k, v in setting.items())]),
+            "-".join([name, *([_short(k, v) for k, v in setting.items()] or [UNCHANGED])]),
             setting,
             _overrides(params, search, setting),
         )
-        for setting in settings
+        for setting in _settings(search)
     ]
+
+
+def _settings(search: Search) -> list[Setting]:
+    if search.vary == "one-by-one":
+        return [{}, *({key: value} for key, values in search.grid.items() for value in values)]
+    products = itertools.product(*search.grid.values())
+    return [dict(zip(search.grid, values, strict=True)) for values in products]
+
+
+def _short(key: str, value: float | str) -> str:
+    return f"{_SHORT[key]}{label(value)}" if key in _SHORT else f"{key}-{label(value)}"
 
 
 def basis(params: Params, variant: str) -> tuple[object, ...]:
@@ -73,7 +84,7 @@ def label(value: float | str) -> str:
 
 
 def _overrides(params: Params, search: Search, setting: Setting) -> dict[str, Any]:
-    variant, recipe = search.variant, params.variants[search.variant].recipe
+    variant = search.variant
     common = {
         "suite": [variant],  # the workflow has stages for the suite's variants only
         "train.max_epochs": search.epochs,
@@ -81,13 +92,22 @@ def _overrides(params: Params, search: Search, setting: Setting) -> dict[str, An
         "train.subset.val": search.subset.val,
         f"training.{variant}.epochs": search.epochs,
     }
-    varied = {
-        f"training.{variant}.{key}"
-        if section_of(key) is Training
-        else f"recipes.{recipe}.{key}": value
-        for key, value in setting.items()
+    return common | {
+        path: value for key, value in setting.items() for path in _paths(params, variant, key)
     }
-    return common | varied
+
+
+def _paths(params: Params, variant: str, key: str) -> list[str]:
+    """Where a searchable param of a variant stands in params.yaml."""
+    chosen, section = params.variants[variant], section_of(key)
+    if section is Training:
+        return [f"training.{variant}.{key}"]
+    if section is Variant:
+        return [f"variants.{variant}.{key}"]
+    path = f"recipes.{chosen.recipe}.{key}"
+    if key == "label_smoothing":
+        return [f"{path}.{task}" for task in chosen.task_list]
+    return [path]
 
 
 def _written(value: object) -> str:

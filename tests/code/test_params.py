@@ -204,6 +204,18 @@ FAULTS = {
         ("      head_width: 128\n", "      dropout: 0.5\n"),
         ["searches.stl-gender-head-width", "published: 'dropout' is not in grid"],
     ),
+    "an unknown augmentation in a grid": (
+        ("      augmentation:\n      - none\n", "      augmentation:\n      - moderat\n"),
+        ["searches.ablation-cnn.grid.augmentation: unknown 'moderat'", "'moderate'"],
+    ),
+    "many params that vary together": (
+        ("    vary: one-by-one\n", "    vary: together\n"),
+        ["searches.ablation-cnn", "grid: vary: together takes one or two params"],
+    ),
+    "a published setting of an ablation": (
+        ("    published: {}\n", "    published:\n      head_width: 128\n"),
+        ["searches.ablation-cnn", "published: must be {} for vary: one-by-one"],
+    ),
     "a subset of nothing": (
         ("    val: 1.0", "    val: 0.0"),
         ["train.subset.val", "greater than 0"],

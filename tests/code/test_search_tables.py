@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stages.reporting.ablation import changes_as_markdown, draw_changes, tabulate_changes
 from stages.reporting.tuning import as_markdown, describe, draw_heat_map, tabulate_search
 from stages.workspace.params import Params, load_params
 from stages.workspace.searches import combinations
@@ -71,6 +72,37 @@ def test_a_search_of_which_nothing_is_finished_has_a_table_too(params: Params, t
     assert "here not finished" in text
     draw_heat_map(table, GRID, SEARCH, tmp_path / "map")
     assert "| queued" in as_markdown(table, SEARCH, text)
+
+
+def _ablation(params: Params, scores: dict[str, float], **states: str) -> pd.DataFrame:
+    grid = combinations(params, "ablation-cnn")
+    names = {c.name.removeprefix("ablation-cnn-"): c.name for c in grid}
+    found = {names[name]: _summary(score) for name, score in scores.items()}
+    known = dict.fromkeys(found, "finished") | {names[n]: s for n, s in states.items()}
+    return tabulate_changes(grid, known, found)
+
+
+def test_an_ablation_tells_what_each_change_is_worth(params: Params):
+    table = _ablation(params, {"unchanged": 0.7, "w128": 0.71, "dropout-0.0": 0.65})
+    assert table["change"].iloc[0] == "as it is"
+    rows = table.set_index("change")
+    assert rows.loc["head_width 128", "difference"] == pytest.approx(0.01)
+    assert rows.loc["dropout 0.0", "difference"] == pytest.approx(-0.05)
+    assert rows["difference"].notna().sum() == 2
+    assert rows["mark"].loc["head_width 128"] == "best"
+    text = changes_as_markdown(table, "title")
+    assert "- as it is: 0.7000\n- best change: head_width 128: +0.0100\n" in text
+    assert "| -0.0500 " in text
+
+
+def test_an_ablation_of_which_little_is_finished_is_drawn_too(params: Params, tmp_path: Path):
+    for scores in ({}, {"w128": 0.7}, {"unchanged": 0.7}, {"unchanged": 0.7, "w128": 0.6}):
+        table = _ablation(params, scores, **{"dropout-0.0": "failed"})
+        draw_changes(table, "title", tmp_path / "bars")
+        with Image.open(tmp_path / "bars") as picture:
+            assert picture.format == "PNG"
+        expected = "as it is: 0.7000" if "unchanged" in scores else "as it is: not finished"
+        assert expected in changes_as_markdown(table, "title")
 
 
 def test_of_equals_the_first_is_the_best(params: Params):

@@ -25,6 +25,7 @@ SEARCH = """searches:
     subset:
       train: 0.5
       val: 1.0
+    vary: together
     grid:
       learning_rate:
       - 0.0001
