@@ -7,13 +7,14 @@ change of the split that a condition does not follow, rerun nothing that they do
 from pathlib import Path
 
 from stages.faces.lists import condition_lists, read_lists
-from stages.faces.stratification import SPLITS, read_split
+from stages.faces.stratification import FOLD, SPLITS, read_folds, read_split
 from stages.workspace.errors import run_node
 from stages.workspace.files import remove_others, write_csv
 from stages.workspace.params import load_params
 from stages.workspace.plans import LISTS, lists_file
 
 SPLIT = Path("data/split/split.csv")
+FOLDS = Path("data/split/folds.csv")
 PUBLISHED = Path("data/split/published.csv")
 
 
@@ -21,6 +22,7 @@ def main() -> None:
     """Write the lists of the suite and of each repeat, and remove those of others."""
     params = load_params()
     split, published = read_split(SPLIT), read_lists(PUBLISHED)
+    split[FOLD] = read_folds(FOLDS, split["name"])
     files = {condition: lists_file(condition) for condition in (None, *params.repeats)}
     for condition, file in files.items():
         table = condition_lists(condition, split, published)

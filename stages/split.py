@@ -20,6 +20,7 @@ from stages.workspace.params import load_params
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")
 DISPUTED = Path("data/split/disputed.csv")
+FOLDS = Path("data/split/folds.csv")
 PUBLISHED = Path("data/split/published.csv")
 METRICS = Path("metrics/split.json")
 
@@ -48,7 +49,9 @@ def main() -> None:
     listed = table.assign(age=faces["age"], gender=faces["gender"], race=faces["race"])
     listed = listed[division.disputed].sort_values("group", kind="stable")
     write_csv(DISPUTED, listed[["group", "name", "age", "gender", "race", "split"]])
-    write_csv(SPLIT, table.assign(**{FOLD: division.fold}) if params.split.folds else table)
+    write_csv(SPLIT, table)
+    # Beside split.csv: another number of folds must not rerun what follows from the split.
+    write_csv(FOLDS, pd.DataFrame({"name": faces["name"], FOLD: division.fold}).dropna())
     write_csv(PUBLISHED, published_lists(faces["name"], params.seed))
     sizes = {name: int((division.split == name).sum()) for name in (*SPLITS, DROPPED)}
     write_json(

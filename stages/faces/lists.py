@@ -52,7 +52,7 @@ def condition_lists(
 
     Args:
         condition: a name from repeats; None: none.
-        split: as `read_split` gives it.
+        split: as `read_split` gives it, with the column `fold` of `read_folds`.
         published: as `published_lists` gives it.
 
     Raises:
@@ -64,9 +64,9 @@ def condition_lists(
     if fold is None:
         chosen = {side: split["split"] == side for side in SPLITS}
     else:
-        folds = 0 if FOLD not in split else int(split[FOLD].max()) + 1
+        folds = int(split[FOLD].max()) + 1 if split[FOLD].notna().any() else 0
         if fold >= folds:
-            raise UserError(f"{condition}: split.csv has {folds} folds; set split.folds")
+            raise UserError(f"{condition}: folds.csv has {folds} folds; set split.folds")
         number = split[FOLD].fillna(-1)  # of images that are never tested
         test, val = number == fold, number == (fold + 1) % folds
         chosen = {"train": ~test & ~val & (split["split"] != DROPPED), "val": val, "test": test}

@@ -126,17 +126,29 @@ def _round(
 def read_split(path: Path) -> pd.DataFrame:
     """split.csv: columns name, split (`train`, `val`, `test` or `dropped`) and group.
 
-    With folds there is a column fold too (nullable Int64, 0 and up; empty: in no fold).
-
     Raises:
         UserError: missing, malformed, a column missing, a name twice, or an unknown split.
     """
-    types = {"name": "str", "split": "str", FOLD: "Int64"}
-    frame = read_csv(path, COLUMNS, "split", dtype=types, na_values={FOLD: [""]})
-    frame = frame[[*COLUMNS, *({FOLD} & set(frame))]]
+    frame = read_csv(path, COLUMNS, "split", dtype={"name": "str", "split": "str"})
+    frame = frame[list(COLUMNS)]
     if (twice := frame["name"].duplicated()).any():
         raise UserError(f"{path}: {frame['name'][twice].iloc[0]!r} stands there twice")
     known = (*SPLITS, DROPPED)
     if not (right := frame["split"].isin(known)).all():
         raise UserError(f"{path}: split {frame['split'][~right].iloc[0]!r} is not one of {known}")
     return frame
+
+
+def read_folds(path: Path, names: pd.Series) -> pd.Series:
+    """The fold of each image, nullable Int64 in the order of `names`; empty: in no fold.
+
+    Args:
+        path: folds.csv: columns name and fold (0 and up), for the images that are in one.
+        names: of the images.
+
+    Raises:
+        UserError: missing, malformed, or a column missing.
+    """
+    frame = read_csv(path, ("name", FOLD), "split", dtype={"name": "str", FOLD: "Int64"})
+    folds = frame.set_index("name")[FOLD].reindex(names)
+    return pd.Series(folds.array, names.index, "Int64", name=FOLD)

@@ -8,7 +8,7 @@ import pytest
 
 from stages.faces.division import count_duplicates, divide, find_disputed
 from stages.faces.duplicates import Duplicates
-from stages.faces.stratification import DROPPED, FOLD, read_split, stratified_split
+from stages.faces.stratification import DROPPED, FOLD, read_folds, read_split, stratified_split
 from stages.workspace.errors import UserError
 from stages.workspace.files import write_csv
 
@@ -182,16 +182,20 @@ def test_groups_pairs_and_disputes_are_counted():
 
 
 def test_dropped_images_and_folds_are_read_as_they_were_written(tmp_path):
-    fold = pd.Series([0, pd.NA, 2], dtype="Int64")
     table = pd.DataFrame(
         {"name": ["a", "b", "NA"], "split": ["val", DROPPED, "train"], "group": [0, 1, 2]}
-    ).assign(fold=fold)
+    )
     write_csv(tmp_path / "split.csv", table)
     pd.testing.assert_frame_equal(read_split(tmp_path / "split.csv"), table)
-    assert FOLD in table
+    fold = pd.Series([0, pd.NA, 2], dtype="Int64", name=FOLD)
+    written = table[["name"]].assign(fold=fold).dropna()
+    write_csv(tmp_path / "folds.csv", written)
+    pd.testing.assert_series_equal(read_folds(tmp_path / "folds.csv", table["name"]), fold)
+    write_csv(tmp_path / "folds.csv", written.head(0))
+    assert read_folds(tmp_path / "folds.csv", table["name"]).isna().all()
 
 
 def test_a_fold_that_is_no_number_is_refused(tmp_path):
-    (tmp_path / "split.csv").write_text("name,split,group,fold\na,train,0,first\n")
-    with pytest.raises(UserError, match=r"split\.csv: malformed"):
-        read_split(tmp_path / "split.csv")
+    (tmp_path / "folds.csv").write_text("name,fold\na,first\n")
+    with pytest.raises(UserError, match=r"folds\.csv: malformed"):
+        read_folds(tmp_path / "folds.csv", pd.Series(["a"]))

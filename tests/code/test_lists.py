@@ -52,10 +52,10 @@ def test_a_fold_is_tested_the_next_validates_and_the_rest_trains_but_what_is_dro
 
 
 def test_a_fold_that_is_not_there_is_refused(split, published):
-    with pytest.raises(UserError, match=r"fold-3: split\.csv has 3 folds; set split\.folds"):
+    with pytest.raises(UserError, match=r"fold-3: folds\.csv has 3 folds; set split\.folds"):
         condition_lists("fold-3", split, published)
     with pytest.raises(UserError, match=r"fold-0: .* has 0 folds"):
-        condition_lists("fold-0", split.drop(columns="fold"), published)
+        condition_lists("fold-0", split.assign(fold=pd.array([None] * 8, "Int64")), published)
 
 
 def test_the_published_lists_have_the_sizes_of_take_and_skip(published):
