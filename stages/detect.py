@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.faces.archives import list_archives, read_members
+from stages.faces.archives import Limits, list_archives, read_members
 from stages.faces.detector import ScalePolicy, load_detector
 from stages.faces.fates import CropSettings, examine_all
 from stages.faces.index import write_faces
@@ -26,10 +26,11 @@ def main() -> None:
     scale = ScalePolicy(**detect.scale.model_dump())
     detector = load_detector(detect.detector, weights, detect.score_threshold, scale)
     settings = CropSettings(detect.face, detect.margin, detect.size, detect.max_pixels)
+    limits = Limits(detect.max_file_bytes, detect.max_archive_bytes, detect.max_members)
     members = (
         member
         for archive in list_archives(RAW)
-        for member in read_members(archive, detect.max_file_bytes)
+        for member in read_members(archive, limits, keep_damaged=detect.damaged == "keep")
     )
     threads = params.machine.threads or os.cpu_count() or 1
     fates = tqdm(

@@ -1,42 +1,65 @@
 """Members of the raw archives, streamed one after the other.
 
 Nothing is unpacked to disk: an archive is read from front to back once, and each member's
-bytes are handed on. Tar files (plain or gzip) and zip files are known by their content,
-not by their suffix. A member that is no plain file (a link, a device) is still reported,
-with a problem in place of bytes, so that every member can have its row in the index.
+bytes are handed on. Tar files (plain, gzip or bzip2) and zip files (stored or deflated) are
+known by their content, not by their suffix. A member that is no plain file (a link, a
+device) is still reported, with a problem in place of bytes, so that every member can have
+its row in the index. A member's path is only a name here: nothing is ever written to it.
+
+An archive may come from anybody, and unpack to far more than it weighs: what is read of it
+has limits, and no single step takes more memory than they allow.
 """
 
+import bz2
 import gzip
-import lzma
+import io
+import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import Protocol
 
+from stages.faces.names import spell
 from stages.workspace.errors import UserError
 
-_DAMAGE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    UnicodeDecodeError,
-    EOFError,
-    OSError,
+_GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"  # the first bytes
+_ENTRY = b"PK\x01\x02"  # begins each entry of a zip file's directory
+_ENTRY_BYTES = 1024  # of a directory, for each member allowed; real entries have some 100
+_EXTENDED = (  # headers of a tar that say more about the next one
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
 )
-_GZIP = b"\x1f\x8b"
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)}  # of control characters
+_HEADER_BYTES = 1 << 14  # the longest of them; real ones have some 100
+_START_BYTES = 1 << 16  # in which a tar has its first header
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that is read of an archive.
+
+    Attributes:
+        member_bytes: a member that unpacks to more has a problem in place of its bytes.
+        archive_bytes: all that the archive unpacks to.
+        members: how many it has.
+    """
+
+    member_bytes: int
+    archive_bytes: int
+    members: int
 
 
 @dataclass(frozen=True)
 class Member:
-    """One entry of an archive: its bytes, or the reason why there are none."""
+    """One entry of an archive: its bytes, or the reason why there are none.
+
+    `archive` and `path` (always with forward slashes) are spelt as in `names`.
+    """
 
     archive: str
-    path: str  # inside the archive, always with forward slashes
+    path: str
     data: bytes | None
     problem: str = ""
 
@@ -44,6 +67,14 @@ class Member:
     def name(self) -> str:
         """The base name, which carries the labels."""
         return PurePosixPath(self.path).name
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _DamageError(Exception):
+    """What ends the reading of an archive. The text says why."""
 
 
 def list_archives(folder: Path) -> list[Path]:
@@ -59,41 +90,66 @@ def list_archives(folder: Path) -> list[Path]:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the file's content is that of a tar (plain, gzip) or zip file."""
+    """Whether the file's content is that of a tar (plain, gzip, bzip2) or zip file."""
     return _is_tar(path) or zipfile.is_zipfile(path)
 
 
 def _is_tar(path: Path) -> bool:
     try:
-        return tarfile.is_tarfile(path)
-    except (EOFError, zlib.error):  # a gzip file that breaks off or is damaged at once
+        with _unpacked(path) as file, _open_tar(_Bounded(file, _START_BYTES)):
+            return True
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        return False  # gzip's own errors, which have no number
+    except Exception:  # whatever the first bytes make gzip or tarfile stumble over
         return False
 
 
-def read_members(archive: Path, max_bytes: int) -> Iterator[Member]:
+def read_members(archive: Path, limits: Limits, keep_damaged: bool = False) -> Iterator[Member]:
     """Yield the members of a tar or zip archive in their stored order.
 
     Args:
         archive: the file.
-        max_bytes: a member that unpacks to more has a problem in place of its bytes.
+        limits: what is read of it.
+        keep_damaged: an archive that is damaged, or exceeds the limits, ends with a last
+            member that stands for the rest of it, in place of an error.
 
     Raises:
-        UserError: the file is no archive, or is damaged; the text names it.
+        UserError: the file cannot be read, is no archive, is damaged or exceeds the limits;
+            the text names it.
     """
-    # A tar whose last member is a zip file ends like a zip file.
-    is_zip = zipfile.is_zipfile(archive) and not _is_tar(archive)
-    reader = _zip_members if is_zip else _tar_members
+    name, number = spell(archive.name), 0
     try:
-        yield from reader(archive, max_bytes)
-    except _DAMAGE as error:
-        raise UserError(
-            f"{archive}: damaged or not a tar or zip archive ({error}); "
-            "delete it and run `dvc repro download` again"
-        ) from error
+        # A tar whose last member is a zip file ends like a zip file.
+        is_zip = zipfile.is_zipfile(archive) and not _is_tar(archive)
+        for member in (_zip_members if is_zip else _tar_members)(archive, limits):
+            number += 1
+            if number > limits.members:
+                raise _DamageError(f"more members than detect.max_members {limits.members}")
+            yield member
+    except Exception as error:
+        # tarfile and zipfile raise whatever a damaged file makes them stumble over (ValueError,
+        # RecursionError, struct.error …): all mean the same here. A disk's error has a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"{archive}: cannot be read: {error.strerror}") from error
+        reason = str(error) or type(error).__name__
+        if not isinstance(error, _DamageError):
+            reason = f"damaged or not a tar or zip archive ({reason})"
+        if not keep_damaged:
+            raise UserError(
+                f"{archive}: {reason}; delete it and run `dvc repro download` again, or see "
+                "detect.damaged in params.yaml"
+            ) from error
+        yield Member(name, name, None, f"after {number} members: {reason}")
 
 
 class _Header(tarfile.TarInfo):
-    """A header whose damage is an error; tarfile takes it for the end of the archive."""
+    """A header whose damage is an error; tarfile takes it for the end of the archive.
+
+    Refused are the headers that tarfile reads into memory whole, where they are long, and
+    those of sparse files, whose lists of holes have no bound.
+    """
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Header":
@@ -104,57 +160,129 @@ class _Header(tarfile.TarInfo):
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
 
+    def _proc_member(self, tarfile_: tarfile.TarFile) -> "_Header":  # meant to be overridden
+        if self.type in _EXTENDED and self.size > _HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            self._refuse_sparse()
+        return super()._proc_member(tarfile_)  # type: ignore[misc]
 
-def _tar_members(archive: Path, max_bytes: int) -> Iterator[Member]:
-    with _unzipped(archive) as file:
-        with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as tar:
+    def _refuse_sparse(self, *_: object) -> None:
+        raise tarfile.ReadError("sparse members are not read; pack the files without --sparse")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
+
+
+def _open_tar(file: "_Bounded") -> tarfile.TarFile:
+    return tarfile.open(fileobj=file, mode="r|", tarinfo=_Header)  # type: ignore[call-overload]
+
+
+def _tar_members(archive: Path, limits: Limits) -> Iterator[Member]:
+    name = spell(archive.name)
+    with _unpacked(archive) as unpacked:
+        file = _Bounded(unpacked, limits.archive_bytes)
+        with _open_tar(file) as tar:
             for info in tar:
+                if info.size < 0:
+                    raise _DamageError("a member of negative size")
                 if info.isdir():
                     continue
-                path = _printable(info.name)
+                path = spell(info.name)
                 if not info.isfile():
-                    yield Member(archive.name, path, None, "not a plain file")
-                elif info.size > max_bytes:
-                    yield Member(archive.name, path, None, _too_large(info.size, max_bytes))
+                    yield Member(name, path, None, "not a plain file")
+                elif info.size > limits.member_bytes:
+                    yield Member(name, path, None, _too_large(info.size, limits))
                 else:
                     content = tar.extractfile(info)
                     assert content is not None  # isfile() was asked
-                    yield Member(archive.name, path, content.read())
-                tar.members = []  # type: ignore[attr-defined]  # else it keeps all it saw
+                    yield Member(name, path, content.read())
+                # Else it keeps all it saw.
+                tar.members, tar.pax_headers = [], {}  # type: ignore[attr-defined]
         while file.read(1 << 20):  # to the very end, where gzip's checksum stands
             pass
 
 
-def _unzipped(archive: Path) -> gzip.GzipFile | IO[bytes]:
-    """The file, through gzip if it is gzip; tarfile's own gzip stream checks no checksum."""
+@contextmanager
+def _unpacked(archive: Path) -> Iterator[_Readable]:
+    """The file, unpacked; tarfile's own gzip stream checks no checksum."""
     with archive.open("rb") as file:
-        zipped = file.read(len(_GZIP)) == _GZIP
-    return gzip.open(archive) if zipped else archive.open("rb")
+        start = file.read(3)
+        file.seek(0)
+        if start.startswith(_GZIP):
+            yield gzip.GzipFile(fileobj=file)
+        elif start.startswith(_BZIP2):
+            yield bz2.BZ2File(file)
+        else:
+            yield file
 
 
-def _zip_members(archive: Path, max_bytes: int) -> Iterator[Member]:
-    with zipfile.ZipFile(archive) as container:
+class _Bounded:
+    """A file that gives no more than so many bytes."""
+
+    def __init__(self, file: _Readable, limit: int) -> None:
+        self.file, self.limit, self.given = file, limit, 0
+
+    def read(self, size: int) -> bytes:
+        data = self.file.read(size)
+        self.given += len(data)
+        if self.given > self.limit:
+            raise _DamageError(_exceeds(self.limit))
+        return data
+
+
+def _zip_members(archive: Path, limits: Limits) -> Iterator[Member]:
+    name, unpacked = spell(archive.name), 0
+    with _ZipFile(archive, limits.members) as file, zipfile.ZipFile(file) as container:
+        file.checked = True
         for info in container.infolist():
             if info.is_dir():
                 continue
-            path = _printable(info.filename)
-            if info.file_size > max_bytes:
-                yield Member(archive.name, path, None, _too_large(info.file_size, max_bytes))
-            elif info.flag_bits & 0x1:
-                yield Member(archive.name, path, None, "encrypted")
-            else:
-                try:
-                    yield Member(archive.name, path, container.read(info))
-                except NotImplementedError as error:  # Deflate64, which Windows uses above 2 GB
-                    yield Member(archive.name, path, None, str(error))
+            path = spell(info.filename)
+            if problem := _zip_problem(info, limits):
+                yield Member(name, path, None, problem)
+                continue
+            unpacked += info.file_size
+            if unpacked > limits.archive_bytes:
+                raise _DamageError(_exceeds(limits.archive_bytes))
+            with container.open(info) as content:
+                # One more than announced, so that the checksum is looked at; read() without
+                # a number would unpack all there is before it compares.
+                yield Member(name, path, content.read(info.file_size + 1))
 
 
-def _too_large(size: int, limit: int) -> str:
-    return f"{size} bytes are more than detect.max_file_bytes {limit}"
+class _ZipFile(io.BufferedReader):
+    """A zip file whose directory is looked at before zipfile keeps an object for each entry."""
+
+    def __init__(self, path: Path, members: int) -> None:
+        super().__init__(io.FileIO(path))
+        self.members, self.checked = members, False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if not self.checked and (size or 0) > max(self.members * _ENTRY_BYTES, 1 << 20):
+            raise _DamageError(f"a directory of {size} bytes; see detect.max_members")
+        data = super().read(size)
+        if not self.checked and data.count(_ENTRY) > self.members:
+            raise _DamageError(f"more members than detect.max_members {self.members}")
+        return data
 
 
-def _printable(path: str) -> str:
-    # tarfile hands on bytes that are not UTF-8 as lone surrogates, which no CSV can hold; a
-    # carriage return would end the row.
-    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return text.translate(_ESCAPES)
+def _zip_problem(info: zipfile.ZipInfo, limits: Limits) -> str:
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the packer knows no such thing
+    if kind not in (0, stat.S_IFREG):
+        return "not a plain file"
+    if info.file_size > limits.member_bytes:
+        return _too_large(info.file_size, limits)
+    if info.flag_bits & 0x1:
+        return "encrypted"
+    # Not the others that zipfile knows: it unpacks them without bounds.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return f"compression type {info.compress_type} is not read"
+    return ""
+
+
+def _too_large(size: int, limits: Limits) -> str:
+    return f"{size} bytes are more than detect.max_file_bytes {limits.member_bytes}"
+
+
+def _exceeds(limit: int) -> str:
+    return f"unpacks to more than detect.max_archive_bytes {limit}"

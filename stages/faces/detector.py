@@ -89,12 +89,11 @@ def load_detector(name: str, weights: Path, threshold: float, scale: ScalePolicy
     def detect(image: Pixels) -> list[Face]:
         height, width = image.shape[:2]
         factor = scale.factor(height, width)
-        bgr = np.ascontiguousarray(image[..., ::-1])
         if factor != 1.0:
             # A side never becomes 0 pixels: OpenCV refuses that.
             across, down = max(factor, 1 / width), max(factor, 1 / height)
-            bgr = cv2.resize(bgr, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
-        faces = find(_padded(bgr))
+            image = cv2.resize(image, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
+        faces = find(_padded(np.ascontiguousarray(image[..., ::-1])))
         return [
             face
             for face in (_in_image(face, factor, height, width) for face in faces)

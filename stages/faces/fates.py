@@ -1,8 +1,8 @@
 """The fate of each raw member: its row in the index and, where a face was found, its crop.
 
 Members are examined by threads side by side (decoding, the network and resizing all leave
-Python's lock) and handed on in their stored order, with a bounded number under way, so that
-memory does not depend on how many there are.
+Python's lock) and handed on in their stored order, with a bounded number and size under way,
+so that memory does not depend on how many there are.
 """
 
 from collections import deque
@@ -18,6 +18,7 @@ from stages.faces.index import Row
 from stages.faces.labels import LabelError, parse_name
 
 Fate = tuple[Row, Pixels | None]
+BYTES_UNDER_WAY = 1 << 28  # of members that wait or are examined; one member may exceed it
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,23 @@ def examine_all(
     A second member with the same base name is listed by its archive and path, a further
     one with a number, so that no member is lost and every name stands once.
     """
-    taken: set[str] = set()
+    names = _UniqueNames()
     under_way: deque[tuple[Member, Future[Fate]]] = deque()
 
     def finish() -> Fate:
         member, future = under_way.popleft()
         row, face = future.result()
-        return replace(row, name=_unique_name(member, taken)), face
+        return replace(row, name=names.take(member)), face
+
+    def full() -> bool:
+        held = sum(len(member.data or b"") for member, _ in under_way)
+        return len(under_way) >= 8 * threads or held > BYTES_UNDER_WAY
 
     with ThreadPoolExecutor(threads) as pool:
         try:
             for member in members:
                 under_way.append((member, pool.submit(examine, member, detector, settings)))
-                if len(under_way) >= 8 * threads:
+                while full():
                     yield finish()
             while under_way:
                 yield finish()
@@ -84,13 +89,19 @@ def examine_all(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _unique_name(member: Member, taken: set[str]) -> str:
-    name = member.name
-    if name in taken:
-        name = f"{member.archive}/{member.path}"
-    number = 2
-    while name in taken:
-        name = f"{member.archive}/{member.path}#{number}"
-        number += 1
-    taken.add(name)
-    return name
+class _UniqueNames:
+    """Names that stand once, in as many steps as there are members."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str, int] = {}  # with the number that its next namesake tries first
+
+    def take(self, member: Member) -> str:
+        name, full = member.name, f"{member.archive}/{member.path}"
+        if name in self.taken:
+            name = full
+        while name in self.taken:
+            number = self.taken[full]
+            self.taken[full] = number + 1
+            name = f"{full}#{number}"
+        self.taken[name] = 2
+        return name

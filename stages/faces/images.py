@@ -1,19 +1,33 @@
 """Image files decoded to one form: uint8 RGB, upright.
 
+Only the formats that a labelled name can end in are read, by content; Pillow knows many
+more, among them ones that start other programs (EPS).
+
 Pillow reads the formats; what it leaves to the caller is done here: EXIF orientation
 (https://exiftool.org/TagNames/EXIF.html), 16-bit greyscale, which `convert("RGB")` would
 clip at 255, and alpha, which is laid over white. Embedded colour profiles are not applied.
 """
 
 import io
+import threading
+from contextlib import nullcontext
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from stages.faces.names import spell
+
 Pixels = npt.NDArray[np.uint8]
 
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels`, a param, is the limit instead
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+PASSES = 20  # over `max_pixels` that a JPEG may ask for; ordinary progressive files make 10
+_SCAN = b"\xff\xda"  # begins each pass
+_LARGE = 10_000_000  # pixels; decoding takes up to 28 bytes for each, so one such at a time
+_turn = threading.Lock()
+_REASON = 200  # characters
 
 
 class UnreadableImageError(ValueError):
@@ -24,20 +38,25 @@ def decode(data: bytes, max_pixels: int) -> Pixels:
     """Decode an image file to uint8 RGB of shape (height, width, 3), EXIF rotation applied.
 
     Args:
-        data: the file's bytes, in any format that Pillow reads; the first frame counts.
+        data: the file's bytes, in one of FORMATS; the first frame counts.
         max_pixels: larger images are refused from their header, before any is decoded.
 
     Raises:
-        UnreadableImageError: not an image, truncated, or larger than `max_pixels`.
+        UnreadableImageError: not an image, damaged, or larger than `max_pixels`.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > max_pixels:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            pixels = image.width * image.height
+            if pixels > max_pixels:
                 raise UnreadableImageError(
                     f"{image.width}x{image.height} is more than detect.max_pixels {max_pixels}"
                 )
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            passes = data.count(_SCAN) if image.format in ("JPEG", "MPO") else 1
+            if passes * pixels > PASSES * max_pixels:
+                raise UnreadableImageError(f"{passes} passes over {image.width}x{image.height}")
+            with _turn if pixels > _LARGE else nullcontext():
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
     except UnreadableImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -45,13 +64,14 @@ def decode(data: bytes, max_pixels: int) -> Pixels:
     except Exception as error:
         # Pillow's format plug-ins raise whatever a damaged file makes them stumble over
         # (OSError, SyntaxError, struct.error, ValueError …): all mean the same here.
-        raise UnreadableImageError(f"damaged image: {error}") from error
+        reason = spell(" ".join(str(error).split()) or type(error).__name__)
+        raise UnreadableImageError(f"damaged image: {reason[:_REASON]}") from error
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
     if image.mode.startswith("I;16") or image.mode == "I":
-        wide = np.asarray(image, dtype=np.int64)
-        grey = np.clip(wide // 257, 0, 255).astype(np.uint8)
+        wide = np.clip(np.asarray(image), 0, 65535)
+        grey = (wide // 257).astype(np.uint8)
         return np.repeat(grey[..., np.newaxis], 3, axis=2)
     if image.mode == "F":
         raise UnreadableImageError("floating-point pixels have no known range")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.faces.archives import is_archive, read_members
+from stages.faces.archives import Limits, is_archive, read_members
 from stages.workspace.errors import UserError
 from stages.workspace.fetch import copy_local, download, google_drive
 from stages.workspace.files import whole_file
@@ -42,6 +42,9 @@ OFFICIAL = {
     "utkface-aligned": (OfficialArchive("UTKFace.tar.gz", "0BxYys69jI14kYVM3aVhKS1VhRUk", 23_708),),
 }
 
+# For counting the members, some 10,000 photographs at most.
+NONE_READ = Limits(member_bytes=0, archive_bytes=1 << 34, members=1_000_000)
+
 
 def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
     """Fetch UTKFace's archives into a folder; one that is there and whole is kept.
@@ -69,7 +72,7 @@ def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
 
 
 def _verify(path: Path, images: int) -> None:
-    members = tqdm(read_members(path, max_bytes=0), f"verifying {path.name}", images, disable=None)
+    members = tqdm(read_members(path, NONE_READ), f"verifying {path.name}", images, disable=None)
     try:
         found = sum(1 for _ in members)
     except UserError:
@@ -94,7 +97,7 @@ def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
         source = Path(text).expanduser()
         if not source.exists():
             raise UserError(f"data.local: {source} does not exist")
-        if source.is_file() and not is_archive(source):
+        if not source.is_dir() and not (source.is_file() and is_archive(source)):
             raise UserError(f"data.local: {source} is no .tar, .tar.gz or .zip file, nor a folder")
         name = f"{source.resolve().name}.tar" if source.is_dir() else source.name
         target = folder / name

@@ -104,6 +104,9 @@ class Detect(Section):
     face: Literal["score", "largest", "central"]
     margin: Share
     size: Annotated[int, Field(ge=32, le=512)]
+    damaged: Literal["refuse", "keep"]
+    max_archive_bytes: Annotated[int, Field(ge=1024)]
+    max_members: Annotated[int, Field(ge=1)]
     max_file_bytes: Annotated[int, Field(ge=1024)]
     max_pixels: Annotated[int, Field(ge=1024)]
 

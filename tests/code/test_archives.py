@@ -1,6 +1,7 @@
 """Streaming members out of real tar and zip files: whole, damaged and odd ones."""
 
 import bz2
+import errno
 import gzip
 import io
 import os
@@ -8,13 +9,14 @@ import random
 import tarfile
 import tracemalloc
 import zipfile
+from dataclasses import replace
 
 import pytest
 
-from stages.faces.archives import Member, is_archive, list_archives, read_members
+from stages.faces.archives import Limits, Member, is_archive, list_archives, read_members
 from stages.workspace.errors import UserError
 
-LIMIT = 1 << 20
+LIMIT = Limits(member_bytes=1 << 20, archive_bytes=1 << 26, members=50_000)
 RANDOM = random.Random(0)
 # Not in order of their names, and not compressible, as JPEG files are.
 FILES = {f"faces/{name}.jpg": RANDOM.randbytes(3000) for name in "cabed"}
@@ -79,7 +81,7 @@ def test_an_archive_with_a_wrong_suffix_is_still_read(archive):
 
 def test_a_member_of_exactly_the_limit_is_read_and_a_larger_one_is_not(archive):
     for limit, read in ((3000, True), (2999, False)):
-        members = list(read_members(archive, limit))
+        members = list(read_members(archive, replace(LIMIT, member_bytes=limit)))
         assert len(members) == len(FILES)
         assert all((member.data is not None) == read for member in members)
     assert {member.problem for member in members} == {
@@ -90,7 +92,9 @@ def test_a_member_of_exactly_the_limit_is_read_and_a_larger_one_is_not(archive):
 @pytest.mark.parametrize("make", [tar_bytes, zip_bytes])
 def test_too_large_members_do_not_hide_those_around_them(make, tmp_path):
     files = {"a.jpg": b"first", "b.jpg": bytes(5000), "c.jpg": b"last"}
-    members = list(read_members(write(tmp_path / "a", make(files)), 4000))
+    members = list(
+        read_members(write(tmp_path / "a", make(files)), replace(LIMIT, member_bytes=4000))
+    )
     assert [member.data for member in members] == [b"first", None, b"last"]
 
 
@@ -188,7 +192,7 @@ def test_an_archive_cut_anywhere_is_an_error_that_names_it(name, tmp_path):
         assert "dvc repro download" in str(caught.value)
 
 
-@pytest.mark.parametrize("limit", [0, LIMIT])
+@pytest.mark.parametrize("limit", [replace(LIMIT, member_bytes=0), LIMIT])
 def test_an_archive_cut_behind_its_last_member_is_an_error_even_if_none_is_read(limit, tmp_path):
     path = write(tmp_path / "a.tar.gz", FORMATS["a.tar.gz"][:-4])
     with pytest.raises(UserError, match="damaged"):
@@ -329,3 +333,175 @@ def test_a_folder_without_archives_says_what_to_run(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(UserError, match="dvc repro download"):
             list_archives(folder)
+
+
+# --- archives that would do harm ----------------------------------------------------------
+
+
+def peak_of(read):
+    """Return what reading gives or raises, and the memory that it took at most, in bytes."""
+    tracemalloc.start()
+    try:
+        outcome = read()
+    except UserError as error:
+        outcome = error
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return outcome, peak
+
+
+def header(kind, size, name="30_0_0_1.jpg"):
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_tar_header_that_unpacks_to_much_is_not_read_into_memory(kind, tmp_path):
+    data = gzip.compress(header(kind, 1 << 26) + bytes(1 << 26), 1)
+    path = write(tmp_path / "a.tar.gz", data)
+    del data
+    outcome, peak = peak_of(lambda: list(read_members(path, LIMIT)))
+    assert "a header of 67108864 bytes" in str(outcome)
+    assert peak < 5 << 20
+
+
+def test_a_chain_of_tar_headers_is_damage(tmp_path):
+    link = header(tarfile.XHDTYPE, 12) + b"12 path=abc\n".ljust(512, b"\0")
+    with pytest.raises(UserError, match="damaged"):
+        list(read_members(write(tmp_path / "a.tar", link * 3000), LIMIT))
+
+
+@pytest.mark.parametrize("name", ["GNU.sparse.map", "GNU.sparse.size", "GNU.sparse.major"], ids=str)
+def test_sparse_members_are_refused_before_their_lists_are_read(name, tmp_path):
+    headers = {name: "1", "GNU.sparse.minor": "0"}
+    info = tarfile.TarInfo("30_0_0_1.jpg")
+    info.size = 1 << 20
+    info.pax_headers = headers
+    data = info.tobuf(tarfile.PAX_FORMAT) + bytes(1 << 20)
+    with pytest.raises(UserError, match="sparse members are not read"):
+        list(read_members(write(tmp_path / "a.tar", data), LIMIT))
+
+
+def test_a_member_of_negative_size_is_damage(tmp_path):
+    data = header(tarfile.REGTYPE, -512) + bytes(2048)
+    with pytest.raises(UserError, match="damaged"):
+        list(read_members(write(tmp_path / "a.tar", data), LIMIT))
+
+
+def test_global_headers_do_not_pile_up(tmp_path):
+    path = tmp_path / "a.tar"
+    with path.open("wb") as file:
+        for number in range(3000):
+            record = f"{1000} k{number}=".encode().ljust(999, b"x") + b"\n"
+            file.write(header(tarfile.XGLTYPE, 1000) + record.ljust(1024, b"\0"))
+            file.write(header(tarfile.REGTYPE, 0, f"{number}.txt"))
+        file.write(bytes(1024))
+    number, peak = peak_of(lambda: sum(1 for _ in read_members(path, LIMIT)))
+    assert number == 3000
+    assert peak < 2 << 20
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["member", "behind the end"])
+def test_a_gzip_bomb_ends_at_the_limit(behind, tmp_path):
+    size = 0 if behind else 1 << 27
+    data = header(tarfile.REGTYPE, size) + bytes((1 << 27) + 1024)
+    path = write(tmp_path / "a.tar.gz", gzip.compress(data, 1))
+    del data
+    outcome, peak = peak_of(lambda: list(read_members(path, LIMIT)))
+    assert f"unpacks to more than detect.max_archive_bytes {LIMIT.archive_bytes}" in str(outcome)
+    assert peak < 5 << 20
+
+
+def test_a_zip_that_understates_a_size_is_not_unpacked_whole(tmp_path):
+    data = bytearray(zip_bytes({"a.jpg": bytes(1 << 27)}))
+    central = data.index(b"PK\x01\x02")
+    data[central + 24 : central + 28] = (10).to_bytes(4, "little")
+    path = write(tmp_path / "a.zip", data)
+    outcome, peak = peak_of(lambda: list(read_members(path, LIMIT)))
+    assert "damaged" in str(outcome)
+    assert peak < 5 << 20
+
+
+def test_a_zip_of_many_members_ends_at_the_limit_of_all_their_bytes(tmp_path):
+    path = write(tmp_path / "a.zip", zip_bytes({f"{i}.jpg": bytes(1000) for i in range(9)}))
+    members = read_members(path, replace(LIMIT, archive_bytes=5000))
+    assert [next(members).path for _ in range(5)] == [f"{i}.jpg" for i in range(5)]
+    with pytest.raises(UserError, match=r"detect\.max_archive_bytes 5000"):
+        next(members)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zip_members_that_would_be_unpacked_without_bounds_are_not_read(method, tmp_path):
+    path = write(tmp_path / "a.zip", zip_bytes({"a.jpg": bytes(1000)}, method))
+    (member,) = read_members(path, LIMIT)
+    assert (member.data, member.problem) == (None, f"compression type {method} is not read")
+
+
+def test_a_link_in_a_zip_is_reported_and_not_followed(tmp_path):
+    info = zipfile.ZipInfo("30_0_0_1.jpg")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    (member,) = read_members(tmp_path / "a.zip", LIMIT)
+    assert (member.data, member.problem) == (None, "not a plain file")
+
+
+@pytest.mark.parametrize("make", [tar_bytes, zip_bytes])
+def test_members_beyond_the_limit_end_the_archive(make, tmp_path):
+    limits = replace(LIMIT, members=len(FILES) - 1)
+    with pytest.raises(UserError, match=r"more members than detect\.max_members 4"):
+        list(read_members(write(tmp_path / "a", make(FILES)), limits))
+    assert len(list(read_members(tmp_path / "a", replace(limits, members=len(FILES))))) == 5
+
+
+def test_the_directory_of_a_zip_is_bounded_before_it_is_kept(tmp_path):
+    entries = 100_000
+    name = b"x" * 54
+    entry = b"PK\x01\x02" + bytes(24) + len(name).to_bytes(2, "little") + bytes(16) + name
+    end = b"PK\x05\x06" + bytes(4) + b"\xff\xff\xff\xff"
+    end += (entries * len(entry)).to_bytes(4, "little") + bytes(6)
+    path = write(tmp_path / "a.zip", entry * entries + end)
+    outcome, peak = peak_of(lambda: list(read_members(path, LIMIT)))
+    assert "more members than detect.max_members 50000" in str(outcome)
+    assert peak < 12 << 20, "the directory's own bytes"
+    outcome, peak = peak_of(lambda: list(read_members(path, replace(LIMIT, members=100))))
+    assert "a directory of 10000000 bytes" in str(outcome)
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
+def test_a_damaged_archive_can_end_with_a_member_that_says_why(name, tmp_path):
+    path = write(tmp_path / name, FORMATS[name][:9000])
+    *whole, last = read_members(path, LIMIT, keep_damaged=True)
+    assert [member.data for member in whole] == list(FILES.values())[: len(whole)]
+    assert (last.archive, last.name, last.data) == (name, name, None)
+    assert last.problem.startswith(f"after {len(whole)} members: damaged")
+    assert (len(whole) > 0) == (name != "a.zip"), "a zip's directory stands at its end"
+
+
+def test_a_disk_that_fails_is_no_damage(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.tar", FORMATS["a.tar"])
+
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    members = read_members(path, LIMIT, keep_damaged=True)
+    next(members)
+    monkeypatch.setattr("stages.faces.archives._Bounded.read", fail)
+    with pytest.raises(UserError, match=r"a\.tar: cannot be read: Input/output error"):
+        list(members)
+
+
+def test_a_tar_in_a_tar_is_a_member(tmp_path):
+    files = {"inner.tar": FORMATS["a.tar"], "30_0_0_1.jpg": FORMATS["a.tar.gz"]}
+    members = list(read_members(write(tmp_path / "a.tar", tar_bytes(files)), LIMIT))
+    assert {member.path: member.data for member in members} == files
+
+
+def test_formulas_in_names_of_members_and_archives_are_spelt_out(tmp_path):
+    path = write(tmp_path / "=a.tar", tar_bytes({"@x/-1.jpg": b"", "+2.jpg": b""}))
+    members = list(read_members(path, LIMIT))
+    assert {member.archive for member in members} == {r"\x3da.tar"}
+    assert [member.path for member in members] == [r"\x40x/\x2d1.jpg", r"\x2b2.jpg"]
+    assert [member.name for member in members] == [r"\x2d1.jpg", r"\x2b2.jpg"]

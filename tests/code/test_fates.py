@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.faces.archives import Member, read_members
+from stages.faces import fates as fates_module
+from stages.faces.archives import Limits, Member, read_members
 from stages.faces.crops import crop
 from stages.faces.detector import Face, ScalePolicy, load_detector
 from stages.faces.fates import CropSettings, examine, examine_all
@@ -218,6 +219,32 @@ def test_a_second_member_of_a_base_name_keeps_a_row_under_another_name(detector)
     ]
 
 
+def test_many_members_of_one_name_take_no_longer_than_others():
+    members = [Member("a.tar", "x/1.txt", b"")] * 20_000
+    begin = time.process_time()
+    names = [row.name for row, _ in examine_all(members, lambda _: [], SETTINGS, 1)]
+    assert len(set(names)) == 20_000
+    assert names[-1] == "a.tar/x/1.txt#19999"
+    assert time.process_time() - begin < 20, "the square of their number takes minutes"
+
+
+def test_the_size_of_what_is_under_way_is_bounded(monkeypatch):
+    monkeypatch.setattr(fates_module, "BYTES_UNDER_WAY", 10_000)
+    drawn = 0
+
+    def large():
+        nonlocal drawn
+        while True:
+            drawn += 1
+            yield Member("a.tar", f"{drawn}.txt", bytes(4000))
+
+    fates = examine_all(large(), lambda _: [], SETTINGS, 8)
+    for _ in range(20):
+        next(fates)
+    fates.close()
+    assert drawn <= 20 + 10_000 // 4000 + 1
+
+
 def test_a_second_member_of_a_base_name_keeps_its_labels_and_crop(members, detector):
     portrait = members[0]
     twin = replace(portrait, archive="b.tar")
@@ -236,7 +263,7 @@ def test_every_member_of_an_archive_has_one_row(tmp_path, detector):
         archive.addfile(link)
         archive.addfile(tarfile.TarInfo("\udcff\udcfe.jpg"))
     index = tmp_path / "index.csv"
-    fates = examine_all(read_members(path, 10**6), detector, SETTINGS, 2)
+    fates = examine_all(read_members(path, Limits(10**6, 1 << 34, 10**6)), detector, SETTINGS, 2)
     counts = write_faces(fates, index, tmp_path / "crops.npy", SIZE)
     frame = read_index(index)
     assert len(frame) == sum(counts.values()) == 9

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms, ImageFile
 
 from stages.faces.images import UnreadableImageError, decode
 from stages.faces.portraits import draw_portrait
@@ -201,3 +201,44 @@ def test_pillows_own_limit_stays_silent():
     data = encoded(Image.new("1", (10_000, 9_000)))  # above Image.MAX_IMAGE_PIXELS
     with pytest.raises(UnreadableImageError, match=r"detect\.max_pixels"):
         decode(data, 10**6)
+
+
+def test_only_the_formats_of_labelled_names_are_read():
+    picture = Image.new("RGB", (64, 64))
+    for kind in ("PPM", "TGA", "ICO", "PCX", "EPS", "SGI"):
+        with pytest.raises(UnreadableImageError, match="not an image"):
+            decode(encoded(picture, kind), LIMIT)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_an_embedded_profile_leaves_the_pixels_as_they_are(kind, portrait):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    plain, tagged = encoded(portrait, kind), encoded(portrait, kind, icc_profile=profile)
+    assert plain != tagged
+    np.testing.assert_array_equal(decode(plain, LIMIT), decode(tagged, LIMIT))
+
+
+def test_a_jpeg_of_endless_passes_is_refused_from_its_bytes():
+    data = encoded(Image.new("L", (2000, 2000), 128), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    assert decode(data, 2000 * 2000).shape == (2000, 2000, 3)
+    bomb = data[:-2] + last * 100_000 + data[-2:]
+    with pytest.raises(UnreadableImageError, match=r"passes over 2000x2000"):
+        decode(bomb, 2000 * 2000)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 60_000), (60_000, 1)])
+def test_pictures_of_any_shape_within_the_limit_are_read(size):
+    assert decode(encoded(Image.new("RGB", size)), LIMIT).shape == (size[1], size[0], 3)
+
+
+def test_damage_always_has_a_reason_in_one_printable_line(portrait, monkeypatch):
+    for error, told in ((MemoryError(), "MemoryError"), (ValueError("a\n=\x1b[31m\0"), "a =")):
+
+        def fail(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+        with pytest.raises(UnreadableImageError, match=f"^damaged image: {told}") as caught:
+            decode(encoded(portrait), LIMIT)
+        assert str(caught.value).isprintable()

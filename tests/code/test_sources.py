@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stages.faces import sources
-from stages.faces.archives import list_archives, read_members
+from stages.faces.archives import Limits, list_archives, read_members
 from stages.faces.sources import LICENCE, OFFICIAL, fetch_official, pack_folder, take_local
 from stages.workspace import fetch
 from stages.workspace.errors import UserError
@@ -39,7 +39,9 @@ def write_files(folder, files=FILES):
 
 
 def contents(archive):
-    return {member.path: member.data for member in read_members(archive, 10**6)}
+    return {
+        member.path: member.data for member in read_members(archive, Limits(10**6, 1 << 34, 10**6))
+    }
 
 
 class Mirror(ThreadingHTTPServer):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.faces.archives import read_members
+from stages.faces.archives import Limits, read_members
 from stages.faces.duplicates import group_duplicates, near_duplicates
 from stages.faces.labels import LabelError, parse_name
 
@@ -19,7 +19,7 @@ BITS, CORRELATION = 8, 0.95  # as params.yaml has them
 def real(utkface_archive):
     """Return crops, uint8 RGB (N, 100, 100, 3), and the gender code of each."""
     crops, genders = [], []
-    for number, member in enumerate(read_members(utkface_archive, 10**7)):
+    for number, member in enumerate(read_members(utkface_archive, Limits(10**7, 1 << 34, 10**6))):
         if number == FIRST:
             break
         try:

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from stages.faces.archives import read_members
+from stages.faces.archives import Limits, read_members
 from stages.faces.detector import ScalePolicy, load_detector
 from stages.faces.fates import CropSettings, examine_all
 from stages.faces.index import read_cropped, read_crops, read_index, write_faces
@@ -34,7 +34,7 @@ ODD_BUT_READ = {
 @pytest.fixture(scope="module")
 def names(utkface_archive):
     """Return the base names of the whole archive, in its order."""
-    return [member.name for member in read_members(utkface_archive, max_bytes=0)]
+    return [member.name for member in read_members(utkface_archive, Limits(0, 1 << 34, 10**6))]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,9 @@ def streamed(utkface_archive, mobilenet_weights, tmp_path_factory):
     odd = MISSING_FIELD | set(ODD_BUT_READ)
     chosen = (
         member
-        for number, member in enumerate(read_members(utkface_archive, 10**7))
+        for number, member in enumerate(
+            read_members(utkface_archive, Limits(10**7, 1 << 34, 10**6))
+        )
         if number < FIRST or member.name in odd
     )
     detector = load_detector(
