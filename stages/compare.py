@@ -5,7 +5,7 @@ from pathlib import Path
 from stages.faces.stratification import read_split
 from stages.reporting.chart import draw_leak
 from stages.reporting.comparison import as_markdown, compare, print_table
-from stages.reporting.costs import read_costs, read_timings
+from stages.reporting.costs import read_costs, read_timings, score_over_cost
 from stages.reporting.curves import collect_curves
 from stages.reporting.gap import as_markdown as gap_as_markdown
 from stages.reporting.gap import explain_gap
@@ -29,7 +29,9 @@ def main() -> None:
     table = compare(Path("metrics"), params.suite, params.repeats)
     costs = read_costs(Path("data/evaluation"), runs)
     gap = explain_gap(PREDICTIONS, table)
-    write_csv(COMPARISON / "curves.csv", collect_curves(Path("data/curves"), runs))
+    curves = collect_curves(Path("data/curves"), runs)
+    write_csv(COMPARISON / "curves.csv", curves)
+    write_csv(COMPARISON / "cost.csv", score_over_cost(curves, costs))
     write_csv(COMPARISON / "comparison.csv", table.merge(costs, on="variant", how="left"))
     write_csv(COMPARISON / "gap.csv", gap)
     with whole_file(COMPARISON / "comparison.md") as partial:
