@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stages.faces.stratification import read_split
-from stages.reporting.chart import draw_leak
+from stages.reporting.chart import draw_cost, draw_leak
 from stages.reporting.comparison import (
     as_markdown,
     compare,
@@ -39,7 +39,9 @@ def main() -> None:
     costs = read_costs(EVALUATION, runs)
     gap = explain_gap(PREDICTIONS, table)
     write_csv(COMPARISON / "curves.csv", curves)
-    write_csv(COMPARISON / "cost.csv", score_over_cost(curves, costs))
+    cost = score_over_cost(curves, costs)
+    write_csv(COMPARISON / "cost.csv", cost)
+    draw_cost(COMPARISON / "cost.svg", cost)
     write_csv(COMPARISON / "comparison.csv", table.merge(costs, on="variant", how="left"))
     write_csv(COMPARISON / "gap.csv", gap)
     with whole_file(COMPARISON / "comparison.md") as partial:

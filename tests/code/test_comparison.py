@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.reporting.chart import draw_leak
+from stages.reporting.chart import draw_cost, draw_leak
 from stages.reporting.comparison import (
     as_markdown,
     compare,
@@ -207,6 +207,18 @@ def test_the_chart_has_every_variant_and_is_the_same_each_time(
     assert f"<!-- {OWN} -->" in texts
     assert {"<!-- rerun -->", "<!-- honest -->"} <= texts
     assert "<!-- published -->" not in texts, "nobody published figures of that network"
+
+
+def test_the_chart_of_costs_has_every_variant_and_is_the_same_each_time(tmp_path: Path):
+    names = [f"variant-{number}" for number in range(31)]
+    rows = [(n, e, e * 10.0, 0.5) for n in [*names, "variant-0+native"] for e in (1, 2)]
+    cost = pd.DataFrame(rows, columns=["variant", "epoch", "tflop", "score"])
+    for file in ("one.svg", "two.svg"):
+        draw_cost(tmp_path / file, cost)
+    drawn = (tmp_path / "one.svg").read_bytes()
+    assert drawn == (tmp_path / "two.svg").read_bytes()
+    assert all(f"<!-- {name} -->".encode() in drawn for name in names)
+    assert b"native" not in drawn
 
 
 def test_the_comparison_survives_its_csv(metrics: Path, repeated: pd.DataFrame, tmp_path: Path):
