@@ -3,9 +3,15 @@
 from pathlib import Path
 
 from stages.faces.stratification import read_split
-from stages.reporting.chart import draw_leak
-from stages.reporting.comparison import as_markdown, compare, print_table
-from stages.reporting.costs import read_costs, read_timings
+from stages.reporting.chart import draw_cost, draw_leak
+from stages.reporting.comparison import (
+    as_markdown,
+    compare,
+    print_table,
+    with_epochs,
+    with_intervals,
+)
+from stages.reporting.costs import read_costs, read_timings, score_over_cost
 from stages.reporting.curves import collect_curves
 from stages.reporting.gap import as_markdown as gap_as_markdown
 from stages.reporting.gap import explain_gap
@@ -18,6 +24,7 @@ from stages.workspace.params import TASKS, Params, load_params
 from stages.workspace.plans import run_name
 
 PREDICTIONS = Path("data/predictions")
+EVALUATION = Path("data/evaluation")
 COMPARISON = Path("data/comparison")
 TIMINGS = Path("data/timings")  # not tracked: no two runs take the same time
 
@@ -26,10 +33,15 @@ def main() -> None:
     """Read what the suite's variants left, only those, and write the tables."""
     params = load_params()
     runs = [run_name(v, condition) for v in params.suite for condition in (None, *params.repeats)]
-    table = compare(Path("metrics"), params.suite, params.repeats)
-    costs = read_costs(Path("data/evaluation"), runs)
+    curves = collect_curves(Path("data/curves"), runs)
+    table = with_epochs(compare(Path("metrics"), params.suite, params.repeats), curves)
+    table = with_intervals(table, EVALUATION)
+    costs = read_costs(EVALUATION, runs)
     gap = explain_gap(PREDICTIONS, table)
-    write_csv(COMPARISON / "curves.csv", collect_curves(Path("data/curves"), runs))
+    write_csv(COMPARISON / "curves.csv", curves)
+    cost = score_over_cost(curves, costs)
+    write_csv(COMPARISON / "cost.csv", cost)
+    draw_cost(COMPARISON / "cost.svg", cost)
     write_csv(COMPARISON / "comparison.csv", table.merge(costs, on="variant", how="left"))
     write_csv(COMPARISON / "gap.csv", gap)
     with whole_file(COMPARISON / "comparison.md") as partial:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.faces.examples import read_examples, was_trained_on
+from stages.faces.examples import count_used, read_examples, was_trained_on
 from stages.faces.stratification import read_split
 from stages.learning import device
 from stages.reporting.evaluation import Rules, evaluate_files
@@ -25,7 +25,7 @@ def main() -> None:
     run = read_run(params, arguments.variant, arguments.condition)
     device.prepare(params.machine.device, params.machine.memory_growth, seed=run.seed)
     from stages.learning.batches import predict_rows
-    from stages.learning.costs import costs_of
+    from stages.learning.costs import costs_of, training_costs
     from stages.learning.network import load_network
 
     folder = Path("models") / run.name
@@ -44,7 +44,9 @@ def main() -> None:
     found = evaluate_files(files["test"], files["val"], read_split(SPLIT), classes, rules)
     details = Path("data/evaluation") / run.name
     found.write(details, Path("metrics") / f"{run.name}.json")
-    write_json(details / "costs.json", costs_of(model, folder / "model.keras"))
+    augmented = run.recipe["augmentation"] is not None
+    trained = training_costs(model, *count_used(folder / "images.csv"), augmented)
+    write_json(details / "costs.json", costs_of(model, folder / "model.keras") | trained)
     print(f"evaluate {run.name}: {found.summary}")
 
 

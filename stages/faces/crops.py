@@ -59,7 +59,7 @@ def crop(image: Pixels, box: tuple[int, int, int, int], margin: float, size: int
         margin: share of the box's width and height added on each side, at least 0.
         size: side of the crop in pixels.
     """
-    left, top, right, bottom = widen(box, margin, *image.shape[:2])
+    x1, y1, x2, y2 = widen(box, margin, *image.shape[:2])
     # Cut first: with resize(box=...) the filter would look at pixels outside the box.
-    face = Image.fromarray(image[top:bottom, left:right])
+    face = Image.fromarray(image[y1:y2, x1:x2])
     return np.asarray(face.resize((size, size), Image.Resampling.BICUBIC))

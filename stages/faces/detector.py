@@ -31,7 +31,7 @@ NMS_IOU = 0.4  # both published implementations use it
 MIN_SIDE = 32  # pixels; the coarsest stride: smaller images are padded to it
 
 # MobileNet-0.25 as trained by https://github.com/biubug6/Pytorch_Retinaface
-CHANNEL_MEANS_BGR = np.array([104, 117, 123], np.float32)
+CHANNEL_MEANS_BGR = (104, 117, 123)
 ANCHORS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))  # stride, box sides in pixels
 CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
 
@@ -93,7 +93,7 @@ def load_detector(name: str, weights: Path, threshold: float, scale: ScalePolicy
             # A side never becomes 0 pixels: OpenCV refuses that.
             across, down = max(factor, 1 / width), max(factor, 1 / height)
             image = cv2.resize(image, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
-        faces = find(_padded(np.ascontiguousarray(image[..., ::-1])))
+        faces = find(_padded(cv2.cvtColor(image, cv2.COLOR_RGB2BGR)))
         return [
             face
             for face in (_in_image(face, factor, height, width) for face in faces)
@@ -137,8 +137,8 @@ def _mobilenet(
 ) -> Callable[[npt.NDArray[np.uint8]], list[Face]]:
     def find(bgr: npt.NDArray[np.uint8]) -> list[Face]:
         height, width = bgr.shape[:2]
-        tensor = (bgr.astype(np.float32) - CHANNEL_MEANS_BGR).transpose(2, 0, 1)[np.newaxis]
-        deltas, scores = session.run(["loc", "conf"], {"input": np.ascontiguousarray(tensor)})
+        tensor = cv2.dnn.blobFromImage(bgr, mean=CHANNEL_MEANS_BGR)
+        deltas, scores = session.run(["loc", "conf"], {"input": tensor})
         face_scores = scores[0, :, 1]
         candidates = np.flatnonzero(face_scores >= threshold)
         if not candidates.size:

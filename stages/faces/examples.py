@@ -98,3 +98,9 @@ def was_trained_on(names: Sequence[str], path: Path) -> npt.NDArray[np.int64]:
     """1 for each name that a model's images.csv lists as a training image, else 0 (N)."""
     used = read_used(path)
     return np.isin(names, used["name"][used["used_for"] == "train"]).astype(np.int64)
+
+
+def count_used(path: Path) -> tuple[int, int]:
+    """How many images a model's images.csv lists for training and for validation."""
+    used = read_used(path)["used_for"]
+    return int((used == "train").sum()), int((used == "val").sum())

@@ -1,10 +1,12 @@
-"""What a network costs: its parameters, its file, and the arithmetic for one image."""
+"""What a network costs: parameters, file, and the arithmetic for an image and for a training."""
 
 import math
 from pathlib import Path
 
 import keras
 import tensorflow as tf
+
+from stages.learning.network import divide
 
 
 def count_parameters(model: keras.Model) -> tuple[int, int]:
@@ -40,4 +42,35 @@ def costs_of(model: keras.Model, file: Path) -> dict[str, float]:
         "trainable_parameters": trainable,
         "megabytes": round(file.stat().st_size / 1e6, 3),
         "gflops": round(gflops(model), 6),
+    }
+
+
+def training_costs(model: keras.Model, train: int, val: int, augmented: bool) -> dict[str, float]:
+    """The arithmetic of a training, which is the same on any machine.
+
+    A step forward and back counts as three forward passes of what learns, as in
+    https://openai.com/index/ai-and-compute/. What is frozen goes forward once for each image,
+    and at each epoch where the images are augmented.
+
+    Args:
+        model: the network, with its layers frozen as they were.
+        train: number of images that it learnt from.
+        val: number of images that chose its best epoch.
+        augmented: whether the images were changed at random.
+
+    Returns:
+        `training_tflop_once` and `training_tflop_epoch`, 10^12 floating-point operations before
+        the first epoch and in each.
+    """
+    parts = divide(model)
+    frozen, learning = (0.0, gflops(model)) if parts is None else map(gflops, parts)
+    epoch = learning * (3 * train + val)
+    if augmented:
+        return {
+            "training_tflop_once": 0.0,
+            "training_tflop_epoch": round((epoch + frozen * (train + val)) / 1e3, 6),
+        }
+    return {
+        "training_tflop_once": round(frozen * (train + val) / 1e3, 6),
+        "training_tflop_epoch": round(epoch / 1e3, 6),
     }

@@ -1,4 +1,4 @@
-"""The leak in one picture: published, rerun and honest accuracy of each variant, by task."""
+"""Two pictures of all variants: what the leak is worth, and what training cost buys."""
 
 from pathlib import Path
 
@@ -46,6 +46,38 @@ def draw_leak(path: Path, comparison: pd.DataFrame) -> None:
         axes.set_axisbelow(True)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(MARKS), frameon=False)
+    _save(figure, path)
+
+
+def draw_cost(path: Path, cost: pd.DataFrame) -> None:
+    """Draw the best score so far over the cost of training, as an SVG file.
+
+    Args:
+        path: the file.
+        cost: as `score_over_cost` gives it; runs of conditions are left out.
+    """
+    rows = cost[~cost["variant"].str.contains("+", regex=False)]
+    figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
+    axes = figure.subplots()
+    for number, (variant, curve) in enumerate(rows.groupby("variant", sort=False)):
+        axes.plot(
+            curve["tflop"],
+            curve["score"],
+            color=f"C{number % 10}",
+            linestyle=("-", "--", ":", "-.")[number // 10 % 4],
+            marker="o",
+            markersize=3,
+            label=variant,
+        )
+    axes.set(xscale="log", xlabel="training, 10¹² operations", ylabel="best validation score")
+    axes.grid(color="#eeeeee")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     # Without these, names inside the file and its date differ at each drawing.
-    with mpl.rc_context({"svg.hashsalt": "leak"}), whole_file(path) as partial:
+    with mpl.rc_context({"svg.hashsalt": "utkface-mtl"}), whole_file(path) as partial:
         figure.savefig(partial, format="svg", metadata={"Date": None})

@@ -18,6 +18,7 @@ from rich.table import Table
 from tabulate import tabulate
 
 from stages.workspace.errors import UserError
+from stages.workspace.files import read_csv
 from stages.workspace.params import TASKS
 from stages.workspace.plans import (
     NATIVE,
@@ -32,12 +33,14 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 FIGURES = ("accuracy", "macro_f1")
 NAMES = [f"{task}_{figure}" for task in TASKS for figure in FIGURES]
 KINDS = {"published": "published_", "rerun": "rerun_", "honest": ""}  # prefixes of columns
+SCORES = ("task", "metric", "low", "high")  # columns of scores.csv
 SEEDS, FOLDS = "seeds", "folds"  # stand as the condition of a row that has the mean of several
 NOTE = (
     "Published: as printed, under a protocol that trained on most of its test images. Rerun: "
     "trained and tested here under that protocol. Honest: on test images that were never trained "
-    "on; native: on native pixels, with the difference to the variant; of several seeds or folds "
-    "the mean ± standard deviation. All in [0, 1]."
+    "on, with the interval of the bootstrap over the test images; native: on native pixels, with "
+    "the difference to the variant; of several seeds or folds the mean ± standard deviation. All "
+    "in [0, 1]."
 )
 
 
@@ -90,6 +93,40 @@ def compare(metrics: Path, variants: Sequence[str], repeats: Sequence[str] = ())
     return table.astype(dict.fromkeys(columns[3:], float))
 
 
+def with_epochs(comparison: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """The comparison with a column epochs: how many each run was trained for at most.
+
+    Args:
+        comparison: as `compare` gives it; rows of several runs get none.
+        curves: as `collect_curves` gives them.
+    """
+    epochs = comparison["variant"].map(curves.groupby("variant")["epoch"].max()).astype("Int64")
+    table = comparison.copy()
+    table.insert(3, "epochs", epochs)
+    return table
+
+
+def with_intervals(comparison: pd.DataFrame, evaluation: Path) -> pd.DataFrame:
+    """The comparison with columns low_<name> and high_<name>, from <evaluation>/<run>/scores.csv.
+
+    Raises:
+        UserError: a run has no such file; rows of several runs need none.
+    """
+    bounds: list[dict[str, float]] = []
+    for variant in comparison["variant"]:
+        if variant.partition("+")[2] in (SEEDS, FOLDS):
+            bounds.append({})
+            continue
+        scores = read_csv(evaluation / variant / "scores.csv", SCORES, "evaluate")
+        rows = scores.set_index(scores["task"] + "_" + scores["metric"])
+        known = [name for name in NAMES if name in rows.index]
+        bounds.append(
+            {f"{side}_{name}": rows.at[name, side] for side in ("low", "high") for name in known}
+        )
+    columns = [f"{side}_{name}" for name in NAMES for side in ("low", "high")]
+    return comparison.join(pd.DataFrame(bounds, comparison.index, columns, float))
+
+
 def _measured(metrics: Path, run: str) -> dict[str, float | None]:
     path = metrics / f"{run}.json"
     if not path.is_file():
@@ -114,7 +151,8 @@ def as_markdown(comparison: pd.DataFrame) -> str:
     parts = []
     for figure in FIGURES:
         columns = _columns(comparison, figure)
-        header = [_title(figure), *(f"{task} {kind}" for task, kind in columns)]
+        header = [_title(figure), *_epochs_title(comparison)]
+        header += [f"{task} {kind}" for task, kind in columns]
         rows = [
             [_label(row, "`"), *_cells(row, figure, columns)] for _, row in comparison.iterrows()
         ]
@@ -132,6 +170,8 @@ def print_table(comparison: pd.DataFrame) -> None:
         table = Table(title=_title(figure), box=box.SIMPLE)
         table.add_column("variant", no_wrap=True)
         columns = _columns(comparison, figure)
+        for title in _epochs_title(comparison):
+            table.add_column(title, justify="right")
         for task, kind in columns:
             table.add_column(f"{task}\n{kind}", justify="right", no_wrap=True)
         for _, row in comparison.iterrows():
@@ -150,6 +190,10 @@ def _columns(comparison: pd.DataFrame, figure: str) -> list[tuple[str, str]]:
     return [(task, kind) for task in TASKS for kind in kinds]
 
 
+def _epochs_title(comparison: pd.DataFrame) -> list[str]:
+    return ["epochs"] if "epochs" in comparison else []
+
+
 def _title(figure: str) -> str:
     return {"accuracy": "Accuracy", "macro_f1": "Macro F1"}[figure]
 
@@ -162,12 +206,16 @@ def _label(row: pd.Series, quote: str = "") -> str:
 
 def _cells(row: pd.Series, figure: str, columns: Iterable[tuple[str, str]]) -> list[str]:
     cells = []
+    if "epochs" in row:
+        cells.append("-" if pd.isna(row["epochs"]) else f"{int(row['epochs'])}")
     for task, kind in columns:
         name = f"{task}_{figure}"
         cell = "" if pd.isna(value := row[KINDS[kind] + name]) else f"{value:.3f}"
         if kind == "honest" and cell:
             if pd.notna(deviation := row[f"sd_{name}"]):
                 cell += f" ± {deviation:.3f}"
+            if pd.notna(low := row.get(f"low_{name}")):
+                cell += f" [{low:.3f}, {row[f'high_{name}']:.3f}]"
             if pd.notna(difference := row[f"difference_{name}"]):
                 cell += f" ({difference:+.3f})"
         cells.append(cell or "-")

@@ -9,11 +9,16 @@ import pandas as pd
 from stages.workspace.errors import UserError
 
 COSTS = ("parameters", "megabytes", "gflops")
+ONCE, EPOCH = "training_tflop_once", "training_tflop_epoch"
 TIMINGS = ("seconds", "images_per_second")
 
 
 def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
-    """Columns variant, parameters, megabytes and gflops, from <evaluation>/<run>/costs.json.
+    """What costs.json holds in <evaluation>/<run>/, by variant.
+
+    Returns:
+        Columns variant, parameters, megabytes, gflops (of one image), training_tflop_once and
+        training_tflop_epoch (before the first epoch and in each).
 
     Raises:
         UserError: a run has none.
@@ -24,8 +29,8 @@ def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
         if not path.is_file():
             raise UserError(f"{path}: missing; run `dvc repro evaluate@{run}`")
         costs = json.loads(path.read_text(encoding="utf-8"))
-        rows.append([run, *(costs[name] for name in COSTS)])
-    table = pd.DataFrame(rows, columns=["variant", *COSTS])
+        rows.append([run, *(costs[name] for name in (*COSTS, ONCE, EPOCH))])
+    table = pd.DataFrame(rows, columns=["variant", *COSTS, ONCE, EPOCH])
     return table.astype({"parameters": "Int64"})  # whole also beside rows that have none
 
 
@@ -40,3 +45,26 @@ def read_timings(folder: Path, runs: Sequence[str]) -> pd.DataFrame:
         timing = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         rows.append([run, *(timing.get(name) for name in TIMINGS)])
     return pd.DataFrame(rows, columns=["variant", *TIMINGS])
+
+
+def score_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """How good each variant was after how much training.
+
+    Args:
+        curves: as `collect_curves` gives them.
+        costs: as `read_costs` gives them, of the same variants.
+
+    Returns:
+        Columns variant, epoch, tflop (10^12 operations up to its end) and score (on the
+        validation images, the best up to then).
+    """
+    scores = curves[(curves["figure"] == "score") & (curves["side"] == "val")]
+    table = scores.merge(costs, on="variant", how="left")
+    return pd.DataFrame(
+        {
+            "variant": table["variant"],
+            "epoch": table["epoch"],
+            "tflop": table[ONCE] + table["epoch"] * table[EPOCH],
+            "score": table.groupby("variant", sort=False)["value"].cummax(),
+        }
+    )

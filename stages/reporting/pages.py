@@ -17,13 +17,13 @@ _START = re.compile(r"^<!-- make publish: (.*) -->$")
 _END = "<!-- end -->"
 
 
-def fill_blocks(page: str, text: str, blocks: Mapping[str, str]) -> str:
+def fill_blocks(page: str, text: str, blocks: Mapping[str, str | None]) -> str:
     """Put the content of each block where the page has its marks; empty content leaves none.
 
     Args:
         page: its name, for errors.
         text: the page.
-        blocks: Markdown by the name of the block.
+        blocks: Markdown by the name of the block; None: what stands there stays.
 
     Raises:
         UserError: an unknown block, or a mark without its other one.
@@ -38,12 +38,14 @@ def fill_blocks(page: str, text: str, blocks: Mapping[str, str]) -> str:
             if open_block not in blocks:
                 known = ", ".join(blocks)
                 raise UserError(f"{page}: unknown block {open_block!r}; known: {known}")
-            content = blocks[open_block].strip()
+            content = (blocks[open_block] or "").strip()
             lines += [line, *(["", content, ""] if content else [])]
         elif line == _END:
             if open_block is None:
                 raise UserError(f"{page}: {_END} without the start of a block")
             open_block = None
+        elif open_block is not None and blocks[open_block] is None:
+            lines.append(line)
         if open_block is None:
             lines.append(line)
     if open_block is not None:
@@ -67,6 +69,16 @@ def describe_audit(audit: Mapping[str, object], published: Mapping[str, object])
         f"{audit['pairs_checked']:,} pairs of a test image and an image that was trained on or "
         f"validated with, and found {audit['leaks']} leaks."
     )
+
+
+def describe_search(table: str, picture: str) -> str:
+    """What a search found (Markdown).
+
+    Args:
+        table: what `tune` wrote; its title is left to the page.
+        picture: of the outcome.
+    """
+    return f"{table.split(chr(10), 1)[1].strip()}\n\n{picture}"
 
 
 def describe_split(link: str, sizes: Mapping[str, int]) -> str:

@@ -6,8 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.reporting.chart import draw_leak
-from stages.reporting.comparison import as_markdown, compare, print_table
+from stages.reporting.chart import draw_cost, draw_leak
+from stages.reporting.comparison import (
+    as_markdown,
+    compare,
+    print_table,
+    with_epochs,
+    with_intervals,
+)
 from stages.workspace.errors import UserError
 
 BLOCK5, OWN, GENDER = "mtl-vgg16-imagenet-block5", "mtl-cnn", "stl-vgg16-imagenet-block5-gender"
@@ -148,6 +154,30 @@ def test_the_markdown_tables_show_reruns_spreads_and_differences(repeated: pd.Da
     ]
 
 
+def test_epochs_and_intervals_stand_beside_the_honest_figures_of_single_runs(
+    repeated: pd.DataFrame, tmp_path: Path
+):
+    evaluation = tmp_path / "evaluation"
+    for run in (OWN, f"{OWN}+native"):
+        (evaluation / run).mkdir(parents=True)
+        (evaluation / run / "scores.csv").write_text(
+            "task,metric,value,low,high\nage,accuracy,0.5,0.41,0.592\nage,nll,1,0.8,1.2\n"
+        )
+    curves = pd.DataFrame({"variant": [OWN, OWN, f"{OWN}+native"], "epoch": [1, 2, 5]})
+    table = with_intervals(with_epochs(repeated, curves), evaluation)
+    header, *rows = table_of(as_markdown(table), "Accuracy")
+    assert header[1:4] == ["epochs", "age rerun", "age honest"]
+    assert [row[1:4] for row in rows] == [
+        ["2", "0.900", "0.500 [0.410, 0.592]"],
+        ["5", "-", "0.530 [0.410, 0.592] (+0.030)"],
+        ["-", "-", "0.550 ± 0.046"],
+        ["-", "-", "0.500 ± 0.100"],
+    ]
+    (evaluation / OWN / "scores.csv").unlink()
+    with pytest.raises(UserError, match=r"scores\.csv: missing; run `dvc repro -f evaluate`"):
+        with_intervals(repeated, evaluation)
+
+
 def test_the_terminal_tables_show_every_figure_even_into_a_file(
     metrics: Path, repeated: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ):
@@ -177,6 +207,18 @@ def test_the_chart_has_every_variant_and_is_the_same_each_time(
     assert f"<!-- {OWN} -->" in texts
     assert {"<!-- rerun -->", "<!-- honest -->"} <= texts
     assert "<!-- published -->" not in texts, "nobody published figures of that network"
+
+
+def test_the_chart_of_costs_has_every_variant_and_is_the_same_each_time(tmp_path: Path):
+    names = [f"variant-{number}" for number in range(31)]
+    rows = [(n, e, e * 10.0, 0.5) for n in [*names, "variant-0+native"] for e in (1, 2)]
+    cost = pd.DataFrame(rows, columns=["variant", "epoch", "tflop", "score"])
+    for file in ("one.svg", "two.svg"):
+        draw_cost(tmp_path / file, cost)
+    drawn = (tmp_path / "one.svg").read_bytes()
+    assert drawn == (tmp_path / "two.svg").read_bytes()
+    assert all(f"<!-- {name} -->".encode() in drawn for name in names)
+    assert b"native" not in drawn
 
 
 def test_the_comparison_survives_its_csv(metrics: Path, repeated: pd.DataFrame, tmp_path: Path):

@@ -6,10 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.reporting.costs import read_costs, read_timings
+from stages.reporting.costs import read_costs, read_timings, score_over_cost
 from stages.workspace.errors import UserError
 
 COSTS = {"parameters": 12, "trainable_parameters": 10, "megabytes": 0.5, "gflops": 0.25}
+COSTS |= {"training_tflop_once": 4.0, "training_tflop_epoch": 1.5}
 
 
 def test_the_costs_of_each_run_are_read_in_the_order_of_the_runs(tmp_path: Path):
@@ -22,6 +23,8 @@ def test_the_costs_of_each_run_are_read_in_the_order_of_the_runs(tmp_path: Path)
         "parameters": [24, 12],
         "megabytes": [1, 0.5],
         "gflops": [0.5, 0.25],
+        "training_tflop_once": [8, 4],
+        "training_tflop_epoch": [3, 1.5],
     }
     with pytest.raises(UserError, match=r"costs\.json: missing; run `dvc repro evaluate@c`"):
         read_costs(tmp_path, ["a", "c"])
@@ -32,3 +35,22 @@ def test_a_run_that_was_not_trained_here_has_no_timing(tmp_path: Path):
     table = read_timings(tmp_path, ["a", "b"])
     assert table.iloc[0].tolist() == ["a", 12.5, 80]
     assert pd.isna(table.iloc[1][["seconds", "images_per_second"]]).all()
+
+
+def test_the_score_over_the_cost_is_the_best_up_to_then():
+    rows = [("a", epoch, "score", "val", value) for epoch, value in ((1, 0.5), (2, 0.7), (3, 0.6))]
+    rows += [
+        ("b", 1, "score", "val", 0.4),
+        ("b", 1, "score", "train", 0.9),
+        ("a", 1, "x", "val", 9),
+    ]
+    curves = pd.DataFrame(rows, columns=["variant", "epoch", "figure", "side", "value"])
+    costs = pd.DataFrame(
+        {"variant": ["b", "a"], "training_tflop_once": [0, 10], "training_tflop_epoch": [3, 2]}
+    )
+    assert score_over_cost(curves, costs).to_dict("list") == {
+        "variant": ["a", "a", "a", "b"],
+        "epoch": [1, 2, 3, 1],
+        "tflop": [12, 14, 16, 3],
+        "score": [0.5, 0.7, 0.7, 0.4],
+    }

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.faces.examples import read_examples, read_used, was_trained_on
+from stages.faces.examples import count_used, read_examples, read_used, was_trained_on
 from stages.faces.index import Row, write_faces
 from stages.workspace.errors import UserError
 from stages.workspace.files import write_csv
@@ -62,6 +62,7 @@ def test_what_was_trained_on_is_told_from_what_validated(tmp_path):
     file = tmp_path / "images.csv"
     write_csv(file, pd.DataFrame({"name": ["1", "b", "b"], "used_for": ["train", "train", "val"]}))
     assert was_trained_on(["b", "c", "1"], file).tolist() == [1, 0, 1]
+    assert count_used(file) == (2, 1)
     write_csv(file, pd.DataFrame({"name": ["b"], "used_for": ["val"]}))
     assert was_trained_on(["b"], file).tolist() == [0]
     with pytest.raises(UserError, match=r"none\.csv: missing; run `dvc repro -f train`"):

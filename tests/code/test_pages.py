@@ -21,6 +21,12 @@ def test_a_block_is_replaced_and_the_rest_stays():
     assert fill_blocks("page", filled, BLOCKS) == filled
 
 
+def test_a_block_of_which_nothing_is_known_stays():
+    page = PAGE + PAGE.replace("table", "nothing")
+    kept = fill_blocks("page", page, BLOCKS | {"nothing": None})
+    assert kept == PAGE.replace("old", "\n| a |\n") + PAGE.replace("table", "nothing")
+
+
 def test_a_block_without_content_is_emptied():
     page = PAGE.replace("table", "nothing")
     assert fill_blocks("page", page, BLOCKS) == page.replace("old\n", "")
@@ -51,11 +57,16 @@ def workspace(tmp_path, monkeypatch):
         params = params.replace(old, new, 1)
     Path("params.yaml").write_text(params)
     Path("docs").mkdir()
-    Path("docs/leak.md").write_text((TOP / "docs/leak.md").read_text())
+    for page in ("docs/leak.md", "docs/tuning.md"):
+        Path(page).write_text((TOP / page).read_text())
     Path("README.md").write_text("# Own\n<!-- make publish: chart -->\n<!-- end -->\n")
     Path("data/comparison").mkdir(parents=True)
     Path("data/comparison/comparison.md").write_text("| the table |\n")
-    Path("data/comparison/leak.svg").write_text("<svg/>")
+    for chart in ("leak.svg", "cost.svg"):
+        Path("data/comparison", chart).write_text(f"<svg>{chart}</svg>")
+    Path("data/tuning").mkdir()
+    Path("data/tuning/ablation-cnn.md").write_text("# title\n\n- as it is: 0.7\n")
+    Path("data/tuning/ablation-cnn.png").write_bytes(b"picture")
     split = {"name": ["a", "b", "c"], "split": ["train", "test", "train"], "group": [0, 1, 2]}
     write_csv(Path("data/split/split.csv"), pd.DataFrame(split))
     protocol = {"test_images": 2068, "trained_on": 1679, "trained_on_share": 0.811896}
@@ -76,7 +87,11 @@ def test_the_committed_pages_are_filled_with_the_results(workspace):
     assert "[splits/faces.csv](splits/faces.csv): the split of each of 3 images" in page
     assert "(2 train, 0 val, 1 test)" in page
     assert "](docs/leak.svg)" in (workspace / "README.md").read_text()
-    assert (workspace / "docs/leak.svg").read_text() == "<svg/>"
+    assert (workspace / "docs/leak.svg").read_text() == "<svg>leak.svg</svg>"
+    tuning = (workspace / "docs/tuning.md").read_text()
+    assert "\n- as it is: 0.7\n\n![Outcome of ablation-cnn](tuning/ablation-cnn.png)\n" in tuning
+    assert "](cost.svg)" in tuning
+    assert (workspace / "docs/tuning/ablation-cnn.png").read_bytes() == b"picture"
     names = (workspace / "docs/splits/faces.csv").read_text()
     assert names == (workspace / "data/split/split.csv").read_text()
     publish.main()

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import keras
+import pytest
 
-from stages.learning.costs import costs_of
+from stages.learning.costs import costs_of, training_costs
 from stages.learning.network import save_network
 
 
@@ -19,3 +20,20 @@ def test_costs_are_what_one_counts_by_hand(tmp_path: Path) -> None:
     assert costs["gflops"] == 2 * 1_500_000 / 1e9, "a multiplication and an addition each"
     assert costs["megabytes"] == round((tmp_path / "model.keras").stat().st_size / 1e6, 3)
     assert 5.9 < costs["megabytes"] < 6.2, "four bytes a parameter"
+
+
+def test_what_is_frozen_goes_forward_once_unless_the_images_are_augmented() -> None:
+    inputs = keras.Input((1000,))
+    frozen = keras.layers.Dense(1000, use_bias=False, trainable=False)(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(500, use_bias=False)(frozen))
+    costs = training_costs(model, 300, 100, augmented=False)
+    assert costs["training_tflop_once"] == pytest.approx(2e6 * 400 / 1e12)
+    assert costs["training_tflop_epoch"] == pytest.approx(1e6 * (3 * 300 + 100) / 1e12)
+    costs = training_costs(model, 300, 100, augmented=True)
+    assert costs["training_tflop_once"] == 0
+    assert costs["training_tflop_epoch"] == pytest.approx((1e6 * 1000 + 2e6 * 400) / 1e12)
+    free = keras.Model(inputs, keras.layers.Dense(500, use_bias=False)(inputs))
+    assert training_costs(free, 300, 100, False) == {
+        "training_tflop_once": 0.0,
+        "training_tflop_epoch": pytest.approx(1e6 * 1000 / 1e12),
+    }
