@@ -129,8 +129,14 @@ def read_crops(path: Path) -> npt.NDArray[np.uint8]:
     """crops.npy, uint8 RGB (N, size, size, 3), mapped into memory, not read.
 
     Raises:
-        UserError: the file is missing.
+        UserError: the file is missing or holds something else.
     """
     if not path.is_file():
         raise UserError(f"{path}: missing; run `dvc repro -f detect`")
-    return np.load(path, mmap_mode="r")
+    try:
+        crops: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: malformed ({error}); run `dvc repro -f detect`") from error
+    if crops.ndim != 4 or crops.shape[3] != 3 or crops.dtype != np.uint8:
+        raise UserError(f"{path}: holds {crops.dtype} {crops.shape}; run `dvc repro -f detect`")
+    return crops

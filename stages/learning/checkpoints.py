@@ -78,5 +78,5 @@ def _state(model: keras.Model) -> list[npt.NDArray[Any]]:
 
 
 def _arrays(path: Path) -> list[npt.NDArray[Any]]:
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         return [file[f"arr_{number}"] for number in range(len(file.files))]

