@@ -11,6 +11,7 @@ has limits, and no single step takes more memory than they allow.
 """
 
 import bz2
+import errno
 import gzip
 import io
 import stat
@@ -130,8 +131,9 @@ def read_members(archive: Path, limits: Limits, keep_damaged: bool = False) -> I
             yield member
     except Exception as error:
         # tarfile and zipfile raise whatever a damaged file makes them stumble over (ValueError,
-        # RecursionError, struct.error …): all mean the same here. A disk's error has a number.
-        if isinstance(error, OSError) and error.errno is not None:
+        # RecursionError, struct.error …): all mean the same here. A disk's error has a number,
+        # and is not the one of seeking to before the beginning.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise UserError(f"{archive}: cannot be read: {error.strerror}") from error
         reason = str(error) or type(error).__name__
         if not isinstance(error, _DamageError):
