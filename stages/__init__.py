@@ -9,3 +9,9 @@
 Arrows go one way: a node calls the library; no node imports a node; learning and
 reporting know nothing of each other.
 """
+
+import os
+
+# onnxruntime's packages report to their maker from their import on, unless told not to before it
+# (https://github.com/microsoft/onnxruntime/pull/27379; its release 1.32 for Linux does).
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
