@@ -31,6 +31,14 @@ _GZIP = b"\x1f\x8b"
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)}  # of control characters
 
 
+class DamagedArchiveError(UserError):
+    """An archive that cannot be read to its end. `fault` says why, without what to do."""
+
+    def __init__(self, archive: Path, error: Exception) -> None:
+        self.fault = f"damaged or not a tar or zip archive ({error})"
+        super().__init__(f"{archive}: {self.fault}; delete it and run `dvc repro download` again")
+
+
 @dataclass(frozen=True)
 class Member:
     """One entry of an archive: its bytes, or the reason why there are none."""
@@ -78,7 +86,7 @@ def read_members(archive: Path, max_bytes: int) -> Iterator[Member]:
         max_bytes: a member that unpacks to more has a problem in place of its bytes.
 
     Raises:
-        UserError: the file is no archive, or is damaged; the text names it.
+        DamagedArchiveError: the file is no archive, or is damaged; the text names it.
     """
     # A tar whose last member is a zip file ends like a zip file.
     is_zip = zipfile.is_zipfile(archive) and not _is_tar(archive)
@@ -86,10 +94,7 @@ def read_members(archive: Path, max_bytes: int) -> Iterator[Member]:
     try:
         yield from reader(archive, max_bytes)
     except _DAMAGE as error:
-        raise UserError(
-            f"{archive}: damaged or not a tar or zip archive ({error}); "
-            "delete it and run `dvc repro download` again"
-        ) from error
+        raise DamagedArchiveError(archive, error) from error
 
 
 class _Header(tarfile.TarInfo):
@@ -111,11 +116,11 @@ def _tar_members(archive: Path, max_bytes: int) -> Iterator[Member]:
             for info in tar:
                 if info.isdir():
                     continue
-                path = _printable(info.name)
+                path = printable(info.name)
                 if not info.isfile():
                     yield Member(archive.name, path, None, "not a plain file")
                 elif info.size > max_bytes:
-                    yield Member(archive.name, path, None, _too_large(info.size, max_bytes))
+                    yield Member(archive.name, path, None, too_large(info.size, max_bytes))
                 else:
                     content = tar.extractfile(info)
                     assert content is not None  # isfile() was asked
@@ -137,9 +142,9 @@ def _zip_members(archive: Path, max_bytes: int) -> Iterator[Member]:
         for info in container.infolist():
             if info.is_dir():
                 continue
-            path = _printable(info.filename)
+            path = printable(info.filename)
             if info.file_size > max_bytes:
-                yield Member(archive.name, path, None, _too_large(info.file_size, max_bytes))
+                yield Member(archive.name, path, None, too_large(info.file_size, max_bytes))
             elif info.flag_bits & 0x1:
                 yield Member(archive.name, path, None, "encrypted")
             else:
@@ -149,11 +154,13 @@ def _zip_members(archive: Path, max_bytes: int) -> Iterator[Member]:
                     yield Member(archive.name, path, None, str(error))
 
 
-def _too_large(size: int, limit: int) -> str:
+def too_large(size: int, limit: int) -> str:
+    """Why a file of more bytes than the limit is not read."""
     return f"{size} bytes are more than detect.max_file_bytes {limit}"
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
+    """A path that any text file can hold: what is no text or breaks lines is escaped."""
     # tarfile hands on bytes that are not UTF-8 as lone surrogates, which no CSV can hold; a
     # carriage return would end the row.
     text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,21 +1,15 @@
-"""The fate of each raw member: its row in the index and, where a face was found, its crop.
+"""The fate of each raw member: its row in the index and, where a face was found, its crop."""
 
-Members are examined by threads side by side (decoding, the network and resizing all leave
-Python's lock) and handed on in their stored order, with a bounded number under way, so that
-memory does not depend on how many there are.
-"""
-
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from stages.faces.archives import Member
-from stages.faces.crops import choose_face, crop
+from stages.faces.crops import choose_face, crop, pixel_box
 from stages.faces.detector import Detector
 from stages.faces.images import Pixels, UnreadableImageError, decode
 from stages.faces.index import Row
 from stages.faces.labels import LabelError, parse_name
+from stages.workspace.threads import side_by_side
 
 Fate = tuple[Row, Pixels | None]
 
@@ -50,7 +44,7 @@ def examine(member: Member, detector: Detector, settings: CropSettings) -> Fate:
     if not faces:
         return replace(row, status="no_face", reason="no face above the threshold"), None
     face = choose_face(faces, settings.face, height, width)
-    box = (int(face.x1), int(face.y1), int(face.x2), int(face.y2))
+    box = pixel_box(face)
     row = replace(row, status="cropped", score=round(face.score, 6))
     row = replace(row, x1=box[0], y1=box[1], x2=box[2], y2=box[3])
     return row, crop(image, box, settings.margin, settings.size)
@@ -65,23 +59,9 @@ def examine_all(
     one with a number, so that no member is lost and every name stands once.
     """
     taken: set[str] = set()
-    under_way: deque[tuple[Member, Future[Fate]]] = deque()
-
-    def finish() -> Fate:
-        member, future = under_way.popleft()
-        row, face = future.result()
-        return replace(row, name=_unique_name(member, taken)), face
-
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for member in members:
-                under_way.append((member, pool.submit(examine, member, detector, settings)))
-                if len(under_way) >= 8 * threads:
-                    yield finish()
-            while under_way:
-                yield finish()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    examined = side_by_side(lambda member: examine(member, detector, settings), members, threads)
+    for member, (row, face) in examined:
+        yield replace(row, name=_unique_name(member, taken)), face
 
 
 def _unique_name(member: Member, taken: set[str]) -> str:
