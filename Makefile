@@ -46,7 +46,7 @@ dag: .venv/installed
 	touch $@
 
 .venv/installed-dev: pyproject.toml .venv/made
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,export,serve]'
 	touch $@ .venv/installed
 
 clean:

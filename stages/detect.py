@@ -26,11 +26,12 @@ def main() -> None:
     scale = ScalePolicy(**detect.scale.model_dump())
     detector = load_detector(detect.detector, weights, detect.score_threshold, scale)
     settings = CropSettings(detect.face, detect.margin, detect.size, detect.max_pixels)
-    limits = Limits(detect.max_file_bytes, detect.max_archive_bytes, detect.max_members)
     members = (
         member
         for archive in list_archives(RAW)
-        for member in read_members(archive, limits, keep_damaged=detect.damaged == "keep")
+        for member in read_members(
+            archive, Limits.of(detect), keep_damaged=detect.damaged == "keep"
+        )
     )
     threads = params.machine.threads or os.cpu_count() or 1
     fates = tqdm(

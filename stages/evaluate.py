@@ -5,6 +5,7 @@ from pathlib import Path
 from stages.faces.examples import count_used, read_examples, was_trained_on
 from stages.faces.stratification import read_split
 from stages.learning import device
+from stages.learning.prediction import BATCH_SIZE, predict_rows
 from stages.reporting.evaluation import Rules, evaluate_files
 from stages.reporting.predictions import prediction_file, prediction_table
 from stages.workspace.errors import run_node
@@ -15,7 +16,6 @@ from stages.workspace.plans import parse_arguments, read_run
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")
 PREDICTIONS = Path("data/predictions")
-BATCH_SIZE = 64  # images; without influence on the result
 
 
 def main() -> None:
@@ -24,7 +24,6 @@ def main() -> None:
     params = load_params()
     run = read_run(params, arguments.variant, arguments.condition)
     device.prepare(params.machine.device, params.machine.memory_growth, seed=run.seed)
-    from stages.learning.batches import predict_rows
     from stages.learning.costs import costs_of, training_costs
     from stages.learning.network import load_network
 

@@ -12,6 +12,7 @@ from stages.faces.examples import LabelledFaces, read_examples
 from stages.learning import device
 from stages.workspace.caches import remove_older, shared_folder
 from stages.workspace.errors import run_node
+from stages.workspace.feeding import FEEDING_FILE, Feeding
 from stages.workspace.files import digest, whole_file, write_csv, write_json
 from stages.workspace.params import load_params
 from stages.workspace.plans import parse_arguments, read_run
@@ -98,6 +99,7 @@ def main() -> None:
         pd.DataFrame({"name": s.names, "used_for": u}) for s, u in ((train, "train"), (val, "val"))
     ]
     write_csv(folder / "images.csv", pd.concat(sides))
+    write_json(folder / FEEDING_FILE, Feeding.of(params, run.tasks).model_dump())
     timing = {key: summary.pop(key) for key in ("seconds", "images_per_second")}
     write_json(TRAINING / f"{run.name}.json", {"precision": precision, "xla": xla, **summary})
     write_json(TIMINGS / f"{run.name}.json", timing)

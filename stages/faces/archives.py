@@ -25,6 +25,7 @@ from typing import Protocol
 
 from stages.faces.names import spell
 from stages.workspace.errors import UserError
+from stages.workspace.params import Detect
 
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"  # the first bytes
 _ENTRY = b"PK\x01\x02"  # begins each entry of a zip file's directory
@@ -51,6 +52,11 @@ class Limits:
     archive_bytes: int
     members: int
 
+    @classmethod
+    def of(cls, detect: Detect) -> "Limits":
+        """Those of params."""
+        return cls(detect.max_file_bytes, detect.max_archive_bytes, detect.max_members)
+
 
 @dataclass(frozen=True)
 class Member:
@@ -69,9 +75,24 @@ class Member:
         """The base name, which carries the labels."""
         return PurePosixPath(self.path).name
 
+    def weight(self) -> int:
+        """How many bytes it holds."""
+        return len(self.data or b"")
+
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
+
+
+class DamagedArchiveError(UserError):
+    """An archive that cannot be read to its end. `fault` says why, without what to do."""
+
+    def __init__(self, archive: Path, fault: str) -> None:
+        self.fault = fault
+        super().__init__(
+            f"{archive}: {fault}; delete it and run `dvc repro download` again, or see "
+            "detect.damaged in params.yaml"
+        )
 
 
 class _DamageError(Exception):
@@ -117,8 +138,8 @@ def read_members(archive: Path, limits: Limits, keep_damaged: bool = False) -> I
             member that stands for the rest of it, in place of an error.
 
     Raises:
-        UserError: the file cannot be read, is no archive, is damaged or exceeds the limits;
-            the text names it.
+        DamagedArchiveError: the file is no archive, is damaged or exceeds the limits.
+        UserError: it cannot be read. Both texts name it.
     """
     name, number = spell(archive.name), 0
     try:
@@ -139,10 +160,7 @@ def read_members(archive: Path, limits: Limits, keep_damaged: bool = False) -> I
         if not isinstance(error, _DamageError):
             reason = f"damaged or not a tar or zip archive ({reason})"
         if not keep_damaged:
-            raise UserError(
-                f"{archive}: {reason}; delete it and run `dvc repro download` again, or see "
-                "detect.damaged in params.yaml"
-            ) from error
+            raise DamagedArchiveError(archive, reason) from error
         yield Member(name, name, None, f"after {number} members: {reason}")
 
 
@@ -193,7 +211,7 @@ def _tar_members(archive: Path, limits: Limits) -> Iterator[Member]:
                 if not info.isfile():
                     yield Member(name, path, None, "not a plain file")
                 elif info.size > limits.member_bytes:
-                    yield Member(name, path, None, _too_large(info.size, limits))
+                    yield Member(name, path, None, too_large(info.size, limits))
                 else:
                     content = tar.extractfile(info)
                     assert content is not None  # isfile() was asked
@@ -273,7 +291,7 @@ def _zip_problem(info: zipfile.ZipInfo, limits: Limits) -> str:
     if kind not in (0, stat.S_IFREG):
         return "not a plain file"
     if info.file_size > limits.member_bytes:
-        return _too_large(info.file_size, limits)
+        return too_large(info.file_size, limits)
     if info.flag_bits & 0x1:
         return "encrypted"
     # Not the others that zipfile knows: it unpacks them without bounds.
@@ -282,7 +300,8 @@ def _zip_problem(info: zipfile.ZipInfo, limits: Limits) -> str:
     return ""
 
 
-def _too_large(size: int, limits: Limits) -> str:
+def too_large(size: int, limits: Limits) -> str:
+    """Why a file of more bytes than the limit is not read."""
     return f"{size} bytes are more than detect.max_file_bytes {limits.member_bytes}"
 
 

@@ -41,6 +41,11 @@ def choose_face(faces: Sequence[Face], choice: str, height: int, width: int) -> 
     raise ValueError(f"choice {choice!r} is not one of {CHOICES}")
 
 
+def pixel_box(face: Face) -> tuple[int, int, int, int]:
+    """A face's box (x1, y1, x2, y2) in whole pixels."""
+    return int(face.x1), int(face.y1), int(face.x2), int(face.y2)
+
+
 def widen(
     box: tuple[int, int, int, int], margin: float, height: int, width: int
 ) -> tuple[int, int, int, int]:

@@ -1,13 +1,6 @@
-"""The fate of each raw member: its row in the index and, where a face was found, its crop.
+"""The fate of each raw member: its row in the index and, where a face was found, its crop."""
 
-Members are examined by threads side by side (decoding, the network and resizing all leave
-Python's lock) and handed on in their stored order, with a bounded number and size under way,
-so that memory does not depend on how many there are.
-"""
-
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from stages.faces.archives import Member
@@ -16,9 +9,9 @@ from stages.faces.detector import Detector
 from stages.faces.images import Pixels, UnreadableImageError, decode
 from stages.faces.index import Row
 from stages.faces.labels import LabelError, parse_name
+from stages.workspace.threads import side_by_side
 
 Fate = tuple[Row, Pixels | None]
-BYTES_UNDER_WAY = 1 << 28  # of members that wait or are examined; one member may exceed it
 
 
 @dataclass(frozen=True)
@@ -66,27 +59,11 @@ def examine_all(
     one with a number, so that no member is lost and every name stands once.
     """
     names = _UniqueNames()
-    under_way: deque[tuple[Member, Future[Fate]]] = deque()
-
-    def finish() -> Fate:
-        member, future = under_way.popleft()
-        row, face = future.result()
-        return replace(row, name=names.take(member)), face
-
-    def full() -> bool:
-        held = sum(len(member.data or b"") for member, _ in under_way)
-        return len(under_way) >= 8 * threads or held > BYTES_UNDER_WAY
-
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for member in members:
-                under_way.append((member, pool.submit(examine, member, detector, settings)))
-                while full():
-                    yield finish()
-            while under_way:
-                yield finish()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    examined = side_by_side(
+        lambda member: examine(member, detector, settings), members, threads, Member.weight
+    )
+    for member, (row, face) in examined:
+        yield replace(row, name=names.take(member)), face
 
 
 class _UniqueNames:

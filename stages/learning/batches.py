@@ -60,30 +60,3 @@ class Batches(keras.utils.PyDataset):
         if self.chances is not None:
             self.order = generator.choice(number, number, p=self.chances)
         generator.shuffle(self.order)
-
-
-def predict_rows(
-    model: keras.Model,
-    images: npt.NDArray[np.uint8],
-    rows: npt.NDArray[np.int64],
-    batch_size: int,
-    mirrored: bool = False,
-) -> dict[str, npt.NDArray[np.float32]]:
-    """The network's outputs by task, float32 (M, classes), for chosen rows in their order.
-
-    Args:
-        model: images to outputs by task.
-        images: uint8 (N, height, width, 3).
-        rows: indices into `images` (M).
-        batch_size: images a step.
-        mirrored: take the mean with the outputs for the mirrored image.
-    """
-    outputs: dict[str, list[npt.NDArray[np.float32]]] = {}
-    for start in range(0, len(rows), batch_size):
-        batch = np.ascontiguousarray(images[rows[start : start + batch_size]])
-        predicted = model.predict_on_batch(batch)
-        other = model.predict_on_batch(np.ascontiguousarray(batch[:, :, ::-1])) if mirrored else {}
-        for task, values in predicted.items():
-            mean = (values + other[task]) / 2 if mirrored else values
-            outputs.setdefault(task, []).append(np.asarray(mean, np.float32))
-    return {task: np.concatenate(values) for task, values in outputs.items()}

@@ -43,7 +43,7 @@ def prepare(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # oneDNN is TensorFlow's own choice only on some CPUs; it is no slower on the others.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with _silenced_stderr():
+    with silenced_stderr():
         import keras
         import tensorflow as tf
 
@@ -68,7 +68,7 @@ def prepare(
 
 
 @contextmanager
-def _silenced_stderr() -> Iterator[None]:
+def silenced_stderr() -> Iterator[None]:
     """Drop what TensorFlow's C++ part logs while it is imported, before its log level counts.
 
     A failing import still raises, and is shown afterwards.

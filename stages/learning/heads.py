@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
+from stages.learning.prediction import AGE_YEARS
+
 HEADS = ("plain", "ge", "ge_gm", "ge_am")
 AGE_HEADS = ("groups", "years")
-AGE_YEARS = "age_years"
 
 
 def build_heads(

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.faces import fates as fates_module
 from stages.faces.archives import Limits, Member, read_members
 from stages.faces.crops import crop
 from stages.faces.detector import Face, ScalePolicy, load_detector
@@ -27,6 +26,7 @@ from stages.faces.index import (
     write_faces,
 )
 from stages.faces.portraits import draw_background, draw_portrait
+from stages.workspace import threads as threads_module
 from stages.workspace.errors import UserError
 
 SETTINGS = CropSettings(face="score", margin=0.2, size=32, max_pixels=10**6)
@@ -229,7 +229,7 @@ def test_many_members_of_one_name_take_no_longer_than_others():
 
 
 def test_the_size_of_what_is_under_way_is_bounded(monkeypatch):
-    monkeypatch.setattr(fates_module, "BYTES_UNDER_WAY", 10_000)
+    monkeypatch.setattr(threads_module, "HEAVIEST", 10_000)
     drawn = 0
 
     def large():

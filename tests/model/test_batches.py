@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.learning.batches import Batches, predict_rows
+from stages.learning.batches import Batches
 from stages.learning.network import build_network
+from stages.learning.prediction import predict_rows
 
 ROWS = np.array([7, 3, 11, 0, 5, 2, 9, 14, 6, 1, 13])  # eleven of twenty, out of order
 

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 TOP = Path(__file__).parents[2]
 SMALL = {
@@ -78,6 +80,23 @@ def test_every_raw_member_has_one_row_and_every_crop_one_split(run: Run) -> None
         if row["split"] == "test"
     ]
     assert [row["name"] for row in predicted] == tested
+
+
+def test_a_test_crop_is_predicted_as_it_was_evaluated(run: Run, tmp_path: Path) -> None:
+    project = _project(run)
+    crops = np.load(project / "data/faces/crops.npy")
+    index = _rows(project / "data/faces/index.csv")
+    cropped = [row["name"] for row in index if row["status"] == "cropped"]
+    wanted = _rows(project / "data/predictions/mtl-cnn.csv")
+    for number, row in enumerate(wanted):
+        crop = Image.fromarray(crops[cropped.index(row["name"])])
+        crop.save(tmp_path / f"{number:05}.png")
+    command = ("python", "-m", "stages.predict", str(tmp_path), "--model", "models/mtl-cnn")
+    run(*command, "--no-detect", "--format", "csv", "--output", str(tmp_path / "found.csv"))
+    found = _rows(tmp_path / "found.csv")
+    said = [column for column in wanted[0] if "_predicted" in column or "_p_" in column]
+    assert len(said) == 15
+    assert [[row[c] for c in said] for row in found] == [[row[c] for c in said] for row in wanted]
 
 
 def test_the_comparison_has_costs_and_paired_tests(run: Run) -> None:

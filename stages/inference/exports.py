@@ -1,0 +1,88 @@
+"""Exported models: `exports/<run>/`, each file checked against Keras before it appears."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.faces.examples import LabelledFaces
+from stages.inference.agreement import agreement, images_per_second
+from stages.inference.models import METADATA, Model, OnnxNetwork, describe
+from stages.learning.prediction import BATCH_SIZE, Network, predict_rows
+from stages.workspace.errors import UserError
+from stages.workspace.files import whole_file
+
+FILES = {"onnx": "{}.onnx", "float16": "{}.float16.tflite", "int8": "{}.int8.tflite"}
+# The largest difference of any probability: float32's rounding, float16's, and what 8 bits leave.
+LARGEST = {"onnx": 1e-3, "float16": 0.05, "int8": 1.0}
+CALIBRATION_IMAGES = 300  # at most; the ranges of 8 bits hardly change with more
+SPEED_IMAGES = 32
+
+
+def export(
+    model: Model, form: str, folder: Path, test: LabelledFaces, val: LabelledFaces
+) -> dict[str, Any]:
+    """Write one format of a model.
+
+    Args:
+        model: opened from its folder.
+        form: one of `FILES`.
+        folder: where the file goes.
+        test: the images that it is checked on.
+        val: those that 8 bits are calibrated on.
+
+    Returns:
+        What is known of the file: `run`, `file`, `megabytes` (10^6 bytes), `images` (of the test),
+        `images_per_second` and `keras_images_per_second` (one at a time, all cores), and by task
+        what `agreement` tells.
+
+    Raises:
+        UserError: a package of the extra `export` is missing, or the file is further from Keras
+            than its format may be; it is then not kept.
+    """
+    target = folder / FILES[form].format(model.name)
+    write, read = _format(model, form, val)
+    with whole_file(target) as unfinished:
+        write(unfinished)
+        copy = read(unfinished)
+        found, wanted = (
+            predict_rows(network, test.crops, test.rows, BATCH_SIZE)
+            for network in (copy, model.network)
+        )
+        compared = agreement(found, wanted, test.labels)
+        furthest = max(figures["max_difference"] for figures in compared.values())
+        if not furthest <= LARGEST[form]:  # not a number is no agreement either
+            raise UserError(
+                f"{target}: a probability differs by {furthest} from Keras's, more than "
+                f"{LARGEST[form]}; not kept"
+            )
+        crops = np.ascontiguousarray(test.crops[test.rows[:SPEED_IMAGES]])
+        return {
+            "run": model.name,
+            "file": target.name,
+            "megabytes": round(unfinished.stat().st_size / 1e6, 3),
+            "images": len(test.names),
+            "images_per_second": images_per_second(copy, crops),
+            "keras_images_per_second": images_per_second(model.network, crops),
+            **compared,
+        }
+
+
+def _format(
+    model: Model, form: str, val: LabelledFaces
+) -> tuple[Callable[[Path], None], Callable[[Path], Network]]:
+    """What writes a format, and what reads it."""
+    try:
+        import ai_edge_litert  # noqa: F401
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"export needs {error.name}: pip install -e '.[export]'") from None
+    from stages.inference.conversion import TfliteNetwork, write_onnx, write_tflite
+
+    if form == "onnx":
+        about = describe(model.name, model.feeding, model.temperatures)
+        return partial(write_onnx, model.network, metadata={METADATA: about}), OnnxNetwork
+    images = val.crops[val.rows[:CALIBRATION_IMAGES]]
+    return partial(write_tflite, model.network, kind=form, images=images), TfliteNetwork

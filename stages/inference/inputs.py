@@ -1,0 +1,80 @@
+"""Pictures as a user names them: files, folders, archives, standard input.
+
+Whatever cannot be read comes as a member with a problem, in its place; nothing stops the rest.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from stages.faces.archives import (
+    DamagedArchiveError,
+    Limits,
+    Member,
+    is_archive,
+    read_members,
+    too_large,
+)
+from stages.faces.names import spell
+
+STANDARD_INPUT = "-"
+
+
+def read_inputs(
+    places: Iterable[str], limits: Limits, standard_input: BinaryIO
+) -> Iterator[Member]:
+    """Yield every picture; the path of a member is how the user would name it.
+
+    Args:
+        places: images, folders (searched deeply, in order of the paths, without hidden files),
+            archives, or `-`, one image on standard input.
+        limits: of images and archives; what exceeds them has a problem in place of its bytes.
+        standard_input: where `-` reads from.
+    """
+    for place in places:
+        if place == STANDARD_INPUT:
+            yield _member(STANDARD_INPUT, standard_input, limits)
+        else:
+            yield from _at(Path(place), limits)
+
+
+def _at(place: Path, limits: Limits) -> Iterator[Member]:
+    try:
+        if place.is_dir():
+            yield from _in_folder(place, limits)
+        elif place.is_file() and is_archive(place):
+            yield from _in_archive(place, limits)
+        else:  # a pipe can be read once, so it is no archive
+            with place.open("rb") as file:
+                yield _member(str(place), file, limits)
+    except OSError as error:
+        yield _problem(place, error.strerror or str(error))
+
+
+def _in_folder(place: Path, limits: Limits) -> Iterator[Member]:
+    inside = (path.relative_to(place) for path in place.rglob("*") if path.is_file())
+    visible = sorted(path for path in inside if not any(p.startswith(".") for p in path.parts))
+    if not visible:
+        yield _problem(place, "a folder without files")
+    for path in visible:
+        yield from _at(place / path, limits)
+
+
+def _in_archive(place: Path, limits: Limits) -> Iterator[Member]:
+    try:
+        for member in read_members(place, limits):
+            yield replace(member, path=f"{spell(str(place))}/{member.path}")
+    except DamagedArchiveError as error:
+        yield _problem(place, error.fault)
+
+
+def _member(place: str, file: BinaryIO, limits: Limits) -> Member:
+    data = file.read(limits.member_bytes + 1)
+    if len(data) > limits.member_bytes:
+        return _problem(place, too_large(len(data), limits))
+    return Member("", place if place == STANDARD_INPUT else spell(place), data)
+
+
+def _problem(place: Path | str, text: str) -> Member:
+    return Member("", spell(str(place)), None, text)

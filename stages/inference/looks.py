@@ -1,0 +1,87 @@
+"""What is seen in a picture: its faces, cut out as node detect cuts them, or why there are none."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.faces.archives import Member
+from stages.faces.crops import choose_face, crop, pixel_box
+from stages.faces.detector import Detector
+from stages.faces.images import Pixels, UnreadableImageError, decode
+from stages.workspace.feeding import Feeding
+
+FACES_SEEN, NO_FACE, UNREADABLE = "predicted", "no_face", "unreadable"
+
+
+@dataclass(frozen=True)
+class SeenFace:
+    """A face: its crop, uint8 RGB (size, size, 3), its box before the margin, its score.
+
+    Box (x1, y1, x2, y2) and score in [0, 1] are None where the picture was a crop already.
+    """
+
+    crop: Pixels
+    box: tuple[int, int, int, int] | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """A picture: how the user names it, its size in pixels, its faces by falling score.
+
+    `status` is `predicted`, `no_face` or `unreadable`; the last two have a reason.
+    """
+
+    member: Member
+    status: str
+    faces: tuple[SeenFace, ...] = ()
+    width: int | None = None
+    height: int | None = None
+    reason: str = ""
+
+
+def look_with(
+    feeding: Feeding, detector: Detector | None, every: bool = True
+) -> Callable[[Member], Look]:
+    """How to look at a picture for a model; what is returned may be called by several threads.
+
+    Args:
+        feeding: how the model is fed.
+        detector: finds the faces; None: each picture is a crop already. One of another size than
+            the model's is resized as crops are.
+        every: all faces; else the one that `detect.face` chose for training.
+    """
+
+    def find(image: Pixels) -> tuple[SeenFace, ...]:
+        settings, (height, width) = feeding.detect, image.shape[:2]
+        if detector is None:
+            return (SeenFace(crop(image, (0, 0, width, height), 0.0, settings.size)),)
+        faces = detector(image)
+        if not every and faces:
+            faces = [choose_face(faces, settings.face, height, width)]
+        boxes = [(face.score, pixel_box(face)) for face in faces]
+        return tuple(
+            SeenFace(crop(image, box, settings.margin, settings.size), box, score)
+            for score, box in sorted(boxes, key=lambda found: -found[0])
+        )
+
+    def look(member: Member) -> Look:
+        if member.data is None:
+            return Look(member, UNREADABLE, reason=member.problem)
+        try:
+            image = decode(member.data, feeding.detect.max_pixels)
+        except UnreadableImageError as error:
+            return Look(member, UNREADABLE, reason=str(error))
+        height, width = image.shape[:2]
+        faces = find(image)
+        if faces:
+            return Look(member, FACES_SEEN, faces, width, height)
+        return Look(member, NO_FACE, (), width, height, "no face above the threshold")
+
+    return look
+
+
+def stacked(faces: list[SeenFace], size: int) -> Pixels:
+    """The crops of faces as one array, uint8 (N, size, size, 3); N may be 0."""
+    return np.stack([face.crop for face in faces]) if faces else np.zeros((0, size, size, 3), "u1")

@@ -1,0 +1,179 @@
+"""A trained model opened for use: a folder under models/, or an exported ONNX file.
+
+The folder needs TensorFlow. The ONNX file holds all that the folder tells, and needs onnxruntime
+alone.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import platformdirs
+
+from stages.faces.detector import Detector, ScalePolicy, load_detector
+from stages.learning.prediction import AGE_YEARS, Network
+from stages.workspace.catalogue import DETECTORS, obtain
+from stages.workspace.errors import UserError
+from stages.workspace.feeding import Feeding, parse_feeding, read_feeding
+from stages.workspace.files import digest
+from stages.workspace.untrusted import read_onnx
+
+NETWORK_FILE = "model.keras"
+ONNX_SUFFIX = ".onnx"
+METADATA = "utkface-mtl"  # the key in an ONNX file's metadata under which all of it stands
+MODELS, EXPORTS = Path("models"), Path("exports")
+PRETRAINED = Path("data/pretrained")
+EVALUATION = Path("data/evaluation")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: its run's name, how it is fed, its temperatures by task (None: unknown).
+
+    `network` takes uint8 RGB (N, size, size, 3) and gives probabilities by task; with
+    `tells_years` also `AGE_YEARS`, those of the single years.
+    """
+
+    name: str
+    path: Path
+    feeding: Feeding
+    temperatures: Mapping[str, float] | None
+    network: Network
+    tells_years: bool
+
+
+def find_models(models: Path = MODELS, exports: Path = EXPORTS) -> list[Path]:
+    """The folders of a folder that hold a network, and the exported ONNX files of another."""
+    networks = (path.parent for path in models.glob(f"*/{NETWORK_FILE}"))
+    files = exports.glob(f"*/*{ONNX_SUFFIX}")  # an exported model's detector lies beside it
+    return [*sorted(networks), *sorted(file for file in files if file.stem == file.parent.name)]
+
+
+def open_model(path: Path, device: str = "auto") -> Model:
+    """Open a model.
+
+    Args:
+        path: a folder with model.keras and faces.json, or an exported ONNX file.
+        device: for a folder: `auto`, `cpu` or `gpu`.
+
+    Raises:
+        UserError: there is none, or it does not say how it is fed.
+    """
+    if path.suffix == ONNX_SUFFIX and path.is_file():
+        return _open_onnx(path)
+    if (path / NETWORK_FILE).is_file():
+        return _open_folder(path, device)
+    near = ", ".join(map(str, find_models())) or "none: run `dvc repro`"
+    raise UserError(f"{path}: no model; a folder with {NETWORK_FILE} or an ONNX file; here: {near}")
+
+
+def _open_folder(path: Path, device: str) -> Model:
+    feeding = read_feeding(path)
+    try:
+        from stages.learning.device import prepare
+
+        prepare(device)
+        from stages.learning.network import load_network
+    except ImportError as error:
+        raise UserError(
+            f"{path}: needs TensorFlow ({error}); an exported ONNX file does not"
+        ) from None
+    network = load_network(path / NETWORK_FILE)
+    _check_size(path, feeding, network.input.shape[1])
+    years = AGE_YEARS in network.output
+    return Model(path.name, path, feeding, read_temperatures(path), network, years)
+
+
+def read_temperatures(folder: Path) -> Mapping[str, float] | None:
+    """The temperatures of the run of models/<run>, from its evaluation in the same workspace."""
+    path = folder.resolve().parent.parent / EVALUATION / folder.resolve().name / "calibration.json"
+    return json.loads(path.read_text(encoding="utf-8")) or None if path.is_file() else None
+
+
+class OnnxNetwork:
+    """A network in an ONNX file, asked as Keras's are."""
+
+    def __init__(self, path: Path) -> None:
+        """Load it.
+
+        Raises:
+            UserError: not an ONNX file that onnxruntime can run, or one that leads elsewhere.
+        """
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        available = onnxruntime.get_available_providers()
+        try:
+            read_onnx(path)  # refuses what leads to other files
+            self.session = onnxruntime.InferenceSession(
+                str(path), options, providers=[name for name in wanted if name in available]
+            )
+        except Exception as error:  # onnxruntime's own types have no common public base
+            raise UserError(f"{path}: not an ONNX file that can be run: {error}") from error
+        self.outputs = [output.name for output in self.session.get_outputs()]
+
+    def predict_on_batch(self, x: npt.NDArray[np.uint8], /) -> dict[str, npt.NDArray[np.float32]]:
+        """Outputs by task, (M, classes), for uint8 images (M, size, size, 3)."""
+        return dict(zip(self.outputs, self.session.run(None, {"image": x}), strict=True))
+
+
+def _open_onnx(path: Path) -> Model:
+    network = OnnxNetwork(path)
+    text = network.session.get_modelmeta().custom_metadata_map.get(METADATA)
+    if text is None:
+        raise UserError(
+            f"{path}: does not say how it is fed; export it with `python -m stages.export <run>`"
+        )
+    about: dict[str, Any] = json.loads(text)
+    feeding = parse_feeding(json.dumps(about["feeding"]), str(path))
+    _check_size(path, feeding, network.session.get_inputs()[0].shape[1])
+    years = AGE_YEARS in network.outputs
+    return Model(about["run"], path, feeding, about["temperatures"], network, years)
+
+
+def describe(run: str, feeding: Feeding, temperatures: Mapping[str, float] | None) -> str:
+    """What an ONNX file says of itself, as it is written under `METADATA`."""
+    content = {"run": run, "feeding": feeding.model_dump(), "temperatures": temperatures}
+    return json.dumps(content)
+
+
+def _check_size(path: Path, feeding: Feeding, side: int) -> None:
+    if side != feeding.detect.size:
+        raise UserError(
+            f"{path}: takes {side} px, but says that it is fed with {feeding.detect.size} px"
+        )
+
+
+def open_detector(model: Model, given: Path | None = None) -> Detector:
+    """The detector that the model's crops were made with, as it was set.
+
+    Its weights are searched beside the model, in data/pretrained/ and in the user's cache, to
+    which they are fetched where they are nowhere.
+
+    Args:
+        model: an opened model.
+        given: the weights file, by hand.
+
+    Raises:
+        UserError: they cannot be had, or are others than that detector's.
+    """
+    settings = model.feeding.detect
+    weights = DETECTORS[settings.detector]
+    cache = platformdirs.user_cache_path(METADATA)
+    beside = model.path if model.path.is_dir() else model.path.parent
+    places = [given] if given else [folder / weights.file for folder in (beside, PRETRAINED, cache)]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        if given:
+            raise UserError(f"{given}: no such file")
+        cache.mkdir(parents=True, exist_ok=True)
+        found = obtain(weights, cache, None, f"the model {model.name}")
+    if weights.sha256 and digest(found) != weights.sha256:
+        raise UserError(f"{found}: is not {weights.file}, which {model.name} was trained with")
+    scale = ScalePolicy(**settings.scale.model_dump())
+    return load_detector(settings.detector, found, settings.score_threshold, scale)

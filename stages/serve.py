@@ -1,0 +1,65 @@
+"""A web page and an HTTP endpoint for the trained models: `python -m stages.serve`.
+
+Drop a photo, or use the camera, and see each face with its age group, gender and race, and where
+the model looked. Everything stays on this machine, and no photo is kept.
+"""
+
+import argparse
+import importlib.util
+import os
+from pathlib import Path
+
+from stages.inference.models import NETWORK_FILE, find_models
+from stages.workspace.errors import UserError, run_node
+
+LOOPBACK = ("127.0.0.1", "localhost")
+CONNECTIONS = 200  # at once; more are turned away
+MEGA = 10**6
+
+
+def main() -> None:
+    """Serve until it is stopped."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("models", nargs="*", type=Path, help="models/<run> or .onnx files; default: all found")
+    add("--host", default=LOOPBACK[0], help="address to listen at; %(default)s: this machine only")
+    add("--port", type=int, default=8000, help="%(default)s")
+    add("--max-upload", type=float, default=10, help="largest photo, 10^6 bytes; %(default)s")
+    add("--max-pixels", type=float, default=50, help="largest photo, 10^6 pixels; %(default)s")
+    add("--timeout", type=float, default=30, help="seconds of an upload, and of its work; 30")
+    add("--threads", type=int, default=os.cpu_count() or 1, help="photos at work; %(default)s")
+    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="of models/<run>")
+    arguments = parser.parse_args()
+    try:
+        import uvicorn
+
+        from stages.inference.web import Desk, Limits, create_app
+    except ImportError as error:
+        raise UserError(f"serve needs {error.name}: pip install -e '.[serve]'") from None
+    paths = arguments.models or find_models()
+    if importlib.util.find_spec("tensorflow") is None:
+        paths = [path for path in paths if not (path / NETWORK_FILE).is_file()]
+    if not paths:
+        raise UserError("no model under models/ or exports/: run `dvc repro`, or name one")
+    limits = Limits(
+        upload=int(arguments.max_upload * MEGA),
+        pixels=int(arguments.max_pixels * MEGA),
+        seconds=arguments.timeout,
+        waiting=32 * arguments.threads,
+        threads=arguments.threads,
+    )
+    desk = Desk(paths, arguments.device, limits)
+    desk.open(next(iter(desk.paths)))  # what is wrong shows now, and the first visitor waits less
+    app = create_app(desk, LOOPBACK if arguments.host in LOOPBACK else ("*",))
+    print(f"serve: http://{arguments.host}:{arguments.port}, stop with Ctrl-C", flush=True)
+    uvicorn.run(
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        log_level="warning",
+        limit_concurrency=CONNECTIONS,
+    )
+
+
+if __name__ == "__main__":
+    run_node(main)

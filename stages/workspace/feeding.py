@@ -1,0 +1,64 @@
+"""How a model is fed, and what it answers: `models/<run>/faces.json`, beside the network.
+
+A network alone does not tell which detector, margin and size its crops were made with, nor
+what its classes are called. The file does: `tasks` (those that the network answers), and the
+sections `detect` and `classes` of params.yaml as they stood when it was trained. What is fed
+to it later is cut by them, whatever params.yaml says by then. Pixels need nothing: preprocessing
+is inside the network.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from stages.workspace.errors import UserError
+from stages.workspace.params import Classes, Detect, Params, Section
+
+FEEDING_FILE = "faces.json"
+
+
+class Feeding(Section):
+    """The content of faces.json."""
+
+    tasks: Annotated[list[Literal["age", "gender", "race"]], Field(min_length=1)]
+    detect: Detect
+    classes: Classes
+
+    @classmethod
+    def of(cls, params: Params, tasks: Sequence[str]) -> "Feeding":
+        """What params say, for a network that answers these tasks."""
+        return cls.model_validate(
+            {
+                "tasks": list(tasks),
+                "detect": params.detect.model_dump(),
+                "classes": params.classes.model_dump(),
+            }
+        )
+
+
+def parse_feeding(text: str | bytes, place: str) -> Feeding:
+    """Check the content of a faces.json.
+
+    Raises:
+        UserError: not JSON, or a field that does not fit; `place` is how the error names it.
+    """
+    try:
+        return Feeding.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = ".".join(map(str, fault["loc"])) or "content"
+        raise UserError(f"{place}: {field}: {fault['msg']}; train or export it again") from None
+
+
+def read_feeding(folder: Path) -> Feeding:
+    """How the model of a folder is fed.
+
+    Raises:
+        UserError: the file is missing or does not fit.
+    """
+    path = folder / FEEDING_FILE
+    if not path.is_file():
+        raise UserError(f"{path}: missing; train the model again: `dvc repro`")
+    return parse_feeding(path.read_bytes(), str(path))

@@ -1,0 +1,186 @@
+"""Models in other formats: how near to Keras, and used where TensorFlow cannot be imported."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stages import export
+from stages.faces.archives import Limits
+from stages.faces.index import Row, write_faces
+from stages.faces.portraits import draw_portrait
+from stages.inference import agreement, exports
+from stages.inference.answers import answer_all, as_record
+from stages.inference.inputs import read_inputs
+from stages.inference.looks import look_with
+from stages.inference.models import METADATA, OnnxNetwork, open_detector, open_model
+from stages.learning.network import load_network
+from stages.workspace.errors import UserError
+from stages.workspace.files import write_csv
+from stages.workspace.params import TASKS
+
+for package in ("tf2onnx", "ai_edge_litert"):
+    pytest.importorskip(package, reason=f"NOT TESTED: exports need {package}, of the extra export")
+
+TOP = Path(__file__).parents[2]
+IMAGES = 24
+WITHOUT_TENSORFLOW = (
+    "import runpy, sys; "
+    "sys.modules |= dict.fromkeys(('tensorflow', 'keras', 'tf2onnx', 'ai_edge_litert')); "
+    "sys.argv[0] = 'utkface-mtl'; runpy.run_module('stages', run_name='__main__')"
+)
+
+
+@pytest.fixture(scope="module")
+def workspace(small_model: Path, mobilenet_weights: Path) -> Path:
+    """The workspace of the small model, with images and what node export makes of them."""
+    top, generator = small_model.parents[1], np.random.default_rng(6)
+    rows, crops = [], []
+    for i in range(IMAGES):
+        age, gender, race = 5 + 4 * i, i % 2, i % 5
+        rows.append(Row(f"{age}_{gender}_{race}_{i}.png", "a.tar", "cropped", age, gender, race))
+        crops.append(draw_portrait(age, gender, race, generator)[50:150, 50:150])
+    faces = top / "data/faces"
+    write_faces(zip(rows, crops, strict=True), faces / "index.csv", faces / "crops.npy", 100)
+    sides = {side: [int(i % 3 == n) for i in range(IMAGES)] for n, side in enumerate(SIDES)}
+    lists = pd.DataFrame({"name": [row.name for row in rows], **sides})
+    write_csv(top / "data/lists/honest.csv", lists)
+    (top / "data/pretrained").mkdir()
+    (top / "data/pretrained/retinaface-mobilenet0.25.onnx").symlink_to(mobilenet_weights)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(top)
+        patch.setattr(agreement, "SPEED_SECONDS", 0.1)
+        patch.setattr(sys, "argv", ["export", "small"])
+        export.main()
+    return top
+
+
+SIDES = ("train", "val", "test")
+
+
+@pytest.mark.parametrize(("form", "near"), [("onnx", 1e-5), ("float16", 0.02), ("int8", 0.3)])
+def test_each_copy_is_compared_with_keras_on_the_test_images(form, near, workspace: Path):
+    file = workspace / "exports/small" / exports.FILES[form].format("small")
+    facts = json.loads(file.with_name(f"{file.name}.json").read_text())
+    assert facts["megabytes"] == round(file.stat().st_size / 1e6, 3)
+    assert (facts["run"], facts["file"], facts["images"]) == ("small", file.name, IMAGES // 3)
+    assert min(facts["images_per_second"], facts["keras_images_per_second"]) > 0
+
+    crops = np.load(workspace / "data/faces/crops.npy")[2::3]
+    keras = load_network(workspace / "models/small/model.keras").predict_on_batch(crops)
+    if form == "onnx":
+        found = OnnxNetwork(file).predict_on_batch(crops)
+    else:
+        from stages.inference.conversion import TfliteNetwork
+
+        found = TfliteNetwork(file).predict_on_batch(crops)
+    truth = {"gender": np.arange(2, IMAGES, 3) % 2, "race": np.arange(2, IMAGES, 3) % 5}
+    for task in TASKS:
+        furthest = np.abs(found[task] - keras[task]).max()
+        assert facts[task]["max_difference"] == pytest.approx(furthest, rel=0.01)
+        assert furthest < near
+        same = (found[task].argmax(1) == keras[task].argmax(1)).mean()
+        assert facts[task]["agreement"] == pytest.approx(same, abs=1e-6)
+    for task, labels in truth.items():
+        right = (found[task].argmax(1) == labels).mean()
+        assert facts[task]["accuracy"] == pytest.approx(right, abs=1e-6)
+
+
+def test_the_copies_take_bytes_of_any_number_of_images(workspace: Path):
+    graph = onnx.load(workspace / "exports/small/small.onnx").graph
+    (image,) = graph.input
+    assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim] == [
+        *("images", 100, 100, 3)
+    ]
+    assert {output.name for output in graph.output} == set(TASKS)
+
+
+def test_eight_bits_are_smaller_than_sixteen_and_these_than_the_network(workspace: Path):
+    folder = workspace / "exports/small"
+    sizes = [
+        (folder / exports.FILES[form].format("small")).stat().st_size for form in exports.FILES
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[2] < 0.35 * sizes[0]
+
+
+def test_models_are_left_as_dvc_knows_them(workspace: Path):
+    assert {path.name for path in (workspace / "models/small").iterdir()} == {
+        *("faces.json", "model.keras")
+    }
+    assert (workspace / "exports/small/faces.json").read_text() == (
+        workspace / "models/small/faces.json"
+    ).read_text()
+
+
+def test_the_onnx_file_alone_predicts_without_tensorflow(
+    workspace: Path, mobilenet_weights: Path, tmp_path: Path
+):
+    generator = np.random.default_rng(8)
+    for i in range(3):
+        Image.fromarray(draw_portrait(20 + 20 * i, i % 2, i, generator)).save(tmp_path / f"{i}.png")
+
+    words = ["predict", str(tmp_path), "--model", "exports/small/small.onnx", "--calibrated"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, *words],
+        cwd=workspace,
+        env=os.environ | {"PYTHONPATH": str(TOP)},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.stderr == ""  # nobody looks on, so no progress
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+
+    model = open_model(workspace / "models/small")
+    look = look_with(model.feeding, open_detector(model, mobilenet_weights))
+    looks = map(look, read_inputs([str(tmp_path)], Limits(10**6, 1 << 34, 10**6), io.BytesIO()))
+    answers = list(answer_all(looks, model, 64, calibrated=True))
+    assert len(found) == len(answers) == 3
+    for record, answer in zip(found, answers, strict=True):
+        (face,), (same,) = record["faces"], as_record(answer, model.feeding)["faces"]
+        assert (face["box"], face["score"]) == (same["box"], same["score"])
+        for task in TASKS:
+            assert face[task]["class"] == same[task]["class"]
+            chances, others = (list(f[task]["probabilities"].values()) for f in (face, same))
+            np.testing.assert_allclose(chances, others, atol=1e-5)
+
+
+def test_the_folder_without_tensorflow_is_told_so(workspace: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(UserError, match="models/small: needs TensorFlow"):
+        open_model(workspace / "models/small")
+
+
+def test_an_onnx_file_that_does_not_say_how_it_is_fed_is_refused(workspace: Path, tmp_path: Path):
+    model = onnx.load(workspace / "exports/small/small.onnx")
+    (about,) = model.metadata_props
+    assert about.key == METADATA
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "mute.onnx")
+    with pytest.raises(UserError, match=r"mute\.onnx: does not say how it is fed"):
+        open_model(tmp_path / "mute.onnx")
+    (tmp_path / "no.onnx").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"no\.onnx: not an ONNX file"):
+        open_model(tmp_path / "no.onnx")
+
+
+def test_a_copy_that_is_too_far_from_keras_is_not_kept(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(workspace)
+    monkeypatch.setitem(exports.LARGEST, "onnx", 0.0)
+    monkeypatch.setattr(export, "EXPORTS", Path("other"))
+    monkeypatch.setattr(sys, "argv", ["export", "small", "--formats", "onnx"])
+    with pytest.raises(UserError, match=r"a probability differs by .* not kept"):
+        export.main()
+    assert not any(Path("other").rglob("*.*"))

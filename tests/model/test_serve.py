@@ -1,0 +1,293 @@
+"""The command `serve` as a process of its own, asked over HTTP and in a real browser."""
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+from stages.faces.archives import Member
+from stages.faces.portraits import draw_background, draw_portrait
+from stages.inference.answers import Answer, as_record, outputs_of
+from stages.inference.looks import look_with
+from stages.inference.models import open_detector, open_model
+from stages.inference.saliency import heat_of
+from stages.learning.prediction import BATCH_SIZE
+
+for package in ("starlette", "uvicorn"):
+    pytest.importorskip(package, reason=f"NOT TESTED: serve needs {package}, of the extra serve")
+
+TOP = Path(__file__).parents[2]
+MAX_UPLOAD, TIMEOUT = 400_000, 6
+
+
+def encoded(pixels: np.ndarray, form: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, form)
+    return buffer.getvalue()
+
+
+def until(done: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "took too long"
+        time.sleep(0.05)
+
+
+def answers(address: str) -> bool:
+    try:
+        return requests.get(address, timeout=1).ok
+    except requests.ConnectionError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def portrait() -> np.ndarray:
+    return draw_portrait(35, 1, 2, np.random.default_rng(3), size=320)
+
+
+@pytest.fixture(scope="module")
+def background() -> np.ndarray:
+    return draw_background(np.random.default_rng(7))
+
+
+@pytest.fixture(scope="module")
+def server(
+    small_model: Path, mobilenet_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a server of two models; what it leaves on the disk is looked at afterwards."""
+    top = tmp_path_factory.mktemp("served")
+    for name in ("one", "two"):
+        shutil.copytree(small_model, top / "models" / name)
+    shutil.copytree(small_model.parents[1] / "data/evaluation/small", top / "data/evaluation/one")
+    (top / "data/pretrained").mkdir()
+    (top / "data/pretrained/retinaface-mobilenet0.25.onnx").symlink_to(mobilenet_weights)
+    before = sorted(top.rglob("*"))
+    (temporary := tmp_path_factory.mktemp("temporary")).chmod(0o700)
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = chosen.getsockname()[1]
+    words = ["--port", str(port), "--max-upload", str(MAX_UPLOAD / 1e6), "--timeout", str(TIMEOUT)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages", "serve", *words],
+        cwd=top,
+        env=os.environ | {"PYTHONPATH": str(TOP), "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("serve: http"), "it did not start"
+        address = f"http://127.0.0.1:{port}"
+        until(lambda: answers(address))
+        yield address
+        assert sorted(top.rglob("*")) == before
+        assert list(temporary.iterdir()) == []  # no upload was kept
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def ask(
+    server: str, path: str, data: bytes | Iterator[bytes], **query: object
+) -> requests.Response:
+    return requests.post(f"{server}/api/{path}", data=data, params=query, timeout=30)
+
+
+def test_the_endpoint_says_what_predict_says(
+    server: str, small_model: Path, mobilenet_weights: Path, portrait: np.ndarray
+):
+    data = encoded(portrait)
+    found = ask(server, "predict", data, model="models/one").json()
+    model = open_model(small_model)
+    look = look_with(model.feeding, open_detector(model, mobilenet_weights))
+    seen = look(Member("", "upload", data))
+    for name, calibrated in (("models/one", True), ("models/two", False)):
+        outputs = outputs_of(model, list(seen.faces), BATCH_SIZE, calibrated=calibrated)
+        wanted = as_record(Answer(seen, outputs), model.feeding)
+        found = ask(server, "predict", data, model=name).json()
+        assert (found.pop("model"), found.pop("calibrated")) == (name, calibrated)
+        assert found == wanted
+    assert len(found["faces"]) == 1
+    listed = requests.get(f"{server}/api/models", timeout=5).json()
+    assert listed == {"models": ["models/one", "models/two"], "max_upload": MAX_UPLOAD}
+
+
+def test_a_photo_without_a_face_has_no_faces(server: str, background: np.ndarray):
+    found = ask(server, "predict", encoded(background)).json()
+    assert (found["status"], found["faces"]) == ("no_face", [])
+
+
+def test_the_heat_is_drawn_on_the_crop(server: str, portrait: np.ndarray):
+    answer = ask(server, "explain", encoded(portrait), model="models/two", face=1, task="age")
+    assert answer.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(answer.content)).size == (100, 100)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "body", "status", "told"),
+    [
+        ("predict", {}, b"no image", 422, "not an image"),
+        ("predict", {}, b"", 422, "not an image"),
+        ("predict", {"model": "../../etc"}, b"x", 404, "unknown model"),
+        ("predict", {}, bytes(MAX_UPLOAD + 1), 413, "more than 400000"),
+        ("predict", {}, [bytes(10**5)] * 5, 413, "more than 400000"),  # length not told before
+        ("explain", {"face": 1, "task": "hair"}, "portrait", 400, "one of age, gender, race"),
+        ("explain", {"face": 2, "task": "age"}, "portrait", 400, "face must be in 1..1"),
+        ("explain", {"face": "-1", "task": "age"}, "portrait", 400, "face must be in 1..1"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_said(path, query, body, status, told, server, portrait):
+    data = encoded(portrait) if body == "portrait" else body
+    answer = ask(server, path, iter(data) if isinstance(data, list) else data, **query)
+    assert answer.status_code == status
+    assert told in answer.json()["error"]
+
+
+def test_an_upload_that_does_not_end_is_ended(server: str):
+    host, port = server.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=TIMEOUT + 10) as slow:
+        head = f"POST /api/predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\nabc"
+        slow.sendall(head.encode())
+        assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_only_this_machine_is_an_address_of_it(server: str):
+    answer = requests.get(server, headers={"Host": "elsewhere.example"}, timeout=5)
+    assert answer.status_code == 400
+
+
+# --- the page ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def open_page(
+    server: str, tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray
+) -> Iterator[Callable]:
+    """Open the page in Chromium, whose camera shows the portrait; nothing may go wrong in it."""
+    reason = "NOT TESTED in a browser: "
+    playwright = pytest.importorskip("playwright.sync_api", reason=f"{reason}no playwright")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip(f"{reason}no chromium")
+    film = tmp_path_factory.mktemp("camera") / "portrait.mjpeg"
+    still = np.pad(portrait, ((80, 80), (160, 160), (0, 0)), "edge")  # 640x480
+    film.write_bytes(encoded(still, "JPEG") * 5)
+    flags = [
+        *("--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
+        f"--use-file-for-fake-video-capture={film}",
+    ]
+    faults, asked = [], []
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=flags)
+        context = browser.new_context(permissions=["camera"])
+        context.on("request", lambda request: asked.append(request.url))
+        context.on("weberror", lambda error: faults.append(str(error.error)))
+
+        def opened():
+            page = context.new_page()
+            page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+            page.goto(server)
+            page.locator("#status", has_text="Ready").wait_for()
+            return page
+
+        yield opened
+        browser.close()
+    assert faults == []
+    assert asked
+    assert [url for url in asked if not url.startswith((f"{server}/", "blob:"))] == []
+
+
+def test_a_portrait_is_boxed_named_and_explained(
+    open_page: Callable, portrait: np.ndarray, tmp_path
+):
+    (tmp_path / "portrait.png").write_bytes(encoded(portrait))
+    page = open_page()
+    page.set_input_files("#file", tmp_path / "portrait.png")
+    page.locator("#status", has_text="1 face; calibrated probabilities").wait_for()
+    assert page.locator("#faces caption").count() == 3
+    assert page.locator("#faces meter").count() == 12
+    yellow = page.evaluate(
+        """() => { const c = document.getElementById("photo");
+        const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+        let n = 0;
+        for (let i = 0; i < d.length; i += 4)
+          if (d[i] > 245 && Math.abs(d[i + 1] - 214) < 8 && d[i + 2] < 30) n++;
+        return [c.width, c.height, n]; }"""
+    )
+    assert yellow[:2] == [320, 320]
+    assert yellow[2] > 800  # the box and its number
+    page.get_by_role("button", name="Where did it look for age of face 1?").click()
+    image = page.locator("#faces figure img")
+    image.wait_for()
+    until(lambda: image.evaluate("image => image.naturalWidth") == 100)
+    page.select_option("#model", "models/two")
+    page.locator("#status", has_text="1 face; probabilities, not calibrated").wait_for()
+    assert page.locator("#faces > li").count() == 1
+    page.close()
+
+
+def test_a_photo_without_a_face_and_no_photo_are_told(open_page: Callable, background, tmp_path):
+    (tmp_path / "background.png").write_bytes(encoded(background))
+    page = open_page()
+    page.set_input_files("#file", tmp_path / "background.png")
+    page.locator("#status", has_text="No face found").wait_for()
+    assert page.locator("#faces > li").count() == 0
+    (tmp_path / "large.png").write_bytes(bytes(MAX_UPLOAD + 1))
+    page.set_input_files("#file", tmp_path / "large.png")
+    page.locator("#status.error", has_text="more than 0.4 MB").wait_for()
+    page.close()
+
+
+def test_the_camera_takes_a_photo(open_page: Callable):
+    page = open_page()
+    page.get_by_role("button", name="Use the camera").click()
+    page.get_by_role("button", name="Take the photo").click()
+    page.locator("#status", has_text="1 face").wait_for()
+    assert not page.locator("#video").is_visible()
+    page.close()
+
+
+# --- where it looked ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["keras", "onnx"])
+def test_the_heat_lies_where_the_class_comes_from(kind: str, tmp_path: Path):
+    """A network that tells a class by the brightness of its input, and a crop lit in a corner."""
+    import keras
+    from keras import layers
+
+    images = keras.Input((96, 96, 3), dtype="uint8", name="image")
+    maps = layers.Conv2D(4, 9, 4, padding="same", activation="relu", name="maps")(
+        layers.Rescaling(1 / 255)(images)
+    )
+    pooled = layers.GlobalAveragePooling2D(name="pooled")(maps)
+    outputs = {"gender": layers.Dense(2, "softmax", name="gender")(pooled)}
+    network = keras.Model(images, outputs)
+    network.get_layer("maps").set_weights([np.full((9, 9, 3, 4), 0.01), np.zeros(4)])
+    network.get_layer("gender").set_weights([np.array([[-1.0, 1.0]] * 4), np.zeros(2)])
+    crop = np.zeros((96, 96, 3), np.uint8)
+    crop[8:32, 56:88] = 255
+    if kind == "onnx":
+        pytest.importorskip("tf2onnx", reason="NOT TESTED: occlusion needs tf2onnx")
+        from stages.inference.conversion import write_onnx
+        from stages.inference.models import OnnxNetwork
+
+        write_onnx(network, tmp_path / "n.onnx", {})
+        network = OnnxNetwork(tmp_path / "n.onnx")
+    heat = heat_of(network, crop, "gender", 1)
+    assert heat.shape == (96, 96)
+    assert (heat.min(), heat.max()) == (0, 1)
+    assert heat[8:32, 56:88].mean() > 5 * heat[48:].mean()
+    assert not heat_of(network, np.zeros_like(crop), "gender", 0).any()  # nothing spoke for it
