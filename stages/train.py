@@ -1,6 +1,5 @@
 """Node train: one variant, from crops and lists to models/<run>/."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -16,11 +15,13 @@ from stages.workspace.feeding import FEEDING_FILE, Feeding
 from stages.workspace.files import digest, whole_file, write_csv, write_json
 from stages.workspace.params import load_params
 from stages.workspace.plans import parse_arguments, read_run
+from stages.workspace.provenance import fingerprint, history, surroundings
 
 FACES = Path("data/faces")
 PRETRAINED = Path("data/pretrained")
 TRAINING = Path("data/training")
 TIMINGS = Path("data/timings")  # not tracked: no two runs take the same time
+PROVENANCE = Path("data/provenance")  # not tracked: the git commit
 GIB = 2**30
 CHECKPOINT_DAYS = 30  # a killed training that nobody went on with for so long is given up
 
@@ -56,9 +57,22 @@ def main() -> None:
     manifest = PRETRAINED / "variants" / f"{arguments.variant}.json"
     weights = json.loads(manifest.read_text(encoding="utf-8"))
     crops = digest(FACES / "crops.npy")
-    split = [digest(run.lists), shares]
-    identity = repr([run.seed, precision, xla, structure, run.recipe, weights, crops, split])
-    identity = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    facts = {
+        "seed": run.seed,
+        "precision": precision,
+        "xla": xla,
+        "deterministic": params.train.deterministic,
+        "network": structure,
+        "recipe": run.recipe,
+        "subset": shares,
+        "weights": weights,
+        "data": {
+            "crops.npy": crops,
+            "index.csv": digest(FACES / "index.csv"),
+            run.lists.name: digest(run.lists),
+        },
+    }
+    identity = fingerprint(facts)[:32]
     checkpoints, features = shared_folder("checkpoints"), shared_folder("features")
     remove_older(checkpoints, CHECKPOINT_DAYS)
     model = build_network(**structure, weights=weights["file"] and PRETRAINED / weights["file"])
@@ -103,6 +117,9 @@ def main() -> None:
     timing = {key: summary.pop(key) for key in ("seconds", "images_per_second")}
     write_json(TRAINING / f"{run.name}.json", {"precision": precision, "xla": xla, **summary})
     write_json(TIMINGS / f"{run.name}.json", timing)
+    network = {"model.keras": digest(folder / "model.keras")}
+    write_json(folder / "provenance.json", {"run": run.name, **facts, **surroundings(), **network})
+    write_json(PROVENANCE / f"{run.name}.json", network | history())
     print(f"train {run.name}: best epoch {summary['best_epoch']} of {summary['epochs']}")
 
 

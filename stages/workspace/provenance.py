@@ -1,0 +1,60 @@
+"""Where a model comes from: what it follows from, and when in the project's history it was made.
+
+`models/<run>/provenance.json`, beside the network and in DVC's cache with it, has what the
+network follows from: params, digests of data, weights and code, versions, seed, machine. The
+same of these give the same bytes, so the file is the same whenever it is written again.
+
+The git commit is not of that kind: the next commit trains the same network, and in a cached
+file it would make each of them another output, and rerun all that depends on it. It stands in
+`data/provenance/<run>.json`, which is not tracked, with the digest of the network that it
+speaks of; and git itself knows it: the commit whose dvc.lock has the model's hash.
+"""
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+DECISIVE = ("tensorflow", "keras", "numpy", "h5py")  # whose versions can change a network's bytes
+SOURCES = ("stages", "params.yaml", "dvc.yaml")  # in which an uncommitted change matters
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """Hexadecimal SHA-256 of anything that JSON can say, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def surroundings() -> dict[str, Any]:
+    """Digest of the project's modules that this process has loaded, versions, machine."""
+    loaded = {name: m.__file__ for name, m in sys.modules.items() if name.startswith("stages")}
+    if __name__ in loaded and (main := sys.modules["__main__"].__spec__) is not None:
+        loaded[main.name] = main.origin
+    code = {name: Path(file).read_text(encoding="utf-8") for name, file in loaded.items() if file}
+    return {
+        "code": fingerprint(code),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in DECISIVE},
+        "machine": {"system": platform.system(), "architecture": platform.machine()},
+    }
+
+
+def history() -> dict[str, Any]:
+    """The git commit, and the files of SOURCES that differ from it; nulls outside git."""
+    commit = _git("rev-parse", "HEAD")
+    changed = _git("status", "--porcelain", "--", *SOURCES)
+    return {
+        "commit": commit and commit.strip(),
+        "changed": None if changed is None else [line[3:] for line in changed.splitlines()],
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        return None
+    return done.stdout

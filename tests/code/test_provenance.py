@@ -1,0 +1,66 @@
+"""What a model follows from is told alike whenever it is told; the commit stands apart."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.workspace.provenance import DECISIVE, fingerprint, history, surroundings
+
+TOP = Path(__file__).parents[2]
+TOLD = """
+import json, sys
+from stages.workspace import provenance
+{}
+print(json.dumps(provenance.surroundings()))
+"""
+
+
+def git(folder: Path, *words: str) -> str:
+    name = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    done = subprocess.run(["git", *name, *words], cwd=folder, check=True, capture_output=True)
+    return done.stdout.decode().strip()
+
+
+def told(more: str = "") -> dict[str, object]:
+    done = subprocess.run(
+        [sys.executable, "-c", TOLD.format(more)], cwd=TOP, check=True, capture_output=True
+    )
+    return dict(json.loads(done.stdout))
+
+
+def test_a_fingerprint_depends_on_content_and_not_on_order():
+    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def test_surroundings_are_the_same_in_every_process_and_follow_the_code_that_is_loaded():
+    first = told()
+    assert first == told()
+    assert first["code"] != told("import stages.workspace.files")["code"]
+    assert set(first["versions"]) == {"python", *DECISIVE}
+    assert surroundings()["machine"] == first["machine"]
+
+
+def test_history_is_the_commit_and_what_differs_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert history() == {"commit": None, "changed": None}, "outside git"
+    git(tmp_path, "init", "-q")
+    for name in ("params.yaml", "notes.txt"):
+        (tmp_path / name).write_text("one\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "one")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    (tmp_path / "notes.txt").write_text("two\n")
+    assert history() == {"commit": commit, "changed": []}
+    (tmp_path / "params.yaml").write_text("two\n")
+    assert history() == {"commit": commit, "changed": ["params.yaml"]}
+
+
+def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert history() == {"commit": None, "changed": None}
