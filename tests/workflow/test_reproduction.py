@@ -1,0 +1,213 @@
+"""The same bytes again: forced, two at once, killed, restored, or pulled from an S3 remote."""
+
+import hashlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from processes import call, environment
+
+from stages.workspace.files import digest
+
+SMALL = {
+    "params.yaml": {
+        "portraits: 300": "portraits: 60",
+        "max_epochs: 6": "max_epochs: 1",
+        "- mtl-cnn-ge-gm\n- mtl-cnn-ge-am\n- mtl-vgg16-imagenet-block5\n": "",
+    }
+}
+# Two runs differ in these; they are neither in git nor in DVC's cache.
+UNTRACKED = ("data/timings", "data/provenance")
+
+Run = Callable[..., str]
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def run(copy_project: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run a command in a committed, reproduced copy of the project."""
+    project = tmp_path_factory.mktemp("reproduction") / "project"
+    return copy_project(project, SMALL, "dvc repro")
+
+
+@pytest.fixture(autouse=True)
+def _baseline_again(run: Run) -> Iterator[None]:
+    yield
+    run("git", "checkout", "-q", "--", ".")
+    run("git", "clean", "-qfd")
+    run("dvc", "checkout", "-q", "--force")
+
+
+def project_of(run: Run) -> Path:
+    return run.project  # type: ignore[attr-defined]
+
+
+def outputs(project: Path) -> dict[str, str]:
+    """Digests of all that the workflow made, by path."""
+    files = [p for top in ("data", "models", "metrics") for p in (project / top).rglob("*")]
+    found = {p.relative_to(project).as_posix(): digest(p) for p in files if p.is_file()}
+    return {name: d for name, d in found.items() if not name.startswith(UNTRACKED)}
+
+
+def stages_run(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def test_a_forced_run_leaves_every_byte_and_dvc_lock_as_they_are(run: Run):
+    project = project_of(run)
+    before, lock = outputs(project), (project / "dvc.lock").read_bytes()
+    output = run("dvc", "repro", "--force")
+    assert {"download", "detect", "split", "train@mtl-cnn", "compare"} <= stages_run(output)
+    assert (project / "dvc.lock").read_bytes() == lock
+    assert outputs(project) == before
+    assert run("git", "status", "--porcelain") == ""
+    assert {f"models/mtl-cnn/{f}" for f in ("model.keras", "provenance.json")} <= set(before)
+
+
+def test_an_experiment_is_restored_to_the_byte(run: Run):
+    project = project_of(run)
+    baseline = outputs(project)
+    name = ("-n", "faster")
+    run("dvc", "exp", "run", *name, "-S", "training.mtl-cnn.learning_rate=0.002")
+    wanted = outputs(project)
+    assert wanted["models/mtl-cnn/model.keras"] != baseline["models/mtl-cnn/model.keras"]
+    run("git", "checkout", "-q", "--", ".")
+    run("dvc", "checkout", "-q")
+    assert outputs(project) == baseline
+    run("dvc", "exp", "apply", "faster")
+    assert outputs(project) == wanted
+
+
+def at_once(run: Run, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
+    """Start commands side by side; returns their exit statuses and what they printed."""
+    started = [
+        subprocess.Popen(
+            command,
+            cwd=project_of(run),
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for command in commands
+    ]
+    return [(process.wait(), process.communicate()[0]) for process in started]
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        (("dvc", "repro", "lists"), ("dvc", "repro", "lists")),
+        tuple(("dvc", "exp", "run", "lists", "-S", f"seed={seed}") for seed in (8, 9)),
+    ],
+    ids=["repro", "exp run"],
+)
+def test_two_runsat_once_do_no_harm(run: Run, commands: tuple[tuple[str, ...], ...]):
+    params = project_of(run) / "params.yaml"
+    params.write_text(params.read_text().replace("\nseed: 1 ", "\nseed: 7 "))
+    ended = at_once(run, *commands)
+    assert 0 in [status for status, _ in ended], ended
+    for status, output in ended:
+        assert status == 0 or "lock" in output, output
+    run("dvc", "repro", "lists")
+    made = {path: path.read_bytes() for path in (project_of(run) / "data/split").iterdir()}
+    lock = (project_of(run) / "dvc.lock").read_text()
+    run("dvc", "repro", "--force", "--single-item", "split")
+    assert made == {path: path.read_bytes() for path in made}
+    assert lock == (project_of(run) / "dvc.lock").read_text()
+
+
+def test_a_killed_repro_is_taken_up_by_the_next(run: Run):
+    project = project_of(run)
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("margin: 0.2 ", "margin: 0.15 "))
+    process = subprocess.Popen(
+        ["dvc", "repro", "lists"],
+        cwd=project,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not (project / "data/faces/.index.csv.partial").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)  # dvc and the node that it runs
+    process.wait()
+    assert not (project / "data/faces/index.csv").exists(), "half an index is no index"
+    assert stages_run(run("dvc", "repro", "lists")) >= {"detect", "split"}
+    made = (project / "data/faces/index.csv").read_bytes()
+    run("dvc", "repro", "--force", "--single-item", "detect")
+    assert made == (project / "data/faces/index.csv").read_bytes()
+    assert not list(project.rglob(".*.partial"))
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an S3 server on loopback with a bucket `store`."""
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    for key, value in (keys | {"AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": "127.0.0.1"}).items():
+        monkeypatch.setenv(key, value)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    nowhere = subprocess.DEVNULL
+    server = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, env=environment())
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                requests.put(f"{address}/store", timeout=5).raise_for_status()
+                break
+            except requests.ConnectionError:
+                assert server.poll() is None
+                time.sleep(0.1)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_a_second_clone_pulls_from_a_remote_and_has_nothing_to_compute(
+    run: Run, s3: str, tmp_path: Path
+):
+    project, clone = project_of(run), tmp_path / "clone"
+    run("dvc", "remote", "add", "--default", "store", "s3://store/utkface-mtl")
+    run("dvc", "remote", "modify", "store", "endpointurl", s3)
+    run("git", "commit", "-qam", "remote")
+    run("dvc", "push")
+    call(tmp_path, "git", "clone", "-q", str(project), str(clone))
+    call(clone, "dvc", "pull")
+    assert outputs(clone) == outputs(project)
+    output = call(clone, "dvc", "repro")
+    assert stages_run(output) == set()
+    assert "up to date" in output
+    assert call(clone, "git", "status", "--porcelain") == ""
+
+
+def test_a_file_that_the_remote_holds_damaged_is_not_taken(run: Run, s3: str, tmp_path: Path):
+    project, clone = project_of(run), tmp_path / "clone"
+    (project / ".dvc/config.local").write_text(
+        f"[core]\n    remote = local\n['remote \"local\"']\n    url = s3://store/other\n"
+        f"    endpointurl = {s3}\n"
+    )
+    run("dvc", "push")
+    index = project / "data/faces/index.csv"
+    md5 = hashlib.md5(index.read_bytes(), usedforsecurity=False).hexdigest()
+    address = f"{s3}/store/other/files/md5/{md5[:2]}/{md5[2:]}"
+    assert requests.get(address, timeout=30).content == index.read_bytes()
+    requests.put(address, data=index.read_bytes()[:-1] + b"X", timeout=30).raise_for_status()
+    call(tmp_path, "git", "clone", "-q", str(project), str(clone))
+    (clone / ".dvc/config.local").write_text((project / ".dvc/config.local").read_text())
+    call(clone, "dvc", "config", "--local", "remote.local.verify", "true")
+    call(clone, "dvc", "pull", fails=True)
+    assert not (clone / "data/faces/index.csv").exists()
