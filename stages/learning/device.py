@@ -78,6 +78,13 @@ def _automatic_precision(gpus: Sequence[object], xla: bool) -> str:
     return "mixed_bfloat16" if multiplies_bfloat16() and not xla else "float32"
 
 
+def has_gpu() -> bool:
+    """Whether TensorFlow uses a GPU, after `prepare`."""
+    import tensorflow as tf
+
+    return bool(tf.config.get_visible_devices("GPU"))
+
+
 def multiplies_bfloat16() -> bool:
     """Whether this CPU has instructions for bfloat16, as far as Linux tells."""
     if not CPU_FLAGS.is_file():
