@@ -211,6 +211,8 @@ class Machine(Section):
 
     device: Literal["auto", "cpu", "gpu"]
     memory_growth: bool
+    steps_per_execution: Annotated[int, Field(ge=1, le=10_000)]
+    images_on_device: bool
     features_gib: NotNegative
     threads: Annotated[int, Field(ge=0, le=256)]
 
