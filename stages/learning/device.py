@@ -32,12 +32,12 @@ def prepare(
         device: `auto` (a GPU if TensorFlow sees one), `cpu` or `gpu`.
         memory_growth: take GPU memory as needed instead of all at once.
         precision: `auto` or a Keras dtype policy; `auto` is mixed_float16 on a GPU with tensor
-            cores, mixed_bfloat16 on a CPU that multiplies it if XLA is not wanted (whose steps
-            on a CPU are made for float32), and float32 elsewhere.
+            cores, mixed_bfloat16 on a CPU that multiplies it, and float32 elsewhere.
         deterministic: the same bytes at each run on one machine.
         seed: of Python, NumPy and TensorFlow.
-        xla: XLA is wanted. On a GPU it does not go with `deterministic`: XLA has no
-            deterministic gradient of max pooling there.
+        xla: XLA is wanted. On a GPU it does not go with `deterministic` (XLA has no
+            deterministic gradient of max pooling there), on a CPU with float32 only, which its
+            steps are made for.
 
     Returns:
         The dtype policy that is set, and whether XLA can be used.
@@ -62,20 +62,20 @@ def prepare(
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
     if precision == "auto":
-        precision = _automatic_precision(gpus, xla)
+        precision = _automatic_precision(gpus)
     keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(seed)
-    xla = xla and not (gpus and deterministic)
+    xla = xla and (not deterministic if gpus else precision == "float32")
     # On a CPU what XLA compiles is deterministic by itself, and this switch would forbid it.
     if deterministic and not xla:
         tf.config.experimental.enable_op_determinism()
     return precision, xla
 
 
-def _automatic_precision(gpus: Sequence[object], xla: bool) -> str:
+def _automatic_precision(gpus: Sequence[object]) -> str:
     if gpus:
         return "mixed_float16" if all(map(_has_tensor_cores, gpus)) else "float32"
-    return "mixed_bfloat16" if multiplies_bfloat16() and not xla else "float32"
+    return "mixed_bfloat16" if multiplies_bfloat16() else "float32"
 
 
 def has_gpu() -> bool:
