@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.faces.archives import Limits, Member
+from stages.faces.archives import Member
 from stages.inference.answers import answer_all
-from stages.inference.inputs import STANDARD_INPUT, read_inputs
+from stages.inference.inputs import LIMITS, STANDARD_INPUT, read_inputs
 from stages.inference.looks import UNREADABLE, look_with
 from stages.inference.models import open_detector, open_model
 from stages.inference.writers import FORMATS, open_writer
@@ -33,7 +33,7 @@ def main() -> None:
         raise UserError(f"--calibrated: {arguments.model} has no temperatures; run `dvc repro`")
     detector = None if arguments.no_detect else open_detector(model, arguments.detector)
     look = look_with(model.feeding, detector, arguments.faces == "all")
-    members = read_inputs(arguments.inputs, Limits.of(model.feeding.detect), sys.stdin.buffer)
+    members = read_inputs(arguments.inputs, LIMITS, sys.stdin.buffer)
     looks = (look for _, look in side_by_side(look, members, arguments.threads, Member.weight))
     answers = answer_all(
         looks, model, arguments.batch_size, arguments.mirrored, arguments.calibrated

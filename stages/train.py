@@ -14,7 +14,7 @@ from stages.workspace.errors import run_node
 from stages.workspace.feeding import FEEDING_FILE, Feeding
 from stages.workspace.files import digest, whole_file, write_csv, write_json
 from stages.workspace.params import load_params
-from stages.workspace.plans import parse_arguments, read_run
+from stages.workspace.plans import read_run, run_parser
 from stages.workspace.provenance import fingerprint, history, surroundings
 
 FACES = Path("data/faces")
@@ -28,7 +28,9 @@ CHECKPOINT_DAYS = 30  # a killed training that nobody went on with for so long i
 
 def main() -> None:
     """Train the run named on the command line; write its network, summary and curves."""
-    arguments = parse_arguments(__doc__)
+    parser = run_parser(__doc__)
+    parser.add_argument("--profile", type=Path, help="folder for a trace of some steps")
+    arguments = parser.parse_args()
     params = load_params()
     run = read_run(params, arguments.variant, arguments.condition)
     precision, xla = device.prepare(
@@ -43,7 +45,7 @@ def main() -> None:
     from stages.learning.features import frozen_features
     from stages.learning.heads import AGE_YEARS
     from stages.learning.network import build_network, in_float32, save_network
-    from stages.learning.recipe import Examples, Recipe, fit
+    from stages.learning.recipe import Examples, Execution, Recipe, fit
 
     shares = params.train.subset.model_dump()
     train, val = (
@@ -105,7 +107,12 @@ def main() -> None:
             ),
             Checkpoints(checkpoints / identity, identity),
             log,
-            xla,
+            Execution(
+                xla,
+                params.machine.steps_per_execution,
+                params.machine.images_on_device,
+                arguments.profile,
+            ),
         )
     with whole_file(folder / "model.keras") as partial:
         save_network(in_float32(model, **structure), partial)

@@ -7,8 +7,8 @@ Two networks, one interface, `Detector`: an RGB image in, `Face`s in its pixels 
 - `resnet50`: the package retina-face with its published weights and its own decoding, on
   its ONNX backend (its TensorFlow backend would switch the process to legacy Keras 2).
 
-A session may be called from several threads at once; each call uses one thread, since
-images side by side use cores better than one image on all of them.
+A session may be called from several threads at once; each call uses one thread unless more
+are asked for, since images side by side use cores better than one image on all of them.
 """
 
 import math
@@ -69,7 +69,9 @@ class ScalePolicy:
 Detector = Callable[[Pixels], list[Face]]
 
 
-def load_detector(name: str, weights: Path, threshold: float, scale: ScalePolicy) -> Detector:
+def load_detector(
+    name: str, weights: Path, threshold: float, scale: ScalePolicy, threads: int = 1
+) -> Detector:
     """Load a network once; the returned function finds the faces of one image.
 
     Args:
@@ -77,6 +79,7 @@ def load_detector(name: str, weights: Path, threshold: float, scale: ScalePolicy
         weights: its ONNX file.
         threshold: the lowest score that counts as a face, in [0, 1].
         scale: the scale policy.
+        threads: of one call; 0: one per core.
 
     Raises:
         ValueError: an unknown name.
@@ -84,7 +87,7 @@ def load_detector(name: str, weights: Path, threshold: float, scale: ScalePolicy
     networks = {"mobilenet0.25": _mobilenet, "resnet50": _resnet50}
     if name not in networks:
         raise ValueError(f"detector {name!r} is not one of {sorted(networks)}")
-    find = networks[name](_session(weights), threshold)
+    find = networks[name](_session(weights, threads), threshold)
 
     def detect(image: Pixels) -> list[Face]:
         height, width = image.shape[:2]
@@ -103,9 +106,9 @@ def load_detector(name: str, weights: Path, threshold: float, scale: ScalePolicy
     return detect
 
 
-def _session(weights: Path) -> onnxruntime.InferenceSession:
+def _session(weights: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     available = onnxruntime.get_available_providers()

@@ -19,6 +19,8 @@ from stages.faces.archives import (
 from stages.faces.names import spell
 
 STANDARD_INPUT = "-"
+# What is read of a user's own files at most; of an image 64 MiB.
+LIMITS = Limits(member_bytes=1 << 26, archive_bytes=1 << 36, members=2_000_000)
 
 
 def read_inputs(

@@ -11,6 +11,7 @@ from stages.faces.detector import Detector
 from stages.faces.images import Pixels, UnreadableImageError, decode
 from stages.workspace.feeding import Feeding
 
+MAX_PIXELS = 100_000_000
 FACES_SEEN, NO_FACE, UNREADABLE = "predicted", "no_face", "unreadable"
 
 
@@ -42,7 +43,10 @@ class Look:
 
 
 def look_with(
-    feeding: Feeding, detector: Detector | None, every: bool = True
+    feeding: Feeding,
+    detector: Detector | None,
+    every: bool = True,
+    max_pixels: int = MAX_PIXELS,
 ) -> Callable[[Member], Look]:
     """How to look at a picture for a model; what is returned may be called by several threads.
 
@@ -51,6 +55,7 @@ def look_with(
         detector: finds the faces; None: each picture is a crop already. One of another size than
             the model's is resized as crops are.
         every: all faces; else the one that `detect.face` chose for training.
+        max_pixels: a larger picture is unreadable.
     """
 
     def find(image: Pixels) -> tuple[SeenFace, ...]:
@@ -70,7 +75,7 @@ def look_with(
         if member.data is None:
             return Look(member, UNREADABLE, reason=member.problem)
         try:
-            image = decode(member.data, feeding.detect.max_pixels)
+            image = decode(member.data, max_pixels)
         except UnreadableImageError as error:
             return Look(member, UNREADABLE, reason=str(error))
         height, width = image.shape[:2]

@@ -130,11 +130,8 @@ class Desk:
             HTTPException: 422, no image.
         """
         model, detector = self.open(name)
-        pixels = min(self.limits.pixels, model.feeding.detect.max_pixels)
-        feeding = model.feeding.model_copy(
-            update={"detect": model.feeding.detect.model_copy(update={"max_pixels": pixels})}
-        )
-        look: Look = look_with(feeding, detector)(Member("", "upload", data))
+        see = look_with(model.feeding, detector, max_pixels=self.limits.pixels)
+        look: Look = see(Member("", "upload", data))
         if look.status == UNREADABLE:
             raise HTTPException(422, look.reason)
         calibrated = model.temperatures is not None

@@ -12,6 +12,7 @@ from typing import TextIO
 from stages.faces.images import decode
 from stages.inference.answers import Answer, as_record, csv_columns, csv_rows
 from stages.inference.drawing import annotate
+from stages.inference.looks import MAX_PIXELS
 from stages.inference.models import Model
 from stages.workspace.files import whole_file
 
@@ -63,7 +64,7 @@ def _pictures(folder: Path, write: Write, model: Model) -> Write:
         number += 1
         data = answer.look.member.data
         if answer.look.width is not None and data is not None:
-            pixels = decode(data, model.feeding.detect.max_pixels)
+            pixels = decode(data, MAX_PIXELS)
             # A name from an archive may hold anything; the number makes it unique.
             name = re.sub(r"[^\w.-]", "_", answer.look.member.name)[-100:]
             picture = annotate(pixels, as_record(answer, model.feeding))

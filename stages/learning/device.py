@@ -6,12 +6,16 @@ variables that are read once, on import.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from stages.workspace.errors import UserError
 
 TENSOR_CORES = (7, 0)  # the compute capability from which a GPU multiplies float16 fast
+# The flags of Linux for a CPU that multiplies bfloat16; others emulate it, and are slower for it.
+CPU_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+CPU_FLAGS = Path("/proc/cpuinfo")
 
 
 def prepare(
@@ -27,12 +31,13 @@ def prepare(
     Args:
         device: `auto` (a GPU if TensorFlow sees one), `cpu` or `gpu`.
         memory_growth: take GPU memory as needed instead of all at once.
-        precision: `auto` or a Keras dtype policy; `auto` is mixed_float16 on a GPU with
-            tensor cores and float32 elsewhere.
+        precision: `auto` or a Keras dtype policy; `auto` is mixed_float16 on a GPU with tensor
+            cores, mixed_bfloat16 on a CPU that multiplies it, and float32 elsewhere.
         deterministic: the same bytes at each run on one machine.
         seed: of Python, NumPy and TensorFlow.
-        xla: XLA is wanted. On a GPU it does not go with `deterministic`: XLA has no
-            deterministic gradient of max pooling there.
+        xla: XLA is wanted. On a GPU it does not go with `deterministic` (XLA has no
+            deterministic gradient of max pooling there), on a CPU with float32 only, which its
+            steps are made for.
 
     Returns:
         The dtype policy that is set, and whether XLA can be used.
@@ -57,14 +62,36 @@ def prepare(
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
     if precision == "auto":
-        precision = "mixed_float16" if gpus and all(map(_has_tensor_cores, gpus)) else "float32"
+        precision = _automatic_precision(gpus)
     keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(seed)
-    xla = xla and not (gpus and deterministic)
+    xla = xla and (not deterministic if gpus else precision == "float32")
     # On a CPU what XLA compiles is deterministic by itself, and this switch would forbid it.
     if deterministic and not xla:
         tf.config.experimental.enable_op_determinism()
     return precision, xla
+
+
+def _automatic_precision(gpus: Sequence[object]) -> str:
+    if gpus:
+        return "mixed_float16" if all(map(_has_tensor_cores, gpus)) else "float32"
+    return "mixed_bfloat16" if multiplies_bfloat16() else "float32"
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow uses a GPU, after `prepare`."""
+    import tensorflow as tf
+
+    return bool(tf.config.get_visible_devices("GPU"))
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16, as far as Linux tells."""
+    if not CPU_FLAGS.is_file():
+        return False
+    lines = CPU_FLAGS.read_text(encoding="utf-8", errors="replace").splitlines()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return not CPU_BFLOAT16.isdisjoint(flags.split())
 
 
 @contextmanager

@@ -106,6 +106,8 @@ class Learner(keras.Model):
         augment: from a batch of images to one of the same kind, at training only.
         xla: compile the network's steps by XLA, https://openxla.org/xla; not the augmentation,
             which has operations that XLA lacks.
+        store: images or features (N, ...) that are put on the device once; inputs are then rows
+            of it (batch). None: inputs are the images or features themselves.
     """
 
     def __init__(
@@ -114,9 +116,12 @@ class Learner(keras.Model):
         objective: Objective,
         augment: keras.Layer | None,
         xla: bool = False,
+        store: npt.NDArray[Any] | None = None,
     ) -> None:
         super().__init__(name="learner")
         self.network, self.objective, self.augment = network, objective, augment
+        # A variable: TensorFlow gathers rows of bytes on a GPU from variables only.
+        self.store = None if store is None else tf.Variable(store, trainable=False)
         self.forward = tf.function(network, jit_compile=True) if xla else network
         self.figures = {
             f"{task}_loss": keras.metrics.Mean(f"{task}_loss") for task in objective.classes
@@ -131,6 +136,8 @@ class Learner(keras.Model):
 
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
         """The network's outputs by task."""
+        if self.store is not None:
+            inputs = tf.gather(self.store, inputs)
         if training and self.augment is not None:
             inputs = self.augment(inputs, training=True)
         return self.forward(inputs, training=training)

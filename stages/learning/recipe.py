@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -30,6 +31,7 @@ from stages.learning.objective import (
     balanced_class_weights,
 )
 from stages.learning.optimizer import build_optimizer
+from stages.learning.trace import Trace
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints at least; a training this short has none
 
@@ -72,6 +74,23 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Execution:
+    """How steps are run. What is learnt is the same, to the last bits with XLA.
+
+    Attributes:
+        xla: see `Learner`.
+        steps_at_once: steps between two returns to Python.
+        on_device: keep all images, or the features of all, in the device's memory.
+        trace: the folder that gets a profiler's trace of some steps; None: none.
+    """
+
+    xla: bool = False
+    steps_at_once: int = 1
+    on_device: bool = False
+    trace: Path | None = None
+
+
+@dataclass(frozen=True)
 class Examples:
     """The rows of the images (or their features) that are meant, and their labels in that order."""
 
@@ -90,7 +109,7 @@ def fit(
     features: Features,
     checkpoints: Checkpoints,
     log: Log,
-    xla: bool = False,
+    execution: Execution = Execution(),
 ) -> dict[str, Any]:
     """Train a network in place; it ends with the weights of its best epoch.
 
@@ -106,62 +125,37 @@ def fit(
         checkpoints: where the training goes on if it was killed; cleared at the end.
         log: called after each epoch with its number from 0 and its figures by name, as
             `train/loss`, `val/age_accuracy`, `val/score`.
-        xla: see `Learner`.
+        execution: how the steps are run.
 
     Returns:
         `best_epoch` (from 1), `epochs`, and of the best one `val_score` and `val_accuracy` by
         task; `seconds` of training (features not included) and `images_per_second` in this
         process.
     """
-    learner, inputs, augment = model, images, None
-    if recipe.augmentation is not None:
-        augment = Augmentation(recipe.augmentation, seed)
-    elif (parts := divide(model)) is not None:
-        frozen, learner = parts
+    network, inputs = model, images
+    if recipe.augmentation is None and (parts := divide(model)) is not None:
+        frozen, network = parts
         inputs = features(frozen)
-    objective = Objective(
-        classes,
-        recipe.task_weights,
-        recipe.label_smoothing,
-        balanced_class_weights(train.labels, classes)
-        if recipe.balance == "class-weights"
-        else None,
-        recipe.age_sigma,
-        recipe.task_weighting == "uncertainty",
-    )
     chances = balanced_chances(train.labels, classes) if recipe.balance == "sampling" else None
-    batches = Batches(inputs, train.rows, train.labels, recipe.batch_size, seed, chances)
-    learning = Learner(learner, objective, augment, xla)
-    learning.compile(
-        build_optimizer(
-            learner,
-            recipe.rate,
-            len(batches),
-            recipe.epochs,
-            recipe.clipnorm,
-            recipe.weight_decay,
-            recipe.layer_decay,
-            recipe.weight_average,
-        ),
-        jit_compile=False,  # Keras's own choice; Learner knows what XLA is to compile
-    )
+    learner = compile_learner(network, inputs, train, classes, recipe, seed, execution)
+    given = np.arange(len(inputs)) if execution.on_device else inputs
+    batches = Batches(given, train.rows, train.labels, recipe.batch_size, seed, chances)
     weights = {task: recipe.task_weights[task] for task in classes}
-    epochs = _Epochs(learner, weights, recipe.patience, batches, checkpoints, log)
-    started = epochs.restore(learning)
+    epochs = _Epochs(network, weights, recipe.patience, batches, checkpoints, log)
+    started = epochs.restore(learner)
     begin = time.monotonic()
     if started < recipe.epochs and not epochs.ended:
-        learning.fit(
+        learner.fit(
             batches,
-            validation_data=Batches(inputs, val.rows, val.labels, recipe.batch_size),
+            validation_data=Batches(given, val.rows, val.labels, recipe.batch_size),
             initial_epoch=started,
             epochs=recipe.epochs,
             shuffle=False,  # Batches shuffles, from the seed
             verbose=0,
-            # The averaged weights are in the network from before its validation to after it.
-            callbacks=[epochs, *([keras.callbacks.SwapEMAWeights()] * (recipe.weight_average > 0))],
+            callbacks=[epochs, *_more_callbacks(recipe, execution)],
         )
     seconds = time.monotonic() - begin
-    learner.set_weights(epochs.best_weights)
+    network.set_weights(epochs.best_weights)
     checkpoints.clear()
     done, best = len(epochs.history), epochs.history[epochs.best]
     return {
@@ -172,6 +166,67 @@ def fit(
         "seconds": round(seconds, 3),
         "images_per_second": round((done - started) * len(train.rows) / max(seconds, 1e-9), 1),
     }
+
+
+def compile_learner(
+    network: keras.Model,
+    inputs: npt.NDArray[Any],
+    train: Examples,
+    classes: Mapping[str, int],
+    recipe: Recipe,
+    seed: int,
+    execution: Execution,
+) -> Learner:
+    """What `fit` trains: a network with its objective, augmentation and optimiser.
+
+    Args:
+        network: the part that learns.
+        inputs: of the network: images or features (N, ...).
+        train: what it learns from.
+        classes: number of classes by task.
+        recipe: the settings.
+        seed: of the augmentation.
+        execution: how the steps are run; with `on_device` the learner takes rows of `inputs`.
+    """
+    objective = Objective(
+        classes,
+        recipe.task_weights,
+        recipe.label_smoothing,
+        balanced_class_weights(train.labels, classes)
+        if recipe.balance == "class-weights"
+        else None,
+        recipe.age_sigma,
+        recipe.task_weighting == "uncertainty",
+    )
+    augment = None if recipe.augmentation is None else Augmentation(recipe.augmentation, seed)
+    store = inputs if execution.on_device else None
+    learner = Learner(network, objective, augment, execution.xla, store)
+    learner.compile(
+        build_optimizer(
+            network,
+            recipe.rate,
+            -(-len(train.rows) // recipe.batch_size),
+            recipe.epochs,
+            recipe.clipnorm,
+            recipe.weight_decay,
+            recipe.layer_decay,
+            recipe.weight_average,
+        ),
+        jit_compile=False,  # Keras's own choice; Learner knows what XLA is to compile
+        steps_per_execution=execution.steps_at_once,
+    )
+    return learner
+
+
+def _more_callbacks(recipe: Recipe, execution: Execution) -> list[keras.callbacks.Callback]:
+    """Those that only some trainings have."""
+    callbacks: list[keras.callbacks.Callback] = []
+    if recipe.weight_average > 0:
+        # The averaged weights are in the network from before its validation to after it.
+        callbacks.append(keras.callbacks.SwapEMAWeights())
+    if execution.trace is not None:
+        callbacks.append(Trace(execution.trace))
+    return callbacks
 
 
 class _Epochs(keras.callbacks.Callback):

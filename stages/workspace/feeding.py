@@ -1,10 +1,10 @@
 """How a model is fed, and what it answers: `models/<run>/faces.json`, beside the network.
 
 A network alone does not tell which detector, margin and size its crops were made with, nor
-what its classes are called. The file does: `tasks` (those that the network answers), and the
-sections `detect` and `classes` of params.yaml as they stood when it was trained. What is fed
-to it later is cut by them, whatever params.yaml says by then. Pixels need nothing: preprocessing
-is inside the network.
+what its classes are called. The file does: `tasks` (those that the network answers), and of
+params.yaml as it stood when it was trained the section `classes`, and `detect` without its limits.
+What is fed to it later is cut by them, whatever params.yaml says by then. Pixels need nothing:
+preprocessing is inside the network.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from stages.workspace.errors import UserError
-from stages.workspace.params import Classes, Detect, Params, Section
+from stages.workspace.params import Classes, Cropping, Params, Section
 
 FEEDING_FILE = "faces.json"
 
@@ -23,7 +23,7 @@ class Feeding(Section):
     """The content of faces.json."""
 
     tasks: Annotated[list[Literal["age", "gender", "race"]], Field(min_length=1)]
-    detect: Detect
+    detect: Cropping
     classes: Classes
 
     @classmethod
@@ -32,7 +32,7 @@ class Feeding(Section):
         return cls.model_validate(
             {
                 "tasks": list(tasks),
-                "detect": params.detect.model_dump(),
+                "detect": params.detect.model_dump(include=set(Cropping.model_fields)),
                 "classes": params.classes.model_dump(),
             }
         )

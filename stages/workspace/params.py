@@ -95,8 +95,8 @@ class Scale(Section):
         return self
 
 
-class Detect(Section):
-    """From images to crops."""
+class Cropping(Section):
+    """What a crop is: which detector finds which face, and how it is cut."""
 
     detector: Literal["mobilenet0.25", "resnet50"]
     score_threshold: Share
@@ -104,6 +104,11 @@ class Detect(Section):
     face: Literal["score", "largest", "central"]
     margin: Share
     size: Annotated[int, Field(ge=32, le=512)]
+
+
+class Detect(Cropping):
+    """From images to crops, and what is read of them at most."""
+
     damaged: Literal["refuse", "keep"]
     max_archive_bytes: Annotated[int, Field(ge=1024)]
     max_members: Annotated[int, Field(ge=1)]
@@ -206,6 +211,8 @@ class Machine(Section):
 
     device: Literal["auto", "cpu", "gpu"]
     memory_growth: bool
+    steps_per_execution: Annotated[int, Field(ge=1, le=10_000)]
+    images_on_device: bool
     features_gib: NotNegative
     threads: Annotated[int, Field(ge=0, le=256)]
 

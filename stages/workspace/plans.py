@@ -64,10 +64,15 @@ class Run:
 
 def parse_arguments(description: str | None) -> argparse.Namespace:
     """The run that a node is called for: `variant`, and `condition` (None: as it stands)."""
+    return run_parser(description).parse_args()
+
+
+def run_parser(description: str | None) -> argparse.ArgumentParser:
+    """The parser of `parse_arguments`, for a node that takes more."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("variant", help="a name from suite in params.yaml")
     parser.add_argument("--condition", help="a name from repeats in params.yaml")
-    return parser.parse_args()
+    return parser
 
 
 def run_name(variant: str, condition: str | None) -> str:

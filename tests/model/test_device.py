@@ -22,6 +22,12 @@ try:
 except SystemExit as ended:
     refusal = str(ended)
 
+device.CPU_FLAGS = Path(sys.argv[2])
+by_cpu = []
+for flags, xla in (("avx2", False), ("avx2", True), ("avx512_bf16", True), ("amx_bf16", False)):
+    device.CPU_FLAGS.write_text("processor : 0\\nflags : fpu " + flags)
+    by_cpu.append(device.prepare("auto", precision="auto", seed=3, xla=xla))
+device.CPU_FLAGS.unlink()
 policy, _ = device.prepare("auto", precision="auto", seed=3)
 import keras, numpy as np, tensorflow as tf
 from stages.learning.network import build_network, in_float32, load_network, save_network
@@ -49,7 +55,7 @@ same = lambda a, b: len(a) == len(b) and all(map(np.array_equal, a, b))
 distance = max(float(np.abs(np.asarray(a) - np.asarray(b)).max())
                for a, b in zip(mixed(images).values(), plain(images).values()))
 print(json.dumps(dict(
-    refusal=refusal, automatic=automatic, seeded=seeded,
+    refusal=refusal, automatic=automatic, by_cpu=by_cpu, seeded=seeded,
     mixed=policies(mixed), plain=policies(plain), saved=policies(saved),
     same=same(mixed.get_weights(), plain.get_weights()),
     same_saved=same(mixed.get_weights(), saved.get_weights()),
@@ -63,7 +69,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the script finds where TensorFlow sees no GPU, on any machine."""
     file = tmp_path_factory.mktemp("device") / "model.keras"
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(file)],
+        [sys.executable, "-c", SCRIPT, str(file), str(file.with_name("cpuinfo"))],
         cwd=TOP,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},
         capture_output=True,
@@ -79,8 +85,14 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_told_in_one_line(found: dict[s
     assert found["refusal"] == wanted
 
 
-def test_automatic_precision_is_float32_on_a_cpu(found: dict[str, Any]):
+def test_automatic_precision_is_float32_on_a_cpu_without_instructions_for_less(
+    found: dict[str, Any],
+):
     assert found["automatic"] == ["float32", "float32"]
+    assert found["by_cpu"] == [
+        *(["float32", False], ["float32", True]),
+        *(["mixed_bfloat16", False], ["mixed_bfloat16", False]),
+    ]
 
 
 def test_the_seed_is_that_of_python_numpy_and_tensorflow(found: dict[str, Any]):

@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 
 from stages import predict
-from stages.faces.archives import Limits, read_members
+from stages.faces.archives import read_members
 from stages.faces.fates import CropSettings, examine_all
 from stages.faces.labels import parse_name
 from stages.faces.portraits import draw_background, draw_portrait
-from stages.inference.looks import look_with
+from stages.inference.inputs import LIMITS
+from stages.inference.looks import MAX_PIXELS, look_with
 from stages.inference.models import open_detector, open_model
 from stages.learning.network import load_network
 from stages.learning.prediction import BATCH_SIZE, predict_rows
@@ -92,11 +93,11 @@ def test_a_face_is_cut_as_node_detect_cuts_it(
     model = open_model(small_model)
     detector = open_detector(model, mobilenet_weights)
     d = model.feeding.detect
-    settings = CropSettings(d.face, d.margin, d.size, d.max_pixels)
-    detected = list(examine_all(read_members(archive, Limits.of(d)), detector, settings, 2))
+    settings = CropSettings(d.face, d.margin, d.size, MAX_PIXELS)
+    detected = list(examine_all(read_members(archive, LIMITS), detector, settings, 2))
     one, every = (look_with(model.feeding, detector, e) for e in (False, True))
     assert len(detected) == 10
-    for member, (row, crop) in zip(read_members(archive, Limits.of(d)), detected, strict=True):
+    for member, (row, crop) in zip(read_members(archive, LIMITS), detected, strict=True):
         (face,) = one(member).faces
         assert face.box == (row.x1, row.y1, row.x2, row.y2)
         assert round(face.score, 6) == row.score

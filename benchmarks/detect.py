@@ -1,0 +1,183 @@
+"""Detection, from the archive to the crops, against the published loop.
+
+The loop reads an image file, detects its faces with the same network on all cores, crops, and
+saves one JPEG, image after image; it is spared the unpacking of the archive. Ours is the node
+detect: archive to crops.npy and index.csv. The third figure is what the network alone does with
+tensors that are ready, one thread in each of as many workers as there are cores.
+
+    python -m benchmarks.detect --archive UTKFace.tar.gz
+"""
+
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+from benchmarks.faces import (
+    THREADS,
+    add_archive,
+    crop_settings,
+    labelled_members,
+    mobilenet,
+    repeated,
+    weights_of,
+)
+from benchmarks.side_by_side import compare, make_parser, print_report, prove, rates, take_turns
+from stages.faces.archives import Member, read_members
+from stages.faces.crops import choose_face, crop
+from stages.faces.detector import CHANNEL_MEANS_BGR, Detector
+from stages.faces.fates import CropSettings, examine_all
+from stages.faces.images import Pixels, decode
+from stages.faces.index import read_cropped, write_faces
+from stages.workspace.catalogue import DETECTORS
+from stages.workspace.errors import run_node
+from stages.workspace.params import Params, load_params
+
+QUALITY = 95  # of the loop's JPEGs
+BOX = ["x1", "y1", "x2", "y2"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Boxes in pixels (N, 4), and crops before they are encoded, uint8 (size, size, 3)."""
+
+    boxes: list[list[int]]
+    crops: list[Pixels]
+
+
+def main() -> None:
+    """Prove, time, print."""
+    parser = make_parser(__doc__)
+    add_archive(parser, 3000)
+    arguments = parser.parse_args()
+    params = load_params()
+    members = labelled_members(arguments.archive, arguments.images, params.detect.max_file_bytes)
+    members = list(repeated(members, arguments.images))
+    with tempfile.TemporaryDirectory() as folder:
+        sides = Sides(members, params, Path(folder))
+        proven = sides.prove()
+        seconds = take_turns(
+            {"ours": sides.ours, "loop": sides.loop, "network": sides.network}, arguments.rounds
+        )
+    speed = {name: rates(each, len(members)) for name, each in seconds.items()}
+    lines = [
+        compare("node detect / published loop", speed["ours"], speed["loop"], "images/s", 2.0),
+        compare("node detect / network alone", speed["ours"], speed["network"], "images/s", 0.7),
+    ]
+    print_report(arguments, proven, lines, workers=THREADS)
+
+
+class Sides:
+    """The three contenders on the same images.
+
+    Args:
+        members: images in memory.
+        params: how they are detected and cropped.
+        folder: for the archive, the loop's files and all that is written.
+    """
+
+    def __init__(self, members: Sequence[Member], params: Params, folder: Path) -> None:
+        self.params, self.folder = params, folder
+        self.settings = crop_settings(params)
+        self.detector, self.one_at_a_time = mobilenet(params), mobilenet(params, threads=0)
+        self.archive = write_archive(members, folder / "images.tar.gz")
+        self.files = write_files(members, folder / "images")
+        self.tensors = [
+            cv2.dnn.blobFromImage(
+                cv2.cvtColor(decode(m.data or b"", 10**8), cv2.COLOR_RGB2BGR),
+                mean=CHANNEL_MEANS_BGR,
+            )
+            for m in members[:500]
+        ] * -(-len(members) // 500)
+        self.tensors = self.tensors[: len(members)]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(
+            str(weights_of(DETECTORS["mobilenet0.25"], params)), options
+        )
+
+    def ours(self) -> None:
+        """As the node detect does it."""
+        members = read_members(self.archive, self.params.detect.max_file_bytes)
+        fates = examine_all(members, self.detector, self.settings, THREADS)
+        index, crops = self.folder / "index.csv", self.folder / "crops.npy"
+        write_faces(fates, index, crops, self.settings.size)
+
+    def loop(self) -> Found:
+        """As published: one image after the other, one file each."""
+        target = self.folder / "crops"
+        target.mkdir(exist_ok=True)
+        return published_loop(self.files, target, self.one_at_a_time, self.settings)
+
+    def network(self) -> None:
+        """The network alone, on tensors that are ready."""
+        run: Callable[[np.ndarray], object] = lambda tensor: self.session.run(  # noqa: E731
+            None, {"input": tensor}
+        )
+        with ThreadPoolExecutor(THREADS) as pool:
+            for _ in pool.map(run, self.tensors):
+                pass
+
+    def prove(self) -> list[str]:
+        """That the loop's boxes and crops are ours."""
+        self.ours()
+        loop, crops = self.loop(), np.load(self.folder / "crops.npy")
+        boxes = read_cropped(self.folder / "index.csv")[BOX].to_numpy(int)
+        alike = len(boxes) == len(loop.boxes) > 0
+        proven = [prove(alike, f"{len(boxes)} of {len(self.files)} images cropped by both")]
+        apart = np.abs(boxes - loop.boxes).max(axis=1)
+        proven.append(prove(bool(apart.max() <= 1), f"boxes within {apart.max()} px"))
+        same = [np.array_equal(crops[i], loop.crops[i]) for i in np.flatnonzero(apart == 0)]
+        return [*proven, prove(all(same), f"{len(same)} crops of equal boxes identical")]
+
+
+def published_loop(
+    files: Sequence[Path], target: Path, detector: Detector, settings: CropSettings
+) -> Found:
+    """Read, detect, crop, save; what was found, for the proof."""
+    boxes, crops = [], []
+    for file in files:
+        with Image.open(file) as opened:
+            image = np.asarray(opened.convert("RGB"))
+        faces = detector(image)
+        if not faces:
+            continue
+        face = choose_face(faces, settings.face, *image.shape[:2])
+        box = (int(face.x1), int(face.y1), int(face.x2), int(face.y2))
+        cut = crop(image, box, settings.margin, settings.size)
+        Image.fromarray(cut).save(target / f"{file.stem}.jpg", quality=QUALITY)
+        boxes.append(list(box))
+        crops.append(cut)
+    return Found(boxes, crops)
+
+
+def write_archive(members: Sequence[Member], path: Path) -> Path:
+    """The members as a .tar.gz file."""
+    with tarfile.open(path, "w:gz") as tar:
+        for member in members:
+            info = tarfile.TarInfo(member.path)
+            info.size = len(member.data or b"")
+            tar.addfile(info, BytesIO(member.data or b""))
+    return path
+
+
+def write_files(members: Sequence[Member], folder: Path) -> list[Path]:
+    """The members as files, in their order."""
+    folder.mkdir()
+    files = []
+    for place, member in enumerate(members):
+        files.append(folder / f"{place:06}_{member.name}")
+        files[-1].write_bytes(member.data or b"")
+    return files
+
+
+if __name__ == "__main__":
+    run_node(main)

@@ -1,0 +1,121 @@
+"""Real images for the benchmarks, from an archive, and the weights that they need."""
+
+import argparse
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.faces.archives import Member, read_members
+from stages.faces.detector import Detector, ScalePolicy, load_detector
+from stages.faces.fates import CropSettings, examine_all
+from stages.faces.labels import LabelError, age_group, parse_name
+from stages.workspace.caches import shared_folder
+from stages.workspace.catalogue import BACKBONES, DETECTORS, WeightsFile, obtain
+from stages.workspace.errors import UserError
+from stages.workspace.params import TASKS, Params
+
+THREADS = os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Crops, uint8 RGB (N, size, size, 3), names, and class indices by task, int64 (N)."""
+
+    crops: npt.NDArray[np.uint8]
+    names: list[str]
+    labels: dict[str, npt.NDArray[np.int64]]
+
+
+def add_archive(parser: argparse.ArgumentParser, images: int) -> None:
+    """The options `archive` and `images`."""
+    parser.add_argument(
+        "--archive", type=Path, required=True, help="UTKFace images, .tar, .tar.gz or .zip"
+    )
+    parser.add_argument("--images", type=int, default=images, help="images; more: repeated")
+
+
+def labelled_members(archive: Path, number: int, max_bytes: int) -> list[Member]:
+    """The first members whose names tell all labels, in memory.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = list(itertools.islice(filter(_labelled, read_members(archive, max_bytes)), number))
+    if not found:
+        raise UserError(f"{archive}: no image with a UTKFace name")
+    return found
+
+
+def repeated(members: list[Member], number: int) -> Iterator[Member]:
+    """So many members, again from the first under other names when they are used up."""
+    for place in range(number):
+        member = members[place % len(members)]
+        again = place // len(members)
+        yield replace(member, path=f"{again}/{member.path}") if again else member
+
+
+def _labelled(member: Member) -> bool:
+    try:
+        parse_name(member.name)
+    except LabelError:
+        return False
+    return member.data is not None
+
+
+def weights_of(weights: WeightsFile, params: Params) -> Path:
+    """A weights file, fetched once for all benchmarks unless params.yaml names it."""
+    folder = shared_folder("pretrained")
+    folder.mkdir(parents=True, exist_ok=True)
+    return obtain(weights, folder, params.pretrained.path(weights.key), "benchmark")
+
+
+def mobilenet(params: Params, upscale: bool = False, threads: int = 1) -> Detector:
+    """The small RetinaFace, with the scale policy of params.yaml but for `upscale`."""
+    detect = params.detect
+    scale = ScalePolicy(**detect.scale.model_dump() | {"upscale": upscale})
+    weights = weights_of(DETECTORS["mobilenet0.25"], params)
+    return load_detector("mobilenet0.25", weights, detect.score_threshold, scale, threads)
+
+
+def backbone_weights(backbone: str, params: Params) -> Path:
+    """The ImageNet weights of a backbone."""
+    return weights_of(BACKBONES[backbone, "imagenet"], params)
+
+
+def crop_settings(params: Params) -> CropSettings:
+    """Those of params.yaml."""
+    detect = params.detect
+    return CropSettings(detect.face, detect.margin, detect.size, detect.max_pixels)
+
+
+def cut_faces(archive: Path, number: int, params: Params) -> Faces:
+    """Crops of the first members with a face; repeated where the archive has fewer.
+
+    Raises:
+        UserError: no face is found.
+    """
+    # One image in a thousand has no face; what is too many is cut off.
+    members = labelled_members(archive, number + number // 50 + 20, params.detect.max_file_bytes)
+    fates = examine_all(members, mobilenet(params), crop_settings(params), THREADS)
+    kept = [(row, crop) for row, crop in fates if crop is not None][:number]
+    if not kept:
+        raise UserError(f"{archive}: no face found")
+    places = np.arange(number) % len(kept)
+    ages, genders, races = (
+        np.array([getattr(row, trait) for row, _ in kept], np.int64) for trait in TASKS
+    )
+    labels = {
+        "age": age_group(ages, params.classes.age_upper_bounds),
+        "gender": genders,
+        "race": races,
+    }
+    return Faces(
+        np.stack([crop for _, crop in kept])[places],
+        [f"{place}_{kept[place % len(kept)][0].name}" for place in range(number)],
+        {task: values[places] for task, values in labels.items()},
+    )

@@ -1,0 +1,190 @@
+"""Training all of a network in bfloat16 against float32.
+
+Steps of both take turns on the same batches, each precision compiled as params.yaml would have
+it; XLA compiles neither where it is not wanted, and float32 alone on a CPU where it is. Then both
+are trained anew on some images and tested on others: the difference in accuracy with its 95 %
+interval (paired bootstrap).
+
+Only a CPU with avx512_bf16 or amx_bf16, or a GPU, gains by it. Other CPUs emulate it: a step of
+VGG16 then takes some 14 times as long, and the benchmark wants `--emulated` to start at all.
+
+    python -m benchmarks.precision --archive UTKFace.tar.gz
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.faces import add_archive, cut_faces
+from benchmarks.side_by_side import (
+    add_number,
+    compare,
+    make_parser,
+    print_report,
+    prove,
+    rates,
+    take_turns,
+)
+from benchmarks.training import Task, make_task
+from stages.learning import device
+from stages.reporting.bootstrap import interval, resampled_sums
+from stages.workspace.errors import UserError, run_node
+from stages.workspace.params import load_params
+
+if TYPE_CHECKING:
+    import keras
+
+    from stages.learning.objective import Learner
+
+PRECISIONS = ("mixed_bfloat16", "float32")
+TOLERANCE = 0.05  # of a probability, before training
+RESAMPLES, CONFIDENCE = 2000, 0.95
+
+
+def main() -> None:
+    """Prove, time, train, print."""
+    parser = make_parser(__doc__, rounds=3)
+    add_archive(parser, 320)
+    parser.add_argument("--variant", default="mtl-vgg16-imagenet-full", help="of params.yaml")
+    add_number(parser, "--steps", 2, "training steps a turn")
+    add_number(parser, "--epochs", 1, "of the trainings whose accuracy is compared")
+    add_number(parser, "--test", 160, "images at the end that test them")
+    parser.add_argument("--emulated", action="store_true", help="measure it where it is emulated")
+    arguments = parser.parse_args()
+    params = load_params()
+    device.prepare(params.machine.device, precision="float32", seed=1, xla=True)
+    if not (device.has_gpu() or device.multiplies_bfloat16() or arguments.emulated):
+        raise UserError("this CPU emulates bfloat16: nothing is gained; --emulated measures it")
+    faces = cut_faces(arguments.archive, arguments.images + arguments.test, params)
+    task = make_task(params, arguments.variant, faces, arguments.epochs)
+    wanted = str(task.structure["backbone"]) in params.train.xla
+    xla = {"float32": wanted, "mixed_bfloat16": wanted and device.has_gpu()}
+    networks = {precision: network(task, precision) for precision in PRECISIONS}
+    proven = prove_equal(networks, task.images[:16])
+    steps = {
+        precision: training_step(task, model, arguments.steps, xla[precision])
+        for precision, model in networks.items()
+    }
+    for step in steps.values():
+        step()  # compiles
+    seconds = take_turns(steps, arguments.rounds)
+    work = arguments.steps * task.recipe.batch_size
+    speed = [rates(seconds[precision], work) for precision in PRECISIONS]
+    lines = [compare("bfloat16 / float32", *speed, "images/s, training", 1.6)]
+    print_report(
+        arguments,
+        proven,
+        lines,
+        cpu_multiplies_bfloat16=device.multiplies_bfloat16(),
+        xla=xla,
+        accuracy=accuracies(task, len(faces.names) - arguments.test, xla),
+    )
+
+
+def network(task: Task, precision: str) -> "keras.Model":
+    """The network under a dtype policy, with the same weights for all."""
+    import keras
+
+    keras.config.set_dtype_policy(precision)
+    try:
+        return task.network()
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def prove_equal(networks: "dict[str, keras.Model]", images: np.ndarray) -> list[str]:
+    """That both start from the same weights, and say nearly the same."""
+    first, second = networks.values()
+    same = map(np.array_equal, first.get_weights(), second.get_weights())
+    outputs = [model.predict_on_batch(images) for model in (first, second)]
+    apart = max(float(np.abs(outputs[0][task] - outputs[1][task]).max()) for task in outputs[0])
+    return [
+        prove(all(same), "weights identical before training"),
+        prove(apart < TOLERANCE, f"probabilities within {apart:.4f} before training"),
+    ]
+
+
+def training_step(task: Task, model: "keras.Model", steps: int, xla: bool) -> Callable[[], object]:
+    """A function that trains some steps on one batch."""
+    learner = compiled(task, model, xla)
+    size = task.recipe.batch_size
+    rows = np.resize(task.train.rows, size)
+    labels = {name: np.resize(values, size) for name, values in task.train.labels.items()}
+    images = np.ascontiguousarray(task.images[rows])
+
+    def run() -> None:
+        for _ in range(steps):
+            learner.train_on_batch(images, labels)
+
+    return run
+
+
+def compiled(task: Task, model: "keras.Model", xla: bool) -> "Learner":
+    """A learner as the node train makes it."""
+    from stages.learning.recipe import Execution, compile_learner
+
+    return compile_learner(
+        model, task.images, task.train, task.classes, task.recipe, 1, Execution(xla)
+    )
+
+
+def accuracies(task: Task, cut: int, xla: dict[str, bool]) -> dict[str, object]:
+    """Train in both precisions on the images before `cut`, test on the others.
+
+    Returns:
+        By task the accuracy in each precision and the interval of the difference.
+    """
+    right = {p: trained_and_tested(task, network(task, p), cut, xla[p]) for p in PRECISIONS}
+    found: dict[str, object] = {"trained_on": cut, "tested_on": len(task.images) - cut}
+    for name in task.classes:
+        ours, rival = (right[precision][name] for precision in PRECISIONS)
+        difference = (ours.astype(float) - rival)[:, np.newaxis]
+        number = len(difference)
+        sums = resampled_sums(difference, np.arange(number), RESAMPLES, seed=1)
+        low, high = (round(float(bound[0]), 4) for bound in interval(sums / number, CONFIDENCE))
+        found[name] = {p: round(float(right[p][name].mean()), 4) for p in PRECISIONS} | {
+            "difference": round(float(difference.mean()), 4),
+            "low": low,
+            "high": high,
+            "met": low <= 0 <= high,
+        }
+    return found
+
+
+def trained_and_tested(
+    task: Task, model: "keras.Model", cut: int, xla: bool
+) -> dict[str, np.ndarray]:
+    """Whether each test image is classified right after a training, by task."""
+    from stages.learning.batches import predict_rows
+    from stages.learning.checkpoints import Checkpoints
+    from stages.learning.recipe import Examples, Execution, fit
+
+    labels = {
+        name: np.concatenate([task.train.labels[name], task.val.labels[name]])
+        for name in task.classes
+    }
+    rows = np.arange(len(task.images))
+    parts = [rows[: cut * 4 // 5], rows[cut * 4 // 5 : cut]]
+    sides = [Examples(part, {n: values[part] for n, values in labels.items()}) for part in parts]
+    with tempfile.TemporaryDirectory() as folder:
+        fit(
+            model,
+            task.images,
+            *sides,
+            task.classes,
+            task.recipe,
+            1,
+            lambda frozen: frozen.predict(task.images, verbose=0),
+            Checkpoints(Path(folder), "benchmark"),
+            lambda *_: None,
+            Execution(xla),
+        )
+    outputs = predict_rows(model, task.images, rows[cut:], 64)
+    return {n: outputs[n].argmax(axis=1) == values[cut:] for n, values in labels.items()}
+
+
+if __name__ == "__main__":
+    run_node(main)

@@ -1,0 +1,73 @@
+"""How steps are run changes nothing of what is learnt, and a trace of them can be written."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from stages.learning.checkpoints import Checkpoints
+from stages.learning.network import build_network
+from stages.learning.recipe import Examples, Execution, Recipe, fit
+
+CLASSES = {"gender": 2, "race": 5}
+IMAGES = np.random.default_rng(1).integers(0, 256, (40, 32, 32, 3), np.uint8)
+FLIP = dict.fromkeys(
+    ("rotation", "shift", "zoom", "brightness", "contrast", "saturation", "hue"), 0.0
+)
+RECIPE = Recipe(
+    learning_rate=0.001,
+    batch_size=6,
+    epochs=2,
+    schedule="cosine",
+    constant_epochs=0,
+    decay=0.0,
+    warmup_epochs=1.0,
+    patience=0,
+    clipnorm=1.0,
+    weight_decay=0.01,
+    layer_decay=1.0,
+    weight_average=0.9,
+    balance="sampling",
+    task_weighting="fixed",
+    task_weights={"gender": 0.5, "race": 0.5},
+    label_smoothing={"gender": 0.0, "race": 0.1},
+    age_sigma=2.0,
+    augmentation=FLIP | {"flip": True},
+)
+
+
+def learnt(folder: Path, execution: Execution) -> tuple[list[np.ndarray], dict[int, dict]]:
+    keras.utils.set_random_seed(1)
+    model = build_network("cnn", "all", "plain", "unit", CLASSES, 32, dropout=0.3)
+    random, figures = np.random.default_rng(2), {}
+
+    def examples(number: int) -> Examples:
+        rows = random.permutation(len(IMAGES))[:number]
+        return Examples(rows, {task: random.integers(0, n, number) for task, n in CLASSES.items()})
+
+    fit(
+        model,
+        IMAGES,
+        examples(21),  # four steps an epoch, the last one of three images
+        examples(8),
+        CLASSES,
+        RECIPE,
+        1,
+        lambda frozen: pytest.fail(f"{frozen.name} has nothing frozen"),
+        Checkpoints(folder / "checkpoints", "it"),
+        figures.__setitem__,
+        execution,
+    )
+    return model.get_weights(), figures
+
+
+def test_several_steps_at_once_on_images_kept_on_the_device_learn_the_same(tmp_path: Path):
+    plain, figures = learnt(tmp_path, Execution())
+    trace = tmp_path / "trace"
+    other = Execution(steps_at_once=3, on_device=True, trace=trace)
+    weights, others = learnt(tmp_path, other)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, plain, strict=True))
+    assert others == figures
+    (file,) = trace.rglob("*.xplane.pb")
+    assert file.stat().st_size > 1000
