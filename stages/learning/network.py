@@ -118,8 +118,9 @@ def divide(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
 def save_network(model: keras.Model, path: Path) -> None:
     """Save a network as a .keras file whose bytes depend on the network alone.
 
-    Keras writes the time of saving into the file; it is left out here. The file holds
-    layers of Keras only, so that it loads in safe mode without any code of this project.
+    Keras writes the time of saving into the file, which is left out here, and numbers what
+    layers share by its place in memory, here from 0. The file holds layers of Keras only, so
+    that it loads in safe mode without any code of this project.
     """
     buffer = io.BytesIO()
     raw = path.with_suffix(".raw.keras")
@@ -135,10 +136,23 @@ def save_network(model: keras.Model, path: Path) -> None:
                     metadata = json.loads(content)
                     del metadata["date_saved"]
                     content = json.dumps(metadata).encode()
+                elif name == "config.json":
+                    content = json.dumps(_renumbered(json.loads(content), {})).encode()
                 target.writestr(zipfile.ZipInfo(name, _ZIP_TIME), content)
     finally:
         raw.unlink(missing_ok=True)
     path.write_bytes(buffer.getvalue())
+
+
+def _renumbered(node: Any, numbers: dict[int, int]) -> Any:
+    if isinstance(node, dict):
+        return {
+            key: numbers.setdefault(value, len(numbers))
+            if key == "shared_object_id"
+            else _renumbered(value, numbers)
+            for key, value in node.items()
+        }
+    return [_renumbered(child, numbers) for child in node] if isinstance(node, list) else node
 
 
 def load_network(path: Path) -> keras.Model:

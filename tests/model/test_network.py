@@ -22,6 +22,7 @@ OWN = ("cnn", "all")
 BOUNDS = (14, 25, 40, 60, 116)
 YEARS = {"age_head": "years", "age_upper_bounds": BOUNDS}
 
+TOP = Path(__file__).parents[2]
 LOAD_ALONE = """
 import json, sys
 sys.modules["stages"] = None  # an import of it now fails
@@ -300,6 +301,28 @@ def test_the_same_network_has_the_same_bytes_whenever_it_is_saved(tmp_path: Path
     assert first.read_bytes() == second.read_bytes()
     save_network(network(OWN, "ge_am"), second)
     assert first.read_bytes() != second.read_bytes()
+
+
+SAVE = """
+import sys
+from pathlib import Path
+from stages.learning import device
+device.prepare("cpu", seed=1)
+from stages.learning.network import build_network, in_float32, save_network
+
+structure = dict(backbone="cnn", trainable="all", heads="plain", preprocessing="unit", size=32)
+structure |= {"classes": {"gender": 2}, "dropout": 0.3}
+ballast = [object() for _ in range(int(sys.argv[2]))]  # other places in memory
+save_network(in_float32(build_network(**structure), **structure), Path(sys.argv[1]))
+"""
+
+
+def test_the_same_network_has_the_same_bytes_in_every_process(tmp_path: Path):
+    files = [tmp_path / "one.keras", tmp_path / "two.keras"]
+    for number, file in enumerate(files):
+        command = [sys.executable, "-c", SAVE, str(file), str(number * 100_000)]
+        subprocess.run(command, cwd=TOP, check=True, capture_output=True)
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 @pytest.mark.parametrize("backbone", ["vgg16", "densenet121"])

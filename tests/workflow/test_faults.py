@@ -136,10 +136,8 @@ def kill_and_run_again(workspace: Workspace, node: str, share: float) -> bool:
     alive = process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    for name, found in workspace.digests().items():
-        # Whole: as before the node or as after it, whatever the node was doing to it. Only the
-        # training curves grow epoch by epoch; the next run begins them anew.
-        assert found in (before.get(name), after.get(name)) or name.startswith("data/curves")
+    for name, found in without_curves(workspace.digests()).items():
+        assert found in (before.get(name), after.get(name)), f"{name} is not whole"
     workspace.run(node)
     assert workspace.digests() == after
     assert not [name for name in workspace.digests(hidden=True) if name.endswith(".partial")]
@@ -191,7 +189,7 @@ def test_a_training_killed_in_its_second_epoch_goes_on_from_its_checkpoint(
 
 def interrupt(workspace: Workspace, node: str, when: str) -> None:
     """Interrupt a node that prints or leaves something; what was there must stay."""
-    before = workspace.digests()
+    before = without_curves(workspace.digests())
     process = workspace.start(node)
     while not list(workspace.folder.glob(when)):
         assert process.poll() is None, process.communicate()
@@ -201,8 +199,13 @@ def interrupt(workspace: Workspace, node: str, when: str) -> None:
     assert process.returncode == 130, output
     assert output.endswith("error: interrupted; what was there before stays\n")
     assert "Traceback" not in output
-    assert workspace.digests() == before
+    assert without_curves(workspace.digests()) == before
     assert not [name for name in workspace.digests(hidden=True) if name.endswith(".partial")]
+
+
+def without_curves(digests: Mapping[str, str]) -> dict[str, str]:
+    """All but the training curves, which grow epoch by epoch and are begun anew each time."""
+    return {name: found for name, found in digests.items() if not name.startswith("data/curves")}
 
 
 def test_ctrl_c_ends_a_node_with_one_line_and_leaves_what_was_there(
@@ -222,13 +225,9 @@ def test_ctrl_c_ends_the_longer_nodes_too(
 ):
     workspace = finished(NODES[-1])
     shutil.rmtree(workspace.folder / "data/checkpoints", ignore_errors=True)
-    curves = workspace.folder / "data/curves"
-    shutil.move(curves, kept := workspace.folder / "curves")  # grow epoch by epoch
-    try:
-        interrupt(workspace, node, when)
-    finally:
-        shutil.rmtree(curves, ignore_errors=True)
-        shutil.move(kept, curves)
+    interrupt(workspace, node, when)
+    workspace.run(node)
+    assert workspace.digests() == workspace.after[NODES[-1]]
 
 
 # --- the disk ------------------------------------------------------------------------------
@@ -254,8 +253,7 @@ def small_disk(
             shutil.copytree(before, disk, dirs_exist_ok=True)
         data.symlink_to(disk)
         if how == "full":
-            left = shutil.disk_usage(disk).free - 3 * 4096
-            (disk / "filling").write_bytes(bytes(max(0, left)))
+            (disk / "filling").write_bytes(bytes(shutil.disk_usage(disk).free))
         else:
             subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
 
@@ -284,7 +282,7 @@ def test_a_disk_that_takes_nothing_is_one_error_and_harms_nothing(
     assert "Traceback" not in output
     now = workspace.digests(hidden=True)
     assert {name: now.get(name) for name in before} == before
-    new = {n: d for n, d in now.items() if n not in before and not n.startswith("data/curves")}
+    new = {n: d for n, d in without_curves(now).items() if n not in before}
     assert new.items() <= workspace.after[node].items(), (
         "whole, if it came before the disk was full"
     )
