@@ -83,13 +83,16 @@ def make_environment(autoescape: bool) -> jinja2.Environment:
     Args:
         autoescape: for HTML.
     """
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=autoescape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # Columns stay in their order.
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
+    return environment
 
 
 @functools.cache
@@ -128,7 +131,7 @@ def _of_all_runs(results: Results, params: Params) -> dict[str, Any]:
     tests = results.tests
     own = tests[tests[["variant_a", "variant_b"]].isin(list(predictions)).all(axis=1)]
     return {
-        "curves": compared.curve_charts(results.curves),
+        "curves": compared.curve_charts(results),
         "accuracies": compared.accuracy_charts(results, ["published", "honest"]),
         "comparisons": [compared.comparison_table(results, f) for f in ("accuracy", "macro_f1")],
         "verdicts": describe(own, predictions, 1 - confidence),

@@ -42,8 +42,9 @@ _CURVES = (
 )
 
 
-def curve_charts(curves: pd.DataFrame) -> list[Chart]:
-    """A chart for each figure, all runs in it."""
+def curve_charts(results: Results) -> list[Chart]:
+    """A chart for each figure, in it every variant as it stands."""
+    curves = results.curves[results.curves["variant"].isin(list(results.runs))]
     found = []
     for figure in _CURVES:
         table = curves[curves["figure"] == figure]
@@ -134,7 +135,8 @@ def accuracy_charts(results: Results, kinds: Sequence[str] = tuple(KINDS)) -> li
             shown = pd.DataFrame(rows, columns=["variant", "kind", "accuracy", "low", "high"])
             best = shown[shown["kind"] == "honest"].nlargest(1, "accuracy").iloc[0]
             words = f"The highest honest accuracy is {best['accuracy']:.3f}, of {best['variant']}"
-            found.append(Chart(f"Accuracy, {task}", words, charts.accuracies(shown)))
+            title = f"Accuracy{' by protocol' * ('rerun' in kinds)}, {task}"
+            found.append(Chart(title, words, charts.accuracies(shown)))
     return found
 
 

@@ -17,10 +17,10 @@ Spec = dict[str, Any]
 ZOOM = "zoom"  # name of the selection; the page's buttons set its signals, zoom_<field>
 
 # Panning with a finger would take the page's scrolling away, so it needs a mouse, and the
-# wheel a key held down; the buttons are for all.
+# wheel Ctrl (or two fingers apart on a pad); with Shift, browsers scroll sideways.
 _MOUSE = "[pointerdown[event.pointerType === 'mouse'], window:pointerup] > window:pointermove!"
 
-_WHEEL = "wheel![event.shiftKey || event.ctrlKey]"
+_WHEEL = "wheel![event.ctrlKey || event.metaKey]"
 
 ROW = 26  # height of a line of a chart with one line for each run or group, pixels
 CELL = 36  # height of a row of a heat map, pixels

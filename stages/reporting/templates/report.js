@@ -50,6 +50,7 @@
       background: null, font, axis,
       legend: { labelColor: colour("text"), titleColor: colour("text") },
       view: { stroke: null },
+      mark: { color: palettes[isDark() ? "dark" : "light"][0] },
       range: {
         category: palettes[isDark() ? "dark" : "light"],
         heatmap: ["#f3f6fb", "#9cc0e2", "#2c73b3", "#08306b"],
@@ -192,10 +193,8 @@
   all("section").forEach((section) => marker.observe(section));
   function openTarget() {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    if (target instanceof HTMLDetailsElement) {
-      target.open = true;
-      target.scrollIntoView();
-    }
+    if (target instanceof HTMLDetailsElement) target.open = true;
+    target?.scrollIntoView();
   }
   addEventListener("hashchange", openTarget);
   openTarget();
