@@ -2,11 +2,21 @@
 
 Everything that a user can mend (a param, a file, an address) is raised as `UserError`
 with a text that names the file, the field and what to do. A node prints it without a
-traceback and exits with status 1; any other exception is a defect and keeps its traceback.
+traceback and exits with status 1. So it does with what the machine refuses (a full disk, a
+folder that may not be written, no memory), and after Ctrl-C with status 130; any other
+exception is a defect and keeps its traceback.
 """
 
+import errno
+import os
 import sys
 from collections.abc import Callable
+
+INTERRUPTED = 130  # the exit status, as of any program that Ctrl-C ends
+REFUSALS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EMFILE),
+)
 
 
 class UserError(Exception):
@@ -14,8 +24,24 @@ class UserError(Exception):
 
 
 def run_node(main: Callable[[], None]) -> None:
-    """Run a node's `main`; turn a `UserError` into one line on stderr and exit status 1."""
+    """Run a node's `main`; turn what is no defect into one line on stderr and an exit status."""
     try:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("error: interrupted; what was there before stays", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except MemoryError:
+        sys.exit("error: not enough memory")
+    except OSError as error:
+        if (reason := _refusal(error)) is None:
+            raise
+        sys.exit(f"error: {error.filename or 'writing'}: {reason}")
+
+
+def _refusal(error: OSError) -> str | None:
+    """What the machine says; None where a library found something else wrong with a file."""
+    # h5py and others raise errors without a number for what the disk refused them.
+    said = [error.errno] if error.errno else [n for n in REFUSALS if os.strerror(n) in str(error)]
+    return os.strerror(said[0]) if said and said[0] in REFUSALS else None

@@ -1,0 +1,51 @@
+"""What a command says when it cannot go on, and how it ends."""
+
+import errno
+import os
+
+import pytest
+
+from stages.workspace.errors import INTERRUPTED, UserError, run_node
+
+
+def raising(error: BaseException):
+    def main() -> None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UserError("params.yaml: seed"), "error: params.yaml: seed"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.csv"), "error: a.csv: No space left"),
+        (PermissionError(errno.EACCES, "x", "a.csv"), "error: a.csv: Permission denied"),
+        (OSError(errno.EROFS, "x"), "error: writing: Read-only file system"),
+        (
+            OSError("Can't write (errno = 28, error message = 'No space left on device')"),
+            "No space",
+        ),
+        (MemoryError(), "error: not enough memory"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(error: Exception, said: str):
+    with pytest.raises(SystemExit) as ended:
+        run_node(raising(error))
+    assert said in str(ended.value.code)
+    assert "\n" not in str(ended.value.code)
+
+
+def test_an_interrupted_command_says_so(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        run_node(raising(KeyboardInterrupt()))
+    assert ended.value.code == INTERRUPTED
+    assert capsys.readouterr().err == "error: interrupted; what was there before stays\n"
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "x"), OSError()]
+)
+def test_a_defect_keeps_its_traceback(error: Exception):
+    with pytest.raises(type(error)):
+        run_node(raising(error))
