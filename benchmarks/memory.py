@@ -21,6 +21,7 @@ from benchmarks.faces import add_archive, crop_settings, cut_faces, labelled_mem
 from benchmarks.machine import memory_mib
 from benchmarks.side_by_side import add_number, make_parser, print_report
 from benchmarks.training import make_task
+from stages.faces.archives import Limits
 from stages.faces.fates import examine
 from stages.learning import device
 from stages.workspace.errors import run_node
@@ -40,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     device.prepare(params.machine.device, seed=1)
-    members = labelled_members(arguments.archive, arguments.images, params.detect.max_file_bytes)
+    members = labelled_members(arguments.archive, arguments.images, Limits.of(params.detect))
     detector, settings = mobilenet(params), crop_settings(params)
     found = {"detection": watch(lambda m: examine(m, detector, settings), members, arguments.calls)}
     faces = cut_faces(arguments.archive, arguments.images, params)

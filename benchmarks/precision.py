@@ -158,8 +158,8 @@ def trained_and_tested(
     task: Task, model: "keras.Model", cut: int, xla: bool
 ) -> dict[str, np.ndarray]:
     """Whether each test image is classified right after a training, by task."""
-    from stages.learning.batches import predict_rows
     from stages.learning.checkpoints import Checkpoints
+    from stages.learning.prediction import predict_rows
     from stages.learning.recipe import Examples, Execution, fit
 
     labels = {

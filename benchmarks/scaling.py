@@ -31,7 +31,7 @@ from benchmarks.faces import THREADS, Faces, crop_settings, cut_faces, mobilenet
 from benchmarks.machine import peak_memory, peak_resident_mib
 from benchmarks.side_by_side import print_report
 from benchmarks.training import make_task
-from stages.faces.archives import Member, read_members
+from stages.faces.archives import Limits, Member, read_members
 from stages.faces.division import divide
 from stages.faces.duplicates import group_duplicates
 from stages.faces.fates import examine_all
@@ -141,17 +141,17 @@ Work = Callable[[], object]
 
 
 def _detect(params: Params, archive: Path, folder: Path, number: int) -> Work:
-    members = itertools.islice(stream(archive, params.detect.max_file_bytes), number)
+    members = itertools.islice(stream(archive, Limits.of(params.detect)), number)
     fates = examine_all(members, mobilenet(params), crop_settings(params), THREADS)
     files = folder / "detect.csv", folder / "detect.npy"
     return lambda: write_faces(fates, *files, params.detect.size)
 
 
-def stream(archive: Path, max_bytes: int) -> Iterator[Member]:
+def stream(archive: Path, limits: Limits) -> Iterator[Member]:
     """The members of an archive, over and over, under other paths each time."""
     for again in itertools.count():
         empty = True
-        for member in read_members(archive, max_bytes):
+        for member in read_members(archive, limits):
             empty = False
             yield replace(member, path=f"{again}/{member.path}") if again else member
         if empty:

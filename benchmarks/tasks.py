@@ -48,7 +48,7 @@ def main() -> None:
     rows, size = np.arange(len(faces.crops)), arguments.batch_size
 
     def predict(*models: "keras.Model") -> None:
-        from stages.learning.batches import predict_rows
+        from stages.learning.prediction import predict_rows
 
         for start in range(0, len(rows), size):
             for model in models:
