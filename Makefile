@@ -1,13 +1,14 @@
 # The verbs of the project. Each installs what it needs into .venv first.
 #   make repro   run the workflow as params.yaml says and print the results
 #   make test    lint, types and tests; make test-long: those that take minutes each
+#   make report  the results as a page, report/index.html, that is read in any browser
 #   make publish run the workflow and fill its figures into README.md and docs/;
 #                NAME=utkface-aligned names the split file (default: data.source)
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: repro test test-long check format dag publish clean
+.PHONY: repro test test-long check format dag publish report clean
 
 repro: .venv/installed
 	$(RUN) dvc repro
@@ -29,6 +30,13 @@ format: .venv/installed-dev
 
 publish: repro
 	$(RUN) python -m stages.publish $(if $(NAME),--name $(NAME))
+
+# DVC does not know the tables of searches; a report that is older than one is written anew.
+report: .venv/installed
+	$(RUN) dvc repro report
+	@[ -z "$$(find data/tuning -name '*.csv' -newer report/index.html 2>/dev/null)" ] \
+	  || $(RUN) dvc repro --force --single-item report
+	@echo "$(CURDIR)/report/index.html"
 
 # The picture of the workflow in the README; needs graphviz.
 dag: .venv/installed

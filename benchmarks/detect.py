@@ -31,7 +31,7 @@ from benchmarks.faces import (
     weights_of,
 )
 from benchmarks.side_by_side import compare, make_parser, print_report, prove, rates, take_turns
-from stages.faces.archives import Member, read_members
+from stages.faces.archives import Limits, Member, read_members
 from stages.faces.crops import choose_face, crop
 from stages.faces.detector import CHANNEL_MEANS_BGR, Detector
 from stages.faces.fates import CropSettings, examine_all
@@ -59,7 +59,7 @@ def main() -> None:
     add_archive(parser, 3000)
     arguments = parser.parse_args()
     params = load_params()
-    members = labelled_members(arguments.archive, arguments.images, params.detect.max_file_bytes)
+    members = labelled_members(arguments.archive, arguments.images, Limits.of(params.detect))
     members = list(repeated(members, arguments.images))
     with tempfile.TemporaryDirectory() as folder:
         sides = Sides(members, params, Path(folder))
@@ -106,7 +106,7 @@ class Sides:
 
     def ours(self) -> None:
         """As the node detect does it."""
-        members = read_members(self.archive, self.params.detect.max_file_bytes)
+        members = read_members(self.archive, Limits.of(self.params.detect))
         fates = examine_all(members, self.detector, self.settings, THREADS)
         index, crops = self.folder / "index.csv", self.folder / "crops.npy"
         write_faces(fates, index, crops, self.settings.size)

@@ -37,6 +37,7 @@ from benchmarks.side_by_side import (
     spread,
     take_turns,
 )
+from stages.faces.archives import Limits
 from stages.faces.crops import choose_face
 from stages.faces.detector import Detector, Face, ScalePolicy, load_detector
 from stages.faces.images import Pixels, decode
@@ -58,7 +59,7 @@ def main() -> None:
     members = labelled_members(
         arguments.archive,
         max(arguments.images, arguments.policy_images),
-        params.detect.max_file_bytes,
+        Limits.of(params.detect),
     )
     images = [decode(member.data or b"", params.detect.max_pixels) for member in members]
     few = images[: arguments.images]

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.faces import add_archive, cut_faces
 from benchmarks.machine import peak_memory
-from benchmarks.side_by_side import compare, make_parser, print_report, prove, take_turns
+from benchmarks.side_by_side import compare, inverse, make_parser, print_report, prove, take_turns
 from stages.faces.duplicates import LUMA, near_duplicates
 from stages.faces.duplicates import THUMBNAIL as SIDE
 from stages.workspace.errors import run_node
@@ -40,8 +40,13 @@ def main() -> None:
     )
     with peak_memory() as memory:
         near_duplicates(crops, **rule)
-    searches = [[1 / each for each in seconds[side]] for side in ("ours", "rival")]
-    line = compare("near_duplicates / loop over all pairs", *searches, "searches/s", 10.0)
+    line = compare(
+        "near_duplicates / loop over all pairs",
+        inverse(seconds["ours"]),
+        inverse(seconds["rival"]),
+        "searches/s",
+        10.0,
+    )
     print_report(arguments, proven, [line], seconds=seconds, memory_mib=memory)
 
 

@@ -67,7 +67,7 @@ class Sides:
 
     def predict(self) -> dict[str, np.ndarray]:
         """The forward pass."""
-        from stages.learning.batches import predict_rows
+        from stages.learning.prediction import predict_rows
 
         rows = np.arange(len(self.faces.crops))
         return predict_rows(self.model, self.faces.crops, rows, BATCH_SIZE)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stages.faces.archives import Member, read_members
+from stages.faces.archives import Limits, Member, read_members
 from stages.faces.detector import Detector, ScalePolicy, load_detector
 from stages.faces.fates import CropSettings, examine_all
 from stages.faces.labels import LabelError, age_group, parse_name
@@ -39,13 +39,13 @@ def add_archive(parser: argparse.ArgumentParser, images: int) -> None:
     parser.add_argument("--images", type=int, default=images, help="images; more: repeated")
 
 
-def labelled_members(archive: Path, number: int, max_bytes: int) -> list[Member]:
+def labelled_members(archive: Path, number: int, limits: Limits) -> list[Member]:
     """The first members whose names tell all labels, in memory.
 
     Raises:
         UserError: there are none.
     """
-    found = list(itertools.islice(filter(_labelled, read_members(archive, max_bytes)), number))
+    found = list(itertools.islice(filter(_labelled, read_members(archive, limits)), number))
     if not found:
         raise UserError(f"{archive}: no image with a UTKFace name")
     return found
@@ -100,7 +100,7 @@ def cut_faces(archive: Path, number: int, params: Params) -> Faces:
         UserError: no face is found.
     """
     # One image in a thousand has no face; what is too many is cut off.
-    members = labelled_members(archive, number + number // 50 + 20, params.detect.max_file_bytes)
+    members = labelled_members(archive, number + number // 50 + 20, Limits.of(params.detect))
     fates = examine_all(members, mobilenet(params), crop_settings(params), THREADS)
     kept = [(row, crop) for row, crop in fates if crop is not None][:number]
     if not kept:

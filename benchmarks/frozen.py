@@ -11,6 +11,7 @@ compares the weights after one epoch. Nothing is extrapolated: all epochs are ru
 """
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from benchmarks.side_by_side import (
     make_parser,
     print_report,
     prove,
+    rates,
     take_turns,
 )
 from benchmarks.training import Task, make_task
@@ -60,12 +62,12 @@ def main() -> None:
         xla = str(task.structure["backbone"]) in params.train.xla
         proven += [f"{variant}: {each}" for each in prove_equal(task, xla)]
         seconds = take_turns(
-            {"ours": lambda t=task, x=xla: fit_ours(t, x), "rival": lambda t=task: fit_whole(t)},
+            {"ours": partial(fit_ours, task, xla), "rival": partial(fit_whole, task)},
             arguments.rounds,
         )
+        ours, rival = (rates(seconds[side], arguments.epochs) for side in ("ours", "rival"))
         bar = BARS.get(str(task.structure["trainable"]))
-        epochs = [[arguments.epochs / each for each in seconds[side]] for side in seconds]
-        lines.append(compare(variant, *epochs, "epochs/s, all counted", bar))
+        lines.append(compare(variant, ours, rival, "epochs/s, all counted", bar))
     print_report(arguments, proven, lines)
 
 

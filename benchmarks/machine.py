@@ -72,16 +72,21 @@ def memory_mib() -> float:
     Pages of files that are mapped are left out: the system takes them back when it needs them.
     Where it does not tell them apart (outside Linux), they are in.
     """
-    if STATUS.is_file():
-        for line in STATUS.read_text(encoding="utf-8").splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) / 1024
-    return float(psutil.Process().memory_info().rss) / MIB
+    return _status("RssAnon") or float(psutil.Process().memory_info().rss) / MIB
+
+
+def _status(field: str) -> float | None:
+    """A field of Linux's status of this process, in MiB."""
+    if not STATUS.is_file():
+        return None
+    lines = STATUS.read_text(encoding="utf-8").splitlines()
+    values = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
+    return int(values[0]) / 1024 if values else None
 
 
 def peak_resident_mib() -> float:
     """The largest resident memory of this process so far, mapped pages included, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @contextmanager

@@ -72,8 +72,8 @@ def main() -> None:
         step()  # compiles
     seconds = take_turns(steps, arguments.rounds)
     work = arguments.steps * task.recipe.batch_size
-    speed = [rates(seconds[precision], work) for precision in PRECISIONS]
-    lines = [compare("bfloat16 / float32", *speed, "images/s, training", 1.6)]
+    less, full = (rates(seconds[precision], work) for precision in PRECISIONS)
+    lines = [compare("bfloat16 / float32", less, full, "images/s, training", 1.6)]
     print_report(
         arguments,
         proven,
@@ -158,8 +158,8 @@ def trained_and_tested(
     task: Task, model: "keras.Model", cut: int, xla: bool
 ) -> dict[str, np.ndarray]:
     """Whether each test image is classified right after a training, by task."""
-    from stages.learning.batches import predict_rows
     from stages.learning.checkpoints import Checkpoints
+    from stages.learning.prediction import predict_rows
     from stages.learning.recipe import Examples, Execution, fit
 
     labels = {
@@ -168,12 +168,15 @@ def trained_and_tested(
     }
     rows = np.arange(len(task.images))
     parts = [rows[: cut * 4 // 5], rows[cut * 4 // 5 : cut]]
-    sides = [Examples(part, {n: values[part] for n, values in labels.items()}) for part in parts]
+    train, val = (
+        Examples(part, {n: values[part] for n, values in labels.items()}) for part in parts
+    )
     with tempfile.TemporaryDirectory() as folder:
         fit(
             model,
             task.images,
-            *sides,
+            train,
+            val,
             task.classes,
             task.recipe,
             1,

@@ -81,9 +81,14 @@ class _Graph:
         constants = [self.constant(kernel.astype(np.float32))]
         if bias:
             constants.append(self.constant(np.zeros(outputs, np.float32)))
-        pads = [side // 2] * 4
-        shape = {"kernel_shape": [side, side], "strides": [stride, stride], "pads": pads}
-        return self.node("Conv", x, *constants, **shape)
+        return self.node(
+            "Conv",
+            x,
+            *constants,
+            kernel_shape=[side, side],
+            strides=[stride, stride],
+            pads=[side // 2] * 4,
+        )
 
     def norm(self, x: str, channels: int, variance: float = 1.0) -> str:
         zeros, ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
@@ -109,15 +114,19 @@ class _Graph:
     def add_enlarged(self, fine: str, coarse: str) -> str:
         """The finer level plus the coarser one at twice its size, cut to the finer one's."""
         scales = self.constant(np.array([1, 1, 2, 2], np.float32))
-        nearest = {"mode": "nearest", "nearest_mode": "floor"}
-        places = {"coordinate_transformation_mode": "asymmetric"}
-        large = self.node("Resize", coarse, "", scales, **nearest, **places)
+        large = self.node(
+            "Resize",
+            coarse,
+            "",
+            scales,
+            mode="nearest",
+            nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        )
         axes, zeros = (self.constant(np.array(v, np.int64)) for v in ([2, 3], [0, 0]))
-        size = self.node("Slice", self.node("Shape", fine), *self._pair(2, 4))
+        start, end = (self.constant(np.array([place], np.int64)) for place in (2, 4))
+        size = self.node("Slice", self.node("Shape", fine), start, end)
         return self.node("Add", fine, self.node("Slice", large, zeros, size, axes))
-
-    def _pair(self, start: int, end: int) -> list[str]:
-        return [self.constant(np.array([value], np.int64)) for value in (start, end)]
 
     def context(self, x: str) -> str:
         half = WIDTH // 2

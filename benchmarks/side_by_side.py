@@ -63,6 +63,11 @@ def rates(seconds: Sequence[float], work: float) -> list[float]:
     return [work / each for each in seconds]
 
 
+def inverse(seconds: Sequence[float]) -> list[float]:
+    """Of things that are done once a round: how many a second."""
+    return rates(seconds, 1)
+
+
 def compare(
     what: str,
     ours: Sequence[float],

@@ -48,7 +48,7 @@ def main() -> None:
     rows, size = np.arange(len(faces.crops)), arguments.batch_size
 
     def predict(*models: "keras.Model") -> None:
-        from stages.learning.batches import predict_rows
+        from stages.learning.prediction import predict_rows
 
         for start in range(0, len(rows), size):
             for model in models:
@@ -58,10 +58,9 @@ def main() -> None:
         {"ours": lambda: predict(together), "rival": lambda: predict(*apart.values())},
         arguments.rounds,
     )
-    speed = [rates(seconds[side], len(rows)) for side in ("ours", "rival")]
-    print_report(
-        arguments, proven, [compare("one MTL / three STL networks", *speed, "images/s", 2.7)]
-    )
+    ours, rival = (rates(seconds[side], len(rows)) for side in ("ours", "rival"))
+    line = compare("one MTL / three STL networks", ours, rival, "images/s", 2.7)
+    print_report(arguments, proven, [line])
 
 
 def single_task_networks(task: Task, together: "keras.Model") -> "dict[str, keras.Model]":

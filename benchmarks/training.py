@@ -67,9 +67,9 @@ def make_task(params: Params, variant: str, faces: Faces, epochs: int, real: boo
     weights = backbone_weights(structure["backbone"], params) if pretrained else None
     cut = max(1, round((1 - VAL_SHARE) * len(faces.names)))
     rows = np.arange(len(faces.names))
-    sides = [
+    train, val = (
         Examples(part, {task: faces.labels[task][part] for task in TASKS if task in classes})
         for part in (rows[:cut], rows[cut:])
-    ]
+    )
     recipe = Recipe(**run.recipe | {"epochs": epochs})
-    return Task(structure, classes, recipe, faces.crops, *sides, weights)
+    return Task(structure, classes, recipe, faces.crops, train, val, weights)

@@ -206,6 +206,14 @@ class Evaluate(Section):
     min_cell: Annotated[int, Field(ge=1)]
 
 
+class Report(Section):
+    """What the report shows."""
+
+    pictures: Literal["auto", True, False]
+    errors: Annotated[int, Field(ge=0, le=1000)]
+    issues: Annotated[int, Field(ge=0, le=10_000)]
+
+
 class Machine(Section):
     """How this machine is used."""
 
@@ -417,12 +425,19 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     audit: Duplicates
+    report: Report
     machine: Machine
     recipes: dict[str, Recipe]
     augmentations: dict[str, Augmentation]
     variants: dict[str, Variant]
     training: dict[str, Training]
     searches: dict[str, Search]
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether the report shows faces: auto means drawn ones only."""
+        wanted = self.report.pictures
+        return self.data.source == "demo" if wanted == AUTO else bool(wanted)
 
     @model_validator(mode="after")
     def _suite_is_known(self) -> "Params":

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from drawn import CLASSES, Draw, draw_table
+from workspace import inside, make_workspace
 
+from stages import report
 from stages.reporting.predictions import Predictions, read_predictions
 from stages.workspace.files import write_csv
 
@@ -18,3 +20,13 @@ def draw(tmp_path: Path) -> Draw:
         return read_predictions(tmp_path / "drawn.csv", CLASSES)
 
     return drawn
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small finished workspace with its report; nobody writes into it."""
+    folder = tmp_path_factory.mktemp("finished")
+    make_workspace(folder)
+    with inside(folder):
+        report.main()
+    return folder

@@ -60,7 +60,7 @@ def test_a_second_repro_has_nothing_to_do(run: Run) -> None:
 
 def test_no_large_file_enters_git(run: Run) -> None:
     tracked = run("git", "ls-files").splitlines()
-    assert not [name for name in tracked if name.startswith(("data/", "models/"))]
+    assert not [name for name in tracked if name.startswith(("data/", "models/", "report/"))]
     assert "dvc.lock" in tracked
     assert "metrics/mtl-cnn.json" in tracked
 
@@ -117,7 +117,9 @@ def test_the_comparison_has_costs_and_paired_tests(run: Run) -> None:
 def test_a_learning_rate_reruns_that_variant_alone_and_shows_in_the_diffs(run: Run) -> None:
     before = (_project(run) / "params.yaml").read_text().splitlines()
     output = run("dvc", "exp", "run", "-S", "training.mtl-cnn.learning_rate=0.1")
-    assert _stages_run(output) == {"train@mtl-cnn", "evaluate@mtl-cnn", "audit", "compare"}
+    assert _stages_run(output) == {
+        *("train@mtl-cnn", "evaluate@mtl-cnn", "audit", "compare", "report")
+    }
 
     after = (_project(run) / "params.yaml").read_text().splitlines()
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
@@ -194,7 +196,7 @@ def test_the_margin_reruns_from_detect_on(run: Run) -> None:
     stale = set(json.loads(run("dvc", "status", "--json")))
     assert stale == {
         *("train@mtl-cnn", "train@mtl-cnn-ge", "evaluate@mtl-cnn", "evaluate@mtl-cnn-ge"),
-        "audit",
+        *("audit", "report"),
     }
 
 

@@ -1,0 +1,170 @@
+"""The report: one HTML file with everything inside, that is read without a network.
+
+Style, script, charts and pictures stand in the page; a content security policy forbids it to
+fetch anything. The charts are drawn by Vega-Lite (https://vega.github.io/vega-lite/), whose
+code, some 0.9 MB, comes from the wheel of vl-convert. The page bears no date: the same results
+give the same bytes.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import vl_convert
+from markupsafe import Markup
+
+from stages.reporting import report_comparison as compared
+from stages.reporting import report_faces as faces
+from stages.reporting import report_models as models
+from stages.reporting.gap import in_words as gap_in_words
+from stages.reporting.report_diagram import draw_structure
+from stages.reporting.report_errors import ConfidentError, confident_errors
+from stages.reporting.report_pictures import Pictures, contact_sheet
+from stages.reporting.report_results import Results, RunResults
+from stages.reporting.report_tables import Table
+from stages.reporting.report_vega import Chart
+from stages.reporting.report_words import in_short
+from stages.reporting.significance import describe
+from stages.workspace.params import TASKS, Params
+
+TEMPLATES = Path(__file__).with_name("templates")
+SPLITS = ("train", "val", "test")
+DROPPED = "dropped"
+PER_CELL = 1  # pictures of each race, age group and gender in the contact sheet
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the page tells of one variant: tables and charts by what they show, errors by task."""
+
+    name: str
+    picture: Markup
+    tables: dict[str, Table]
+    charts: dict[str, list[Chart]]
+    errors: dict[str, list[ConfidentError]]
+
+
+def render_report(
+    results: Results, people: pd.DataFrame, pictures: Pictures, params: Params
+) -> str:
+    """The page.
+
+    Args:
+        results: of the workspace.
+        people: a row for each crop, in the index's order: name, years, age, gender and race
+            (ordered categories), split, group.
+        pictures: the crops, or none.
+        params: of the workspace.
+    """
+    page = make_environment(autoescape=True).get_template("report.html.j2")
+    return page.render(
+        style=Markup(_read("report.css")),
+        script=Markup(_read("report.js")),
+        library=Markup(_library()),
+        demo=params.data.source == "demo",
+        short=in_short(results, people, params.evaluate.confidence),
+        pictures=pictures,
+        models=[_model(name, run, params) for name, run in results.runs.items()],
+        searches=[
+            compared.search_chart(name, table, params.searches[name])
+            for name, table in results.searches.items()
+        ],
+        **_of_the_data(results, people, pictures, params),
+        **_of_all_runs(results, params),
+    )
+
+
+def make_environment(autoescape: bool) -> jinja2.Environment:
+    """The templates of this package; a name that is missing in one is an error.
+
+    Args:
+        autoescape: for HTML.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Columns stay in their order.
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
+    return environment
+
+
+@functools.cache
+def _library() -> str:
+    """The code of Vega, Vega-Lite and Vega-Embed, which sets `window.vegaEmbed`."""
+    code = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return code.replace("</script", "<\\/script")  # would end the element that holds the code
+
+
+def _read(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _of_the_data(
+    results: Results, people: pd.DataFrame, pictures: Pictures, params: Params
+) -> dict[str, Any]:
+    splits = [*SPLITS, *([DROPPED] if results.divided[DROPPED] else [])]
+    classes = {task: params.classes.of(task) for task in TASKS}
+    disputed = faces.disputed_groups(results.disputed, classes)
+    return {
+        "fates": faces.fates_table(results.fates),
+        "people": faces.people_charts(people),
+        "copies": faces.copies_table(results.divided),
+        "disputed": faces.disputed_table(disputed),
+        "disputed_groups": list(disputed.groupby("group", sort=False)),
+        "sheet": contact_sheet(people, PER_CELL) if pictures.shown else None,
+        "split": faces.split_table(people, splits),
+        "split_charts": faces.split_charts(people, SPLITS),
+        "audit": results.audit,
+    }
+
+
+def _of_all_runs(results: Results, params: Params) -> dict[str, Any]:
+    confidence, rerun = params.evaluate.confidence, not results.gap.empty
+    predictions = {name: run.predictions for name, run in results.runs.items()}
+    tests = results.tests
+    own = tests[tests[["variant_a", "variant_b"]].isin(list(predictions)).all(axis=1)]
+    return {
+        "curves": compared.curve_charts(results),
+        "accuracies": compared.accuracy_charts(results, ["published", "honest"]),
+        "comparisons": [compared.comparison_table(results, f) for f in ("accuracy", "macro_f1")],
+        "verdicts": describe(own, predictions, 1 - confidence),
+        "tests": compared.tests_table(tests, confidence),
+        "leak": compared.accuracy_charts(results) if rerun else [],
+        "gap": compared.gap_table(results.gap) if rerun else None,
+        "gap_words": gap_in_words(results.gap) if rerun else [],
+        "fairness": compared.fairness_table(results),
+        "min_cell": params.evaluate.min_cell,
+        "costs": compared.costs_table(results),
+        "costs_chart": compared.costs_chart(results),
+        "issues": compared.issues_table(results.issues),
+        "issue_pictures": results.issues.head(params.report.issues),
+        "confidence": confidence,
+    }
+
+
+def _model(name: str, run: RunResults, params: Params) -> Model:
+    return Model(
+        name,
+        draw_structure(run.structure, name),
+        {
+            "training": models.training_table(run, name),
+            "scores": models.scores_table(run, name, params.evaluate.confidence),
+            "classes": models.classes_table(run, name),
+        },
+        {
+            "confusion": models.confusion_charts(run, name),
+            "reliability": models.reliability_charts(run, name),
+            "subgroups": models.subgroup_charts(run, name),
+        },
+        {
+            task: confident_errors(run.predictions, task, params.report.errors)
+            for task in run.predictions.tasks
+        },
+    )
