@@ -8,6 +8,7 @@ from tqdm import tqdm
 from stages.faces.archives import Limits, list_archives, read_members
 from stages.faces.detector import ScalePolicy, load_detector
 from stages.faces.fates import CropSettings, examine_all
+from stages.faces.forgetting import read_forgotten
 from stages.faces.index import write_faces
 from stages.workspace.errors import UserError, run_node
 from stages.workspace.files import write_json
@@ -34,8 +35,12 @@ def main() -> None:
         )
     )
     threads = params.machine.threads or os.cpu_count() or 1
+    forgotten = read_forgotten()
     fates = tqdm(
-        examine_all(members, detector, settings, threads), "detecting", unit="image", disable=None
+        examine_all(members, detector, settings, threads, forgotten),
+        "detecting",
+        unit="image",
+        disable=None,
     )
     counts = write_faces(fates, FACES / "index.csv", FACES / "crops.npy", detect.size)
     total = sum(counts.values())
@@ -45,7 +50,7 @@ def main() -> None:
             f"{FACES / 'index.csv'} (see detect.detector and detect.score_threshold)"
         )
     percent = {f"{status}_percent": round(100 * n / total, 3) for status, n in counts.items()}
-    write_json(METRICS, {"members": total, **counts, **percent})
+    write_json(METRICS, {"members": total, **counts, **percent, "forgotten": len(forgotten)})
     print("detect: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
 
 

@@ -1,11 +1,12 @@
 """The fate of each raw member: its row in the index and, where a face was found, its crop."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from stages.faces.archives import Member
 from stages.faces.crops import choose_face, crop
 from stages.faces.detector import Detector
+from stages.faces.forgetting import fingerprint, named
 from stages.faces.images import Pixels, UnreadableImageError, decode
 from stages.faces.index import Row
 from stages.faces.labels import LabelError, parse_name
@@ -51,34 +52,26 @@ def examine(member: Member, detector: Detector, settings: CropSettings) -> Fate:
 
 
 def examine_all(
-    members: Iterable[Member], detector: Detector, settings: CropSettings, threads: int
+    members: Iterable[Member],
+    detector: Detector,
+    settings: CropSettings,
+    threads: int,
+    forgotten: Collection[str] = (),
 ) -> Iterator[Fate]:
     """Examine members on `threads` threads; yield their fates in the order of the members.
 
     A second member with the same base name is listed by its archive and path, a further
     one with a number, so that no member is lost and every name stands once.
+
+    Those that are `forgotten` (SHA-256 of their bytes, hexadecimal) are neither looked at nor
+    yielded; but they have their names, which so never come to mean another image.
     """
-    names = _UniqueNames()
-    examined = side_by_side(
-        lambda member: examine(member, detector, settings), members, threads, Member.weight
-    )
-    for member, (row, face) in examined:
-        yield replace(row, name=names.take(member)), face
 
+    def look(member: Member) -> Fate | None:
+        gone = bool(forgotten) and fingerprint(member) in forgotten
+        return None if gone else examine(member, detector, settings)
 
-class _UniqueNames:
-    """Names that stand once, in as many steps as there are members."""
-
-    def __init__(self) -> None:
-        self.taken: dict[str, int] = {}  # with the number that its next namesake tries first
-
-    def take(self, member: Member) -> str:
-        name, full = member.name, f"{member.archive}/{member.path}"
-        if name in self.taken:
-            name = full
-        while name in self.taken:
-            number = self.taken[full]
-            self.taken[full] = number + 1
-            name = f"{full}#{number}"
-        self.taken[name] = 2
-        return name
+    examined = side_by_side(look, members, threads, Member.weight)
+    for name, (_, fate) in named(examined, lambda pair: pair[0]):
+        if fate is not None:
+            yield replace(fate[0], name=name), fate[1]

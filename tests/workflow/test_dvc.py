@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.workspace.files import digest
+
 TOP = Path(__file__).parents[2]
 SMALL = {
     "portraits: 300": "portraits: 60",
@@ -280,3 +282,31 @@ def test_the_plots_are_rendered_with_curves_confusion_matrices_and_calibration(r
     assert "Confusion matrices of mtl-cnn" in page
     assert "Calibration of mtl-cnn" in page
     assert "Learning curves" in page
+
+
+def test_a_forgotten_image_is_gone_for_good_and_what_learnt_from_it_is_stale(run: Run) -> None:
+    project = _project(run)
+    used = _rows(project / "models/mtl-cnn/images.csv")
+    name = next(row["name"] for row in used if row["used_for"] == "train")
+    networks = {v: digest(project / f"models/{v}/model.keras") for v in ("mtl-cnn", "mtl-cnn-ge")}
+    crops = len(np.load(project / "data/faces/crops.npy"))
+    forget = (sys.executable, "-m", "stages.forget")
+    assert "did you mean" in run(*forget, f"{name}x", fails=True)
+    assert run("git", "status", "--porcelain", "forgotten") == ""
+
+    output = run(*forget, name)
+    assert "stale: mtl-cnn learnt from 1 of them" in output
+    outputs = [p for top in ("data", "models") for p in (project / top).rglob("*") if p.is_file()]
+    left = [p for p in outputs if name.encode() in p.read_bytes()]
+    assert {p.parent.name for p in left} == {"raw"}
+    assert len(np.load(project / "data/faces/crops.npy")) == crops - 1
+    stale = _rows(project / "forgotten/models.csv")
+    assert {row["run"]: row["sha256"] for row in stale} == networks
+    assert name not in (project / "forgotten/images.csv").read_text()
+
+    output = run("dvc", "repro", "lists")
+    assert {"detect", "split", "lists"} <= _stages_run(output)
+    assert name not in (project / "data/faces/index.csv").read_text()
+    assert len(np.load(project / "data/faces/crops.npy")) == crops - 1
+    assert json.loads((project / "metrics/detect.json").read_text())["forgotten"] == 1
+    assert {"train@mtl-cnn", "train@mtl-cnn-ge"} <= set(json.loads(run("dvc", "status", "--json")))
