@@ -3,7 +3,7 @@
 - `stages.workspace`: the params file, whole-file writes, fetching files.
 - `stages.faces`: from raw archives to labelled 100x100 face crops.
 - `stages.learning`: backbones, heads, data feeding and the training recipe.
-- `stages.reporting`: scores, plots and tables from prediction files.
+- `stages.reporting`: scores, plots, tables and the report, from files.
 - `stages.inference`: a trained model put to use on anybody's pictures; it calls the others.
 
 Arrows go one way: a node calls the library; no node imports a node; learning and

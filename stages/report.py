@@ -1,4 +1,4 @@
-"""Node report: everything that the workflow found, in report/index.html, readable alone."""
+"""Node report: everything that was found as a page, report/index.html, and as model cards."""
 
 from pathlib import Path
 
@@ -7,29 +7,38 @@ import pandas as pd
 from stages.faces.index import read_cropped, read_crops
 from stages.faces.labels import age_group
 from stages.faces.stratification import read_split
+from stages.reporting.cards import render_card
 from stages.reporting.report import render_report
 from stages.reporting.report_pictures import Pictures
 from stages.reporting.report_results import read_results
 from stages.workspace.errors import run_node
-from stages.workspace.files import whole_file
+from stages.workspace.files import remove_others, whole_file
 from stages.workspace.params import TASKS, Params, load_params
 
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")
 PAGE = Path("report/index.html")
+CARDS = Path("report/cards")
 
 
 def main() -> None:
-    """Read what the other nodes left and write the page."""
+    """Read what the other nodes left; write the page and the cards."""
     params = load_params()
     people = read_people(params)
     crops = read_crops(FACES / "crops.npy") if params.shows_pictures else None
     pictures = Pictures(people["name"].tolist(), crops)
-    page = render_report(read_results(params), people, pictures, params)
-    with whole_file(PAGE) as partial:
-        partial.write_text(page, encoding="utf-8")
+    results = read_results(params)
+    page = render_report(results, people, pictures, params)
+    cards = {
+        CARDS / f"{variant}.md": render_card(variant, results, people, params)
+        for variant in params.suite
+    }
+    for path, text in (cards | {PAGE: page}).items():
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    remove_others(CARDS, list(cards))
     told = "with pictures" if pictures.shown else "without pictures"
-    print(f"report: {PAGE}, {len(page.encode()) / 1e6:.1f} MB, {told}")
+    print(f"report: {PAGE}, {len(page.encode()) / 1e6:.1f} MB, {told}; {len(cards)} model cards")
 
 
 def read_people(params: Params) -> pd.DataFrame:

@@ -1,1 +1,1 @@
-"""What the predictions say: scores, plots and tables. Knows nothing of networks."""
+"""What the predictions say: scores, plots, tables and the report. Builds no network."""

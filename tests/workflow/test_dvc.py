@@ -275,12 +275,14 @@ def test_an_outsider_recomputes_every_figure_from_predictions_and_split_alone(
     assert len(again) == 7
 
 
-def test_the_plots_are_rendered_with_curves_confusion_matrices_and_calibration(run: Run) -> None:
+def test_the_plots_have_curves_scores_confusion_calibration_and_subgroups(run: Run) -> None:
     run("dvc", "plots", "show", "-o", "rendered")
     page = (_project(run) / "rendered/index.html").read_text()
     shutil.rmtree(_project(run) / "rendered")
     assert "Confusion matrices of mtl-cnn" in page
     assert "Calibration of mtl-cnn" in page
+    assert "Scores of mtl-cnn" in page
+    assert "Subgroups of mtl-cnn" in page
     assert "Learning curves" in page
 
 

@@ -1,0 +1,103 @@
+"""How fast a training runs on this device, probed in a few steps, and what the whole takes.
+
+A probe runs what a training runs: the same compiled step, fed by the same batches, with images of
+random pixels, which cost what real ones cost. The part that is frozen is timed by itself, since it
+is computed once for each image. The rest is arithmetic: epochs times images over speed.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from stages.learning.batches import Batches
+from stages.learning.features import BATCH
+from stages.learning.network import divide
+from stages.learning.recipe import Examples, Execution, Recipe, compile_learner
+
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images per second of each part of a training; `frozen` is None where nothing is cached."""
+
+    frozen: float | None
+    training: float
+    validation: float
+
+
+@dataclass(frozen=True)
+class Hours:
+    """What a training takes: once for each image (frozen part), and in all its epochs."""
+
+    frozen: float
+    epochs: float
+
+
+def probe(
+    model: keras.Model,
+    classes: Mapping[str, int],
+    recipe: Recipe,
+    execution: Execution,
+    steps: int,
+    seed: int,
+) -> Speed:
+    """Measure a training's speed.
+
+    Args:
+        model: from `build_network`; it learns a little from noise.
+        classes: number of classes by task.
+        recipe: how it learns.
+        execution: how the steps are run.
+        steps: that are timed, of each part; as many as are run at once are run before.
+        seed: of the noise.
+    """
+    tf.get_logger().setLevel("ERROR")  # it warns of each new network's steps being compiled
+    random = np.random.default_rng(seed)
+    size = recipe.batch_size
+    images = random.integers(0, 256, (max(size, BATCH), *model.input.shape[1:]), np.uint8)
+    network, inputs, frozen_speed = model, images, None
+    if recipe.augmentation is None and (parts := divide(model)) is not None:
+        frozen, network = parts
+        inputs = np.asarray(frozen.predict_on_batch(images))
+        part = images[:BATCH]
+        frozen_speed = _rate(lambda: _repeat(frozen.predict_on_batch, part, steps), steps * BATCH)
+    number = steps * size
+    rows = np.arange(number) % len(images)
+    labels = {task: random.integers(0, count, number) for task, count in classes.items()}
+    learner = compile_learner(
+        network, inputs, Examples(rows, labels), classes, recipe, seed, execution
+    )
+    given = np.arange(len(inputs)) if execution.on_device else inputs
+    batches = Batches(given, rows, labels, size, seed)
+    first = Batches(given, rows[: size * execution.steps_at_once], labels, size, seed)
+    for some in (first, first):  # compiles, then fills caches
+        learner.fit(some, verbose=0, shuffle=False)
+        learner.evaluate(some, verbose=0)
+    return Speed(
+        frozen_speed,
+        _rate(lambda: learner.fit(batches, verbose=0, shuffle=False), number),
+        _rate(lambda: learner.evaluate(batches, verbose=0), number),
+    )
+
+
+def hours(speed: Speed, recipe: Recipe, train: int, val: int) -> Hours:
+    """The hours of a training of all its epochs, on so many images."""
+    once = (train + val) / speed.frozen if speed.frozen else 0.0
+    epoch = train / speed.training + val / speed.validation
+    return Hours(once / HOUR, recipe.epochs * epoch / HOUR)
+
+
+def _rate(work: Callable[[], object], images: int) -> float:
+    begin = time.perf_counter()
+    work()
+    return images / (time.perf_counter() - begin)
+
+
+def _repeat(call: Callable[[np.ndarray], object], batch: np.ndarray, steps: int) -> None:
+    for _ in range(steps):
+        call(batch)
