@@ -82,7 +82,8 @@ class Workspace:
 
 def make_workspace(folder: Path, weights: Path) -> Workspace:
     folder.mkdir(parents=True)
-    shutil.copytree(TOP / "stages", folder / "stages")
+    for name in ("stages", "forgotten"):
+        shutil.copytree(TOP / name, folder / name)
     recipe = folder / "stages/learning/recipe.py"
     text = recipe.read_text()
     assert "CHECKPOINT_SECONDS = 60.0" in text
