@@ -1,14 +1,16 @@
 # The verbs of the project. Each installs what it needs into .venv first.
 #   make repro   run the workflow as params.yaml says and print the results
-#   make test    lint, types and tests; make test-long: those that take minutes each
+#   make test    lint, types, security and tests; make test-long: those that take minutes each
+#   make audit   asks osv.dev for known holes in what is installed; part of check where it answers
 #   make report  the results as a page, report/index.html, that is read in any browser
 #   make publish run the workflow and fill its figures into README.md and docs/;
 #                NAME=utkface-aligned names the split file (default: data.source)
 PYTHON ?= python3
 BIN := .venv/bin
+ASK := import requests; requests.get("https://api.osv.dev/v1/vulns/GHSA-3f63-hfp8-52jq", timeout=5).raise_for_status()
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: repro test test-long check format dag publish report clean
+.PHONY: repro test test-long check audit format dag publish report clean
 
 repro: .venv/installed
 	$(RUN) dvc repro
@@ -23,6 +25,15 @@ check: .venv/installed-dev
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+	$(RUN) bandit --quiet --configfile pyproject.toml --recursive stages benchmarks
+	@if $(BIN)/python -c '$(ASK)' 2>/dev/null; then $(MAKE) --no-print-directory audit; \
+	  else echo "WARNING: NOT AUDITED: api.osv.dev, which knows of holes in packages, does not answer" >&2; fi
+
+# Of the versions that are installed, all of them: one that could not be looked up fails.
+audit: .venv/installed-dev
+	$(BIN)/python -m pip freeze --exclude-editable > .venv/frozen.txt
+	$(RUN) pip-audit --strict --vulnerability-service osv --no-deps --disable-pip \
+	  --requirement .venv/frozen.txt
 
 format: .venv/installed-dev
 	$(RUN) ruff check --fix .
