@@ -40,6 +40,8 @@ RAW = Path("data/raw")
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")
 OUTPUTS = (Path("data"), Path("models"), Path("exports"))
+EXPORTS = Path("exports")
+REPORT = Path("report")  # shows pictures, without their names
 DERIVED = ("features", "checkpoints")  # caches that hold something of every image
 NEXT = """\
 Next: commit forgotten/, then `dvc repro`. The raw archives still hold the images; so do older
@@ -110,6 +112,8 @@ def mark_stale(names: list[str]) -> None:
             row = {"sha256": digest(network), "run": used.parent.name, "images": images}
             append_rows(MODELS, [row])
             print(f"stale: {used.parent.name} learnt from {images} of them")
+            if (EXPORTS / used.parent.name).is_dir():
+                print(f"stale: {EXPORTS / used.parent.name}, which was made of it; delete it")
 
 
 def remove(names: list[str]) -> None:
@@ -126,6 +130,7 @@ def remove(names: list[str]) -> None:
         elif mentions(names, path):
             path.unlink()
             print(f"removed: {path}, which mentions them; `dvc repro` makes it again")
+    shutil.rmtree(REPORT, ignore_errors=True)
     for name in DERIVED:
         shutil.rmtree(shared_folder(name), ignore_errors=True)
 

@@ -5,6 +5,7 @@ alone.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ import onnxruntime
 import platformdirs
 
 from stages.faces.detector import Detector, ScalePolicy, load_detector
+from stages.faces.forgetting import MODELS as STALE
+from stages.faces.forgetting import read_stale
 from stages.learning.prediction import AGE_YEARS, Network
 from stages.workspace.catalogue import DETECTORS, obtain
 from stages.workspace.errors import UserError
@@ -83,10 +86,20 @@ def _open_folder(path: Path, device: str) -> Model:
         raise UserError(
             f"{path}: needs TensorFlow ({error}); an exported ONNX file does not"
         ) from None
+    _warn_if_stale(path / NETWORK_FILE)
     network = load_network(path / NETWORK_FILE)
     _check_size(path, feeding, network.input.shape[1])
     years = AGE_YEARS in network.output
     return Model(path.name, path, feeding, read_temperatures(path), network, years)
+
+
+def _warn_if_stale(network: Path) -> None:
+    """Say so where the project of this folder lists the network as stale."""
+    if STALE.is_file() and digest(network) in read_stale():
+        print(
+            f"warning: {network} learnt from images that were forgotten since; train it again",
+            file=sys.stderr,
+        )
 
 
 def read_temperatures(folder: Path) -> Mapping[str, float] | None:

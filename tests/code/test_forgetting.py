@@ -10,6 +10,7 @@ import pytest
 from stages.faces.archives import Member
 from stages.faces.fates import CropSettings, examine_all
 from stages.faces.forgetting import (
+    MODELS,
     append_rows,
     fingerprint,
     mentions,
@@ -20,7 +21,9 @@ from stages.faces.forgetting import (
     with_copies,
 )
 from stages.faces.index import Row, read_crops, write_faces
+from stages.inference import models
 from stages.workspace.errors import UserError
+from stages.workspace.files import digest
 
 SETTINGS = CropSettings(face="score", margin=0.2, size=4, max_pixels=10**6)
 
@@ -104,3 +107,19 @@ def test_any_other_file_that_names_an_image_is_found(tmp_path: Path):
     assert mentions(["x", "30_0_0_1.jpg"], page)
     assert not mentions(["x"], page)
     assert not mentions(["x"], empty)
+
+
+def test_whoever_uses_a_stale_network_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    network = tmp_path / "model.keras"
+    network.write_bytes(b"weights")
+    models._warn_if_stale(network)
+    (tmp_path / "forgotten").mkdir()
+    (tmp_path / MODELS).write_text("sha256,run,images\n")
+    models._warn_if_stale(network)
+    assert capsys.readouterr().err == ""
+    append_rows(MODELS, [{"sha256": digest(network), "run": "mtl-cnn", "images": 2}])
+    models._warn_if_stale(network)
+    assert "forgotten since; train it again" in capsys.readouterr().err
