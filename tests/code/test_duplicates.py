@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from stages.faces import duplicates as module
 from stages.faces.duplicates import (
     TILE,
     close_hashes,
@@ -211,3 +212,21 @@ def test_many_equal_hashes_come_in_small_batches():
     parts = list(close_hashes(np.zeros(300, np.uint64), np.zeros(300, np.uint64), 0, True))
     assert max(len(first) for first, _, _ in parts) <= 2048
     assert sum(len(first) for first, _, _ in parts) == 300 * 299 // 2
+
+
+@pytest.mark.parametrize(("tile", "batch"), [((1, 1), 1), ((7, 13), 3), ((1000, 1000), 10**6)])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_neither_batches_nor_threads_change_the_groups(people, tile, batch, threads, monkeypatch):
+    crops = np.concatenate([people, people[::3], people[::5, :, ::-1]])
+    expected = group_duplicates(crops, max_bits=8, min_correlation=0.95)
+    monkeypatch.setattr(module, "TILE", tile)
+    monkeypatch.setattr(module, "BATCH", batch)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(threads)
+    try:
+        found = group_duplicates(crops, max_bits=8, min_correlation=0.95)
+    finally:
+        cv2.setNumThreads(before)
+    np.testing.assert_array_equal(found.groups, expected.groups)
+    assert found.pairs.equals(expected.pairs)
+    assert len(set(expected.groups)) < len(crops)

@@ -1,0 +1,90 @@
+"""Nodes as they run in the workflow, each a process of its own, in a small workspace."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from stages.workspace.files import digest
+
+TOP = Path(__file__).parents[2]
+VARIANT = "mtl-cnn"
+NODES = (
+    *("download", "plan", "pretrained", "detect", "split", "lists"),
+    *(f"train {VARIANT}", f"evaluate {VARIANT}", "audit", "compare"),
+)
+# Two runs differ in these: how long they took, which commit, what is shared by all of them.
+NOT_COMPARED = ("data/timings", "data/provenance", "data/checkpoints", "data/features")
+
+
+@dataclass
+class Workspace:
+    """A folder that holds the params and outputs of nodes, and their code with small changes."""
+
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)  # that each node takes undisturbed
+    before: dict[str, Path] = field(default_factory=dict)  # a copy of all from before each node
+    after: dict[str, Mapping[str, str]] = field(default_factory=dict)  # digests from after it
+
+    def start(self, node: str, *wrapper: str) -> subprocess.Popen[str]:
+        name, *arguments = node.split()
+        return subprocess.Popen(
+            [*wrapper, sys.executable, "-m", f"stages.{name}", *arguments],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(self.folder), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # A process started in the background would ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    def run(self, node: str, *wrapper: str, fails: bool = False) -> str:
+        with self.start(node, *wrapper) as process:
+            output, _ = process.communicate()
+        assert (process.returncode != 0) == fails, output
+        return output
+
+    def digests(self, hidden: bool = False) -> dict[str, str]:
+        """Of all outputs by their paths."""
+        files = (
+            path
+            for top in ("data", "models", "metrics")
+            for path in (self.folder / top).rglob("*")
+            if path.is_file() and (hidden or not path.name.startswith("."))
+        )
+        names = {path.relative_to(self.folder).as_posix(): path for path in files}
+        return {n: digest(path) for n, path in names.items() if not n.startswith(NOT_COMPARED)}
+
+    def back_to(self, node: str) -> None:
+        """Put everything back to how it was before a node."""
+        for top in ("data", "models", "metrics"):
+            shutil.rmtree(self.folder / top, ignore_errors=True)
+            if (self.before[node] / top).is_dir():
+                shutil.copytree(self.before[node] / top, self.folder / top)
+
+
+def make_workspace(folder: Path, weights: Path, images: Path | None = None) -> Workspace:
+    """A workspace of sixty drawn portraits, or of an archive, in which nothing has run."""
+    folder.mkdir(parents=True)
+    for name in ("stages", "forgotten"):
+        shutil.copytree(TOP / name, folder / name)
+    recipe = folder / "stages/learning/recipe.py"
+    text = recipe.read_text()
+    assert "CHECKPOINT_SECONDS = 60.0" in text
+    recipe.write_text(text.replace("CHECKPOINT_SECONDS = 60.0", "CHECKPOINT_SECONDS = 0.0"))
+    yaml = YAML()
+    params = yaml.load(TOP / "params.yaml")
+    params["suite"], params["data"]["demo"]["portraits"] = [VARIANT], 60
+    params["train"]["max_epochs"] = 3
+    params["pretrained"]["retinaface-mobilenet025"] = str(weights)
+    if images is not None:
+        params["data"] |= {"source": "local", "local": [str(images)]}
+    yaml.dump(params, folder / "params.yaml")
+    return Workspace(folder)
