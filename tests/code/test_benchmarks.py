@@ -18,6 +18,7 @@ from benchmarks.memory import watch
 from benchmarks.random_resnet50 import write_random_resnet50
 from benchmarks.scaling import exponent, stream
 from benchmarks.side_by_side import compare, prove, take_turns
+from stages.faces.archives import Limits
 from stages.faces.images import decode
 from stages.faces.portraits import draw_portrait
 from stages.workspace.catalogue import DETECTORS, obtain
@@ -25,6 +26,8 @@ from stages.workspace.errors import UserError
 from stages.workspace.params import load_params
 
 TOP = Path(__file__).parents[2]
+
+LIMITS = Limits(member_bytes=10**6, archive_bytes=10**8, members=10**4)
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +98,10 @@ def test_the_exponent_of_a_square_is_two():
 
 
 def test_images_come_again_under_other_paths(archive: Path):
-    members = labelled_members(archive, 100, 10**6)
+    members = labelled_members(archive, 100, LIMITS)
     assert len(members) == 6
     assert len({member.path for member in repeated(members, 15)}) == 15
-    endless = stream(archive, 10**6)
+    endless = stream(archive, LIMITS)
     paths = [next(endless).path for _ in range(21)]
     assert len(set(paths)) == 21
 
@@ -106,7 +109,7 @@ def test_images_come_again_under_other_paths(archive: Path):
 @pytest.mark.usefixtures("mobilenet_weights")
 def test_the_published_loop_finds_and_crops_what_the_node_does(archive: Path, tmp_path: Path):
     params = load_params(TOP / "params.yaml")
-    sides = detect.Sides(labelled_members(archive, 6, 10**6), params, tmp_path)
+    sides = detect.Sides(labelled_members(archive, 6, LIMITS), params, tmp_path)
     assert sides.prove()[0].startswith("6 of 6")
     sides.network()
     assert len(list((tmp_path / "crops").iterdir())) == 6
@@ -127,7 +130,7 @@ def test_the_random_resnet50_gives_retina_face_and_us_the_same_best_boxes(
     monkeypatch.setattr(
         preprocess, "resize_image", lambda image, _, upscale: resize(image, [96, 96], upscale)
     )
-    members = labelled_members(archive, 1, 10**6)
+    members = labelled_members(archive, 1, LIMITS)
     images = [decode(member.data or b"", 10**6)[20:84, 20:84] for member in members]
     graph = write_random_resnet50(tmp_path / "random.onnx", seed=1)
     obtain(DETECTORS["resnet50"], tmp_path, str(graph), "the test")  # of the published layout
