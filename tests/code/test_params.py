@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dvc.utils.serialize import modify_yaml
 
 from stages.workspace.errors import UserError
 from stages.workspace.params import Params, load_params
@@ -284,3 +285,12 @@ def test_an_empty_file_does_not_fit(tmp_path: Path):
     path.write_text("")
     with pytest.raises(UserError, match="does not fit"):
         load_params(path)
+
+
+def test_dvc_rewrites_the_committed_file_to_the_same_text(tmp_path: Path):
+    """`dvc exp run -S` keeps all comments and changes its own line only."""
+    path = tmp_path / "params.yaml"
+    path.write_text(COMMITTED.read_text())
+    with modify_yaml(path) as content:
+        content["seed"] = 5
+    assert path.read_text() == COMMITTED.read_text().replace("\nseed: 1 #", "\nseed: 5 #")
