@@ -111,7 +111,7 @@ def at_once(run: Run, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
     ],
     ids=["repro", "exp run"],
 )
-def test_two_runsat_once_do_no_harm(run: Run, commands: tuple[tuple[str, ...], ...]):
+def test_two_runs_at_once_do_no_harm(run: Run, commands: tuple[tuple[str, ...], ...]):
     params = project_of(run) / "params.yaml"
     params.write_text(params.read_text().replace("\nseed: 1 ", "\nseed: 7 "))
     ended = at_once(run, *commands)
