@@ -1,7 +1,6 @@
 """Real images for the benchmarks, from an archive, and the weights that they need."""
 
 import argparse
-import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -40,15 +39,19 @@ def add_archive(parser: argparse.ArgumentParser, images: int) -> None:
 
 
 def labelled_members(archive: Path, number: int, limits: Limits) -> list[Member]:
-    """The first members whose names tell all labels, in memory.
+    """Members whose names tell all labels, from all over the archive, shuffled; at most `number`.
+
+    Archives of UTKFace are in the order of age: their beginning would be children only.
 
     Raises:
         UserError: there are none.
     """
-    found = list(itertools.islice(filter(_labelled, read_members(archive, limits)), number))
-    if not found:
+    total = sum(1 for _ in _labelled(archive, limits))
+    if not total:
         raise UserError(f"{archive}: no image with a UTKFace name")
-    return found
+    places = set(np.linspace(0, total - 1, min(number, total)).round().astype(int).tolist())
+    found = [m for place, m in enumerate(_labelled(archive, limits)) if place in places]
+    return [found[place] for place in np.random.default_rng(1).permutation(len(found))]
 
 
 def repeated(members: list[Member], number: int) -> Iterator[Member]:
@@ -59,12 +62,14 @@ def repeated(members: list[Member], number: int) -> Iterator[Member]:
         yield replace(member, path=f"{again}/{member.path}") if again else member
 
 
-def _labelled(member: Member) -> bool:
-    try:
-        parse_name(member.name)
-    except LabelError:
-        return False
-    return member.data is not None
+def _labelled(archive: Path, limits: Limits) -> Iterator[Member]:
+    for member in read_members(archive, limits):
+        try:
+            parse_name(member.name)
+        except LabelError:
+            continue
+        if member.data is not None:
+            yield member
 
 
 def weights_of(weights: WeightsFile, params: Params) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from dvc.utils.serialize import modify_yaml
+from ruamel.yaml import YAML
 
 from stages.workspace.errors import UserError
 from stages.workspace.params import Params, load_params
@@ -37,6 +38,13 @@ def test_the_committed_params_load():
     assert params.variants["mtl-cnn"].task_list == ["age", "gender", "race"]
     assert params.classes.of("gender") == ["male", "female"]
     assert params.pretrained.path("vgg16-imagenet") is None
+
+
+def test_dvc_reads_them_in_c_and_sees_what_we_see():
+    text = COMMITTED.read_text(encoding="utf-8") + "\nodd: [1e-05, yes, 017, 0o17, ~, 1_0]\n"
+    fast = YAML(typ="safe")  # as DVC has it
+    assert "clib" in fast.Parser.__module__
+    assert fast.load(text) == YAML(typ="safe", pure=True).load(text)
 
 
 def test_a_path_given_by_hand_is_found_under_the_key_of_its_weights(load: Load):
