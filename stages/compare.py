@@ -21,7 +21,7 @@ from stages.reporting.significance import describe, pairwise_tests
 from stages.workspace.errors import run_node
 from stages.workspace.files import whole_file, write_csv
 from stages.workspace.params import TASKS, Params, load_params
-from stages.workspace.plans import run_name
+from stages.workspace.plans import run_name, run_names
 
 PREDICTIONS = Path("data/predictions")
 EVALUATION = Path("data/evaluation")
@@ -32,7 +32,7 @@ TIMINGS = Path("data/timings")  # not tracked: no two runs take the same time
 def main() -> None:
     """Read what the suite's variants left, only those, and write the tables."""
     params = load_params()
-    runs = [run_name(v, condition) for v in params.suite for condition in (None, *params.repeats)]
+    runs = run_names(params)
     curves = collect_curves(Path("data/curves"), runs)
     table = with_epochs(compare(Path("metrics"), params.suite, params.repeats), curves)
     table = with_intervals(table, EVALUATION)

@@ -35,12 +35,15 @@ from stages.workspace.caches import shared_folder
 from stages.workspace.errors import UserError, run_node
 from stages.workspace.files import digest
 from stages.workspace.params import Detect, load_params
+from stages.workspace.records import RESULTS
+from stages.workspace.records import mentions as record_mentions
 
 RAW = Path("data/raw")
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")
 OUTPUTS = (Path("data"), Path("models"), Path("exports"))
 EXPORTS = Path("exports")
+SPLITS = Path("docs/splits")
 REPORT = Path("report")  # shows pictures, without their names
 DERIVED = ("features", "checkpoints")  # caches that hold something of every image
 NEXT = """\
@@ -61,6 +64,8 @@ def main() -> None:
     print(f"forget: {len(names)} images, listed in {IMAGES}: " + ", ".join(map(repr, names)))
     mark_stale(names)
     remove(names)
+    for path in published(names):
+        print(f"stale: {path}, in git, names them; `make publish` writes it anew")
     print(NEXT)
 
 
@@ -114,6 +119,12 @@ def mark_stale(names: list[str]) -> None:
             print(f"stale: {used.parent.name} learnt from {images} of them")
             if (EXPORTS / used.parent.name).is_dir():
                 print(f"stale: {EXPORTS / used.parent.name}, which was made of it; delete it")
+
+
+def published(names: list[str]) -> list[Path]:
+    """The published splits and records that name any of the images."""
+    splits = [path for path in sorted(SPLITS.glob("*.csv")) if mentions(names, path)]
+    return splits + [p for p in sorted(RESULTS.glob("*.tar.xz")) if record_mentions(p, names)]
 
 
 def remove(names: list[str]) -> None:

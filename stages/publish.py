@@ -2,7 +2,8 @@
 
 Takes the last run's results: data/comparison/, metrics/audit.json, data/split/split.csv, and the
 tables of searches in data/tuning/. Writes docs/leak.svg, docs/cost.svg, docs/tuning/,
-docs/splits/<name>.csv (names and splits, no image) and, in the pages, the blocks `comparison`,
+docs/splits/<name>.csv (names and splits, no image), docs/results/<name>.tar.xz (what the runs
+left but their networks: workspace/records.py) and, in the pages, the blocks `comparison`,
 `chart`, `cost`, `audit`, `split` and `tuning <search>`; what stands in the block of a search
 without a table stays. It is no node: nothing depends on the pages.
 """
@@ -18,6 +19,8 @@ from stages.reporting.pages import describe_audit, describe_search, describe_spl
 from stages.workspace.errors import UserError, run_node
 from stages.workspace.files import whole_file, write_csv
 from stages.workspace.params import load_params
+from stages.workspace.plans import run_names
+from stages.workspace.records import record_file, write_record
 
 COMPARISON = Path("data/comparison")
 TUNING = Path("data/tuning")
@@ -33,7 +36,7 @@ CHARTS = {
 def main() -> None:
     """Refuse the demo, copy pictures and split, fill the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--name", help="of the split file; default: data.source")
+    parser.add_argument("--name", help="of split file and record; default: data.source")
     name = parser.parse_args().name
     params = load_params()
     source = params.data.source
@@ -70,6 +73,8 @@ def main() -> None:
             blocks[f"tuning {search}"] = describe_search(table, picture)
         filled[page] = fill_blocks(str(page), page.read_text(encoding="utf-8"), blocks)
     write_csv(split_file, split)
+    record = record_file(name or source)
+    write_record(record, params, run_names(params))
     copied = {DOCS / file: COMPARISON / file for file in charts}
     copied |= {DOCS / "tuning" / f"{s}.png": TUNING / f"{s}.png" for s in found}
     for target, origin in copied.items():
@@ -78,7 +83,7 @@ def main() -> None:
     for page, text in filled.items():
         with whole_file(page) as partial:
             partial.write_text(text, encoding="utf-8")
-    print(f"publish: {', '.join(map(str, [*pages, *copied, split_file]))}")
+    print(f"publish: {', '.join(map(str, [*pages, *copied, split_file, record]))}")
 
 
 class _Links:

@@ -20,7 +20,7 @@ from stages.reporting.significance import COLUMNS as TEST_COLUMNS
 from stages.workspace.errors import UserError
 from stages.workspace.files import read_csv
 from stages.workspace.params import TASKS, Params
-from stages.workspace.plans import read_plan, run_name, stage_name
+from stages.workspace.plans import read_plan, run_names, stage_name
 
 _TRAITS = ("gender", "race", "age")
 _TABLES = {  # of data/evaluation/<run>/: the columns that are text, and those that are numbers
@@ -106,7 +106,7 @@ def read_results(params: Params) -> Results:
         UserError: a file is missing or malformed.
     """
     data, compared = Path("data"), Path("data/comparison")
-    runs = [run_name(v, condition) for v in params.suite for condition in (None, *params.repeats)]
+    runs = run_names(params)
     comparison = read_csv(compared / "comparison.csv", ["variant"], "compare", na_values=[""])
     return Results(
         {variant: _read_run(params, variant) for variant in params.suite},

@@ -80,6 +80,11 @@ def run_name(variant: str, condition: str | None) -> str:
     return variant if condition is None else f"{variant}+{condition}"
 
 
+def run_names(params: Params) -> list[str]:
+    """Of all runs: each variant of the suite as it stands, then under each of the repeats."""
+    return [run_name(v, condition) for v in params.suite for condition in (None, *params.repeats)]
+
+
 def stage_name(run: str, node: str) -> str:
     """The stage of dvc.yaml in which a node (`train` or `evaluate`) works on a run."""
     variant, _, condition = run.partition("+")

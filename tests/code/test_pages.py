@@ -69,6 +69,8 @@ def workspace(tmp_path, monkeypatch):
     Path("data/tuning/ablation-cnn.png").write_bytes(b"picture")
     split = {"name": ["a", "b", "c"], "split": ["train", "test", "train"], "group": [0, 1, 2]}
     write_csv(Path("data/split/split.csv"), pd.DataFrame(split))
+    for metrics in ("detect", "split"):
+        write_json(Path("metrics", f"{metrics}.json"), {})
     protocol = {"test_images": 2068, "trained_on": 1679, "trained_on_share": 0.811896}
     protocol |= {"copies_trained_on": 23, "copies_trained_on_share": 0.011122}
     counts = {"runs": 2, "test_images": 4134, "pairs_checked": 76900668, "leaks": 0}
@@ -94,6 +96,7 @@ def test_the_committed_pages_are_filled_with_the_results(workspace):
     assert (workspace / "docs/tuning/ablation-cnn.png").read_bytes() == b"picture"
     names = (workspace / "docs/splits/faces.csv").read_text()
     assert names == (workspace / "data/split/split.csv").read_text()
+    assert (workspace / "docs/results/faces.tar.xz").is_file()
     publish.main()
     assert (workspace / "docs/leak.md").read_text() == page
 
