@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import ml_dtypes  # noqa: F401 - makes bfloat16 a dtype of NumPy
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
@@ -47,16 +48,19 @@ def frozen_features(
     path = folder / f"{names[-1]}.npy"
     if not path.is_file():
         place = _nearest(frozen, names, folder)
-        inputs = images if place is None else _mapped(folder / f"{names[place]}.npy")
+        inputs = images
+        if place is not None:
+            inputs = _mapped(folder / f"{names[place]}.npy", frozen.layers[place].output)
         rest = frozen if place is None else keras.Model(frozen.layers[place].output, frozen.output)
         _compute(rest, inputs, path)
     os.utime(path)  # used now
     _make_room(folder, path, limit)
-    return _mapped(path)
+    return _mapped(path, frozen.output)
 
 
-def _mapped(path: Path) -> npt.NDArray[Any]:
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+def _mapped(path: Path, output: keras.KerasTensor) -> npt.NDArray[Any]:
+    # The format has no word for bfloat16: its values come back as bytes without a meaning.
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.dtype(output.dtype))
 
 
 def _identities(frozen: keras.Model, images_digest: str) -> list[str]:
