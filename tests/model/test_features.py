@@ -46,6 +46,24 @@ def test_features_are_the_frozen_parts_output_in_a_mapped_file(
     assert [path.suffix for path in (tmp_path / "new").iterdir()] == [".npy"]
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_features_of_a_lower_precision_come_back_as_they_were(
+    precision: str, images: np.ndarray, tmp_path: Path
+):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(f"mixed_{precision}")
+    try:
+        trunk, whole = frozen(), frozen(trainable="none")
+    finally:
+        keras.config.set_dtype_policy(before)
+    found = frozen_features(trunk, images, "digest", tmp_path, GIB)
+    wanted = trunk.predict_on_batch(images)
+    assert found.dtype == wanted.dtype == precision
+    assert np.array_equal(found, wanted)
+    deeper = frozen_features(whole, images, "digest", tmp_path, GIB)
+    assert np.array_equal(deeper, whole.predict_on_batch(images))
+
+
 def test_variants_with_the_same_frozen_part_share_it(
     images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -190,17 +190,7 @@ def test_a_network_of_one_task_chooses_by_its_own_accuracy(trained: Fit):
 # --- the frozen part ---------------------------------------------------------------------
 
 
-@pytest.fixture
-def policy(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Another precision of all networks that are built."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(request.param)
-    yield
-    keras.config.set_dtype_policy(before)
-
-
-@pytest.mark.usefixtures("eager", "policy")
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"], indirect=True)
+@pytest.mark.usefixtures("eager")
 def test_learning_from_stored_features_is_learning_with_the_whole_network(
     trained: Fit, monkeypatch: pytest.MonkeyPatch
 ):
