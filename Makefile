@@ -1,6 +1,7 @@
 # The verbs of the project. Each installs what it needs into .venv first.
 #   make repro   run the workflow as params.yaml says and print the results
 #   make test    lint, types, security and tests; make test-long: those that take minutes each
+#   make test-lowest  the tests on the oldest packages that pyproject.toml admits
 #   make audit   asks osv.dev for known holes in what is installed; part of check where it answers
 #   make report  the results as a page, report/index.html, that is read in any browser
 #   make publish run the workflow and fill its figures into README.md and docs/;
@@ -12,7 +13,7 @@ ASK := import requests; requests.get("https://api.osv.dev/v1/vulns/GHSA-3f63-hfp
 INSTALL := install --quiet --no-compile
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: repro test test-long check audit format dag publish report clean
+.PHONY: repro test test-long test-lowest check audit format dag publish report clean
 
 repro: .venv/installed
 	$(RUN) dvc repro
@@ -22,6 +23,9 @@ test: .venv/installed-dev check
 
 test-long: .venv/installed-dev
 	$(RUN) python -m pytest -m long
+
+test-lowest: .venv-lowest/installed
+	PATH="$(CURDIR)/.venv-lowest/bin:$$PATH" python -m pytest -n auto --dist loadfile -m 'not long'
 
 check: .venv/installed-dev
 	$(RUN) ruff check .
@@ -71,5 +75,15 @@ dag: .venv/installed
 	$(BIN)/python -m pip $(INSTALL) --editable '.[dev,export,serve]'
 	touch $@ .venv/installed
 
+# uv finds the lowest set; pip does not know how.
+.venv-lowest/installed: pyproject.toml .venv/made
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip $(INSTALL) --upgrade pip uv
+	.venv-lowest/bin/uv pip compile --quiet --all-extras --resolution lowest-direct \
+	  --output-file .venv-lowest/requirements.txt pyproject.toml
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
+	  --requirement .venv-lowest/requirements.txt --editable .
+	touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-lowest .mypy_cache .ruff_cache .pytest_cache

@@ -1,5 +1,6 @@
 """Pages: figures stand between marks, come from the results, and never from the demo."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -114,3 +115,14 @@ def test_results_that_are_missing_are_named(workspace):
     (workspace / "metrics/audit.json").unlink()
     with pytest.raises(UserError, match=r"audit\.json: missing; run `dvc repro`"):
         publish.main()
+
+
+def test_every_test_that_the_promises_name_is_there():
+    page = (TOP / "docs/trust.md").read_text()
+    files = [TOP / "docs" / link for link in re.findall(r"\]\((\.\./tests/[^)]+)\)", page)]
+    assert len(files) > 10
+    tests = "".join(path.read_text() for path in (TOP / "tests").rglob("test_*.py"))
+    assert all(path.is_file() for path in files)
+    named = re.findall(r"`(test_\w+?)(?:…|`)", page)
+    assert len(named) > 10
+    assert [name for name in named if f"def {name}" not in tests] == []
