@@ -3,6 +3,8 @@
 #   make test    lint, types, security and tests; make test-long: those that take minutes each
 #   make audit   asks osv.dev for known holes in what is installed; part of check where it answers
 #   make report  the results as a page, report/index.html, that is read in any browser
+#   make suite   queue every published variant as an experiment, unless it is there already;
+#                then: python -m stages.tune run --jobs 2; python -m stages.suite compare
 #   make publish run the workflow and fill its figures into README.md and docs/;
 #                NAME=utkface-aligned names the split file (default: data.source)
 PYTHON ?= python3
@@ -12,7 +14,7 @@ ASK := import requests; requests.get("https://api.osv.dev/v1/vulns/GHSA-3f63-hfp
 INSTALL := install --quiet --no-compile
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: repro test test-long check audit format dag publish report clean
+.PHONY: repro test test-long check audit format dag publish report suite clean
 
 repro: .venv/installed
 	$(RUN) dvc repro
@@ -50,6 +52,11 @@ report: .venv/installed
 	@[ -z "$$(find data/tuning -name '*.csv' -newer report/index.html 2>/dev/null)" ] \
 	  || $(RUN) dvc repro --force --single-item report
 	@echo "$(CURDIR)/report/index.html"
+
+# What all variants share is made once, here; then there is nothing of it to do in the experiments.
+suite: .venv/installed
+	$(RUN) dvc repro lists
+	$(RUN) python -m stages.suite queue
 
 # The picture of the workflow in the README; needs graphviz.
 dag: .venv/installed
