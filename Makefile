@@ -1,4 +1,5 @@
 # The verbs of the project. Each installs what it needs into .venv first.
+#   make install into .venv, and nothing else
 #   make repro   run the workflow as params.yaml says and print the results
 #   make test    lint, types, security and tests; make test-long: those that take minutes each
 #   make audit   asks osv.dev for known holes in what is installed; part of check where it answers
@@ -14,7 +15,9 @@ ASK := import requests; requests.get("https://api.osv.dev/v1/vulns/GHSA-3f63-hfp
 INSTALL := install --quiet --no-compile
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: repro test test-long check audit format dag publish report suite clean
+.PHONY: install repro test test-long check audit format dag publish report suite clean
+
+install: .venv/installed
 
 repro: .venv/installed
 	$(RUN) dvc repro
