@@ -6,6 +6,7 @@
 #   make report  the results as a page, report/index.html, that is read in any browser
 #   make suite   queue every published variant as an experiment, unless it is there already;
 #                then: python -m stages.tune run --jobs 2; python -m stages.suite compare
+#   make docs    the documentation as a site, build/docs/index.html
 #   make publish run the workflow and fill its figures into README.md and docs/;
 #                NAME=utkface-aligned names the split file (default: data.source)
 PYTHON ?= python3
@@ -15,7 +16,7 @@ ASK := import requests; requests.get("https://api.osv.dev/v1/vulns/GHSA-3f63-hfp
 INSTALL := install --quiet --no-compile
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: install repro test test-long check audit format dag publish report suite clean
+.PHONY: install repro test test-long check audit format dag publish report suite docs clean
 
 install: .venv/installed
 
@@ -61,6 +62,11 @@ suite: .venv/installed
 	$(RUN) dvc repro lists
 	$(RUN) python -m stages.suite queue
 
+# A link or an anchor that leads nowhere fails.
+docs: .venv/installed-docs
+	$(RUN) NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict
+	@echo "$(CURDIR)/build/docs/index.html"
+
 # The picture of the workflow in the README; needs graphviz.
 dag: .venv/installed
 	$(RUN) docs/dag.sh
@@ -78,7 +84,11 @@ dag: .venv/installed
 	touch $@
 
 .venv/installed-dev: pyproject.toml .venv/made
-	$(BIN)/python -m pip $(INSTALL) --editable '.[dev,export,serve]'
+	$(BIN)/python -m pip $(INSTALL) --editable '.[dev,docs,export,serve]'
+	touch $@ .venv/installed .venv/installed-docs
+
+.venv/installed-docs: pyproject.toml .venv/made
+	$(BIN)/python -m pip $(INSTALL) --editable '.[docs]'
 	touch $@ .venv/installed
 
 clean:

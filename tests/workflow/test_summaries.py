@@ -84,7 +84,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, mobilenet_weights: Path)
         params[section] = {VARIANT: params[section][VARIANT]}
     yaml.dump(params, top / "params.yaml")
     (top / "dvc.yaml").write_text((TOP / "dvc.yaml").read_text())
-    (top / ".gitignore").write_text("/*\n!params.yaml\n!dvc.yaml\n!.dvc\n")
+    (top / ".gitignore").write_text(
+        (TOP / ".gitignore").read_text()
+        + "/docs/\n/told/\n/s/\n/restored/\n/answers.jsonl\n/*.tar\n"
+    )
     for command in (
         *("git init -q", "git config user.name test", "git config user.email test@localhost"),
         *("dvc init -q", "git add -A", "git commit -qm small"),
