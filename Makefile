@@ -1,9 +1,13 @@
 # The verbs of the project. Each installs what it needs into .venv first.
+#   make install into .venv, and nothing else
 #   make repro   run the workflow as params.yaml says and print the results
 #   make test    lint, types, security and tests; make test-long: those that take minutes each
 #   make test-lowest  the tests on the oldest packages that pyproject.toml admits
 #   make audit   asks osv.dev for known holes in what is installed; part of check where it answers
 #   make report  the results as a page, report/index.html, that is read in any browser
+#   make suite   queue every published variant as an experiment, unless it is there already;
+#                then: python -m stages.tune run --jobs 2; python -m stages.suite compare
+#   make docs    the documentation as a site, build/docs/index.html
 #   make publish run the workflow and fill its figures into README.md and docs/;
 #                NAME=utkface-aligned names the split file (default: data.source)
 PYTHON ?= python3
@@ -13,7 +17,10 @@ ASK := import requests; requests.get("https://api.osv.dev/v1/vulns/GHSA-3f63-hfp
 INSTALL := install --quiet --no-compile
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: repro test test-long test-lowest check audit format dag publish report clean
+.PHONY: install repro test test-long test-lowest check audit format dag publish report suite docs \
+  clean
+
+install: .venv/installed
 
 repro: .venv/installed
 	$(RUN) dvc repro
@@ -55,6 +62,16 @@ report: .venv/installed
 	  || $(RUN) dvc repro --force --single-item report
 	@echo "$(CURDIR)/report/index.html"
 
+# What all variants share is made once, here; then there is nothing of it to do in the experiments.
+suite: .venv/installed
+	$(RUN) dvc repro lists
+	$(RUN) python -m stages.suite queue
+
+# A link or an anchor that leads nowhere fails.
+docs: .venv/installed-docs
+	$(RUN) NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict
+	@echo "$(CURDIR)/build/docs/index.html"
+
 # The picture of the workflow in the README; needs graphviz.
 dag: .venv/installed
 	$(RUN) docs/dag.sh
@@ -72,7 +89,11 @@ dag: .venv/installed
 	touch $@
 
 .venv/installed-dev: pyproject.toml .venv/made
-	$(BIN)/python -m pip $(INSTALL) --editable '.[dev,export,serve]'
+	$(BIN)/python -m pip $(INSTALL) --editable '.[dev,docs,export,serve]'
+	touch $@ .venv/installed .venv/installed-docs
+
+.venv/installed-docs: pyproject.toml .venv/made
+	$(BIN)/python -m pip $(INSTALL) --editable '.[docs]'
 	touch $@ .venv/installed
 
 # uv finds the lowest set; pip does not know how.

@@ -8,6 +8,7 @@ leaks.csv (each pair).
 from pathlib import Path
 
 import pandas as pd
+from tqdm import tqdm
 
 from stages.faces.examples import read_used
 from stages.faces.index import read_cropped, read_crops
@@ -42,7 +43,7 @@ def main() -> None:
     for condition in (None, *params.repeats):
         lists = read_lists(lists_file(condition))
         test = lists["name"][lists["test"]].tolist()
-        for variant in params.suite:
+        for variant in tqdm(params.suite, f"auditing {lists_file(condition).stem}", disable=None):
             run = run_name(variant, condition)
             file = Path("models") / run / "images.csv"
             used = read_used(file)
@@ -84,7 +85,11 @@ def main() -> None:
         },
     }
     write_json(METRICS, summary)
-    print(f"audit: {summary}")
+    print(
+        f"audit: {summary['runs']} runs, {summary['test_images']} test images, "
+        f"{summary['pairs_checked']} pairs checked, {summary['leaks']} leaks; under the published "
+        f"protocol {leaky['seen']} of {leaky['test_images']} test images were trained on"
+    )
 
 
 def _describe(run: str, leaks: pd.DataFrame) -> str:

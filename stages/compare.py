@@ -56,6 +56,7 @@ def main() -> None:
     write_csv(TIMINGS / "comparison.csv", timings)
     print(costs.merge(timings, on="variant").to_string(index=False, na_rep="-"))
     compare_pairs(params, runs)
+    print(f"compare: {len(runs)} runs; {COMPARISON / 'comparison.md'}")
 
 
 def compare_pairs(params: Params, names: list[str]) -> None:

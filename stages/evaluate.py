@@ -12,6 +12,7 @@ from stages.workspace.errors import run_node
 from stages.workspace.files import write_csv, write_json
 from stages.workspace.params import TASKS, load_params
 from stages.workspace.plans import parse_arguments, read_run
+from stages.workspace.progress import Watched
 
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")
@@ -33,7 +34,9 @@ def main() -> None:
     files = {side: prediction_file(PREDICTIONS, run.name, side) for side in ("test", "val")}
     for side, file in files.items():
         faces = read_examples(FACES, run.lists, side, TASKS, params.classes.age_upper_bounds)
-        outputs = predict_rows(model, faces.crops, faces.rows, BATCH_SIZE, params.evaluate.mirrored)
+        mirrored = params.evaluate.mirrored
+        with Watched(model, len(faces.rows) * (1 + mirrored), f"predicting {side}") as network:
+            outputs = predict_rows(network, faces.crops, faces.rows, BATCH_SIZE, mirrored)
         table = prediction_table(faces.names, faces.labels, outputs, classes, faces.ages)
         if side == "test":
             table["trained_on"] = was_trained_on(faces.names, folder / "images.csv")
@@ -46,7 +49,7 @@ def main() -> None:
     augmented = run.recipe["augmentation"] is not None
     trained = training_costs(model, *count_used(folder / "images.csv"), augmented)
     write_json(details / "costs.json", costs_of(model, folder / "model.keras") | trained)
-    print(f"evaluate {run.name}: {found.summary}")
+    print(f"evaluate: {run.name}: {found.summary}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import argparse
 import datetime
 import difflib
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,8 +48,8 @@ SPLITS = Path("docs/splits")
 REPORT = Path("report")  # shows pictures, without their names
 DERIVED = ("features", "checkpoints")  # caches that hold something of every image
 NEXT = """\
-Next: commit forgotten/, then `dvc repro`. The raw archives still hold the images; so do older
-versions in DVC's cache and remotes until `dvc gc --workspace` (and `--cloud`) removes them."""
+The raw archives still hold the images; so do older versions in DVC's cache and remotes until
+`dvc gc --workspace` (and `--cloud`) removes them."""
 
 
 def main() -> None:
@@ -61,12 +62,17 @@ def main() -> None:
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     prints = fingerprints(names, load_params().detect)
     append_rows(IMAGES, [{"sha256": p, "forgotten_on": today} for p in prints])
-    print(f"forget: {len(names)} images, listed in {IMAGES}: " + ", ".join(map(repr, names)))
     mark_stale(names)
     remove(names)
     for path in published(names):
-        print(f"stale: {path}, in git, names them; `make publish` writes it anew")
-    print(NEXT)
+        _tell(f"stale: {path}, in git, names them; `make publish` writes it anew")
+    _tell(NEXT)
+    listed = ", ".join(map(repr, names))
+    print(f"forget: {len(names)} images: {listed}; next: commit {IMAGES.parent}/, then `dvc repro`")
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def find(wanted: list[str]) -> list[str]:
@@ -116,9 +122,9 @@ def mark_stale(names: list[str]) -> None:
         if images and network.is_file():
             row = {"sha256": digest(network), "run": used.parent.name, "images": images}
             append_rows(MODELS, [row])
-            print(f"stale: {used.parent.name} learnt from {images} of them")
+            _tell(f"stale: {used.parent.name} learnt from {images} of them")
             if (EXPORTS / used.parent.name).is_dir():
-                print(f"stale: {EXPORTS / used.parent.name}, which was made of it; delete it")
+                _tell(f"stale: {EXPORTS / used.parent.name}, which was made of it; delete it")
 
 
 def published(names: list[str]) -> list[Path]:
@@ -130,17 +136,17 @@ def published(names: list[str]) -> list[Path]:
 def remove(names: list[str]) -> None:
     """Remove the images from the workspace: rows, crops, and whatever else mentions them."""
     crops = remove_crops(names, FACES / "index.csv", FACES / "crops.npy")
-    print(f"removed: {crops} crops of {FACES / 'crops.npy'}")
+    _tell(f"removed: {crops} crops of {FACES / 'crops.npy'}")
     files = [path for top in OUTPUTS for path in sorted(top.rglob("*")) if path.is_file()]
     for path in files:
         if RAW in path.parents:
             continue
         if path.suffix == ".csv":
             if rows := remove_rows(names, path):
-                print(f"removed: {rows} rows of {path}")
+                _tell(f"removed: {rows} rows of {path}")
         elif mentions(names, path):
             path.unlink()
-            print(f"removed: {path}, which mentions them; `dvc repro` makes it again")
+            _tell(f"removed: {path}, which mentions them; `dvc repro` makes it again")
     shutil.rmtree(REPORT, ignore_errors=True)
     for name in DERIVED:
         shutil.rmtree(shared_folder(name), ignore_errors=True)

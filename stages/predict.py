@@ -52,7 +52,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if arguments.output is not None:
         summary = ", ".join(f"{number} {what}" for what, number in counts.items())
-        print(f"predict: {summary}; {arguments.output}", file=sys.stderr)
+        print(f"predict: {summary}; {arguments.output}")
     if counts[UNREADABLE]:
         sys.exit(SOME_UNREADABLE)
 

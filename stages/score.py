@@ -6,6 +6,7 @@ costs.json, and the summary of metrics/<run>.json as metrics.json, equal to the 
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from stages.faces.stratification import read_split
@@ -31,7 +32,7 @@ def main() -> None:
     # Temperatures fitted on test images, or scores on training images, would flatter.
     for file in (arguments.predictions, *([val] if val else [])):
         sides = sides_of(read_predictions(file, classes), split)
-        print(f"score: {file}: images by split: {sides}")
+        print(f"{file}: images by split: {sides}", file=sys.stderr)
     found = evaluate_files(arguments.predictions, val, split, classes, Rules.of(params))
     found.write(arguments.output, arguments.output / "metrics.json")
     print(f"score: {found.summary}")

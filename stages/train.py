@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
 from dvclive import Live
+from tqdm import tqdm
 
 from stages.faces.examples import LabelledFaces, read_examples
 from stages.learning import device
@@ -85,14 +87,19 @@ def main() -> None:
 
     folder, curves = Path("models") / run.name, Path("data/curves") / run.name
     shutil.rmtree(curves, ignore_errors=True)
-    with Live(str(curves), dvcyaml=None, save_dvc_exp=False, report=None) as live:
+    with (
+        Live(str(curves), dvcyaml=None, save_dvc_exp=False, report=None) as live,
+        tqdm(total=run.recipe["epochs"], desc=run.name, unit="epoch", disable=None) as bar,
+    ):
 
         def log(epoch: int, figures: dict[str, float]) -> None:
             for figure, value in figures.items():
                 live.log_metric(figure, value)
             live.next_step()
             score = figures["val/score"]
-            print(f"train {run.name}: epoch {epoch + 1}, val score {score:.4f}", flush=True)
+            told = f"train: {run.name}: epoch {epoch + 1}, val score {score:.4f}"
+            tqdm.write(told, file=sys.stderr)
+            bar.update()
 
         summary = fit(
             model,
@@ -127,7 +134,7 @@ def main() -> None:
     network = {"model.keras": digest(folder / "model.keras")}
     write_json(folder / "provenance.json", {"run": run.name, **facts, **surroundings(), **network})
     write_json(PROVENANCE / f"{run.name}.json", network | history())
-    print(f"train {run.name}: best epoch {summary['best_epoch']} of {summary['epochs']}")
+    print(f"train: {run.name}: best epoch {summary['best_epoch']} of {summary['epochs']}")
 
 
 if __name__ == "__main__":

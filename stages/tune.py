@@ -10,19 +10,19 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from stages.reporting.ablation import changes_as_markdown, draw_changes, tabulate_changes
 from stages.reporting.tuning import as_markdown, describe, draw_heat_map, tabulate_search
 from stages.workspace.errors import UserError, run_node
-from stages.workspace.experiments import FAILED, FINISHED, Queue, open_queue, read_experiment
+from stages.workspace.experiments import FAILED, FINISHED, Queue, open_queue
 from stages.workspace.files import whole_file, write_csv
+from stages.workspace.outcomes import judge, missing
 from stages.workspace.params import Params, load_params, suggestion
-from stages.workspace.searches import Combination, basis, combinations
+from stages.workspace.plans import stage_name
+from stages.workspace.searches import basis, combinations
 
 TUNING = Path("data/tuning")
 TRAINING = Path("data/training")
-OUTDATED, LOST = "outdated", "lost"  # states beside the queue's: see `finished_summaries`
 
 
 def main() -> None:
@@ -51,50 +51,44 @@ def main() -> None:
     logging.getLogger().setLevel(logging.ERROR)  # of DVC's queue: what is expected here
     with open_queue() as queue:
         if arguments.command in ("search", "queue"):
-            enqueue(params, queue, arguments.search)
+            number = enqueue(params, queue, arguments.search)
+            last = arguments.command == "queue"
+            told = f"tune: {number} settings of {arguments.search} queued"
+            print(told, file=sys.stdout if last else sys.stderr)
         if arguments.command in ("search", "run"):
             run(queue, arguments.jobs)
+        if arguments.command == "run":
+            states = list(queue.states().values())
+            print(f"tune: {states.count(FINISHED)} finished, {states.count(FAILED)} failed")
         if arguments.command in ("search", "table"):
             show(params, queue, arguments.search)
 
 
-def enqueue(params: Params, queue: Queue, search: str) -> None:
-    """Queue what is missing of a search.
-
-    Raises:
-        UserError: experiments of these names are finished, but with other params or without
-            their figures.
-    """
+def enqueue(params: Params, queue: Queue, search: str) -> int:
+    """Queue what is missing of a search; returns how many settings."""
     queue.forget_dead()
-    grid, (states, _) = combinations(params, search), judge(params, queue, search)
-    for state, fault in {
-        OUTDATED: "finished on this commit with other params; commit params.yaml, which begins "
-        "the search anew, or remove them",
-        LOST: "finished, but their figures are not in DVC's cache; remove them",
-    }.items():
-        if names := [c.name for c in grid if states.get(c.name) == state]:
-            raise UserError(f"{fault}: dvc exp remove {' '.join(names)}")
-    variant = params.searches[search].variant
-    missing = [c for c in grid if states.get(c.name, FAILED) == FAILED]
-    for combination in missing:
-        queue.add(combination.name, f"train@{variant}", combination.changes)
-    print(f"tune: {len(missing)} settings of {search} queued")
+    grid = combinations(params, search)
+    states, _ = judge(params, queue, grid, TRAINING, basis)
+    todo = missing(grid, states)
+    for each in todo:
+        queue.add(each.name, [stage_name(each.variant, "train")], each.changes)
+    return len(todo)
 
 
 def run(queue: Queue, jobs: int) -> None:
     """Run the queue until it is empty; SIGTERM ends it like Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        queue.work_off(jobs, partial(print, flush=True))
+        queue.work_off(jobs, partial(print, file=sys.stderr, flush=True))
     except KeyboardInterrupt:
-        sys.exit("stopped; go on with: python -m stages.tune search <name>")
+        sys.exit("stopped; what ran is queued again by the command that queued it")
 
 
 def show(params: Params, queue: Queue, search: str) -> None:
     """Write the table as CSV and Markdown and its picture; print table and best setting."""
-    states, summaries = judge(params, queue, search)
     chosen = params.searches[search]
     grid = combinations(params, search)
+    states, summaries = judge(params, queue, grid, TRAINING, basis)
     title = f"{search}: {chosen.variant}"
     if chosen.vary == "one-by-one":
         table = tabulate_changes(grid, states, summaries)
@@ -114,37 +108,10 @@ def show(params: Params, queue: Queue, search: str) -> None:
     if other := queue.elsewhere(combination.name for combination in grid):
         print(
             f"{other} experiments of these names belong to other commits and are not shown; "
-            "queued again, those that nothing changed for come from DVC's run cache."
+            "queued again, those that nothing changed for come from DVC's run cache.",
+            file=sys.stderr,
         )
-
-
-def judge(
-    params: Params, queue: Queue, search: str
-) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
-    """The states of a search's experiments, and what the finished trainings wrote, by name.
-
-    Finished counts only what follows from the params as they are; else it is `outdated`, or
-    `lost` where DVC's cache no longer has its figures.
-    """
-    variant = params.searches[search].variant
-    finished, states = queue.finished(), queue.states()
-    summaries = {}
-    for combination in combinations(params, search):
-        name = combination.name
-        if states.get(name) != FINISHED:
-            continue
-        found = read_experiment(finished[name], TRAINING / f"{variant}.json")
-        if found is None:
-            states[name] = LOST
-        elif _differs(params, combination, variant, found[0]):
-            states[name] = OUTDATED
-        else:
-            summaries[name] = found[1]
-    return states, summaries
-
-
-def _differs(params: Params, combination: Combination, variant: str, then: Params) -> bool:
-    return basis(combination.applied(params), variant) != basis(then, variant)
+    print(f"tune: {TUNING / search}.csv, .md, .png")
 
 
 if __name__ == "__main__":

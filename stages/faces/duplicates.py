@@ -33,6 +33,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
 
 THUMBNAIL = 32  # side in pixels; PHash reduces its input to this by itself, but with aliasing
 TILE = (256, 4096)  # hashes compared at once: 8 MB, which stays in a processor's cache
@@ -133,7 +134,8 @@ def near_duplicates(
 def thumbnails(crops: Crops) -> Crops:
     """Reduce crops, uint8 RGB (N, height, width, 3), to uint8 RGB (N, 32, 32, 3) by areas."""
     small = np.empty((len(crops), THUMBNAIL, THUMBNAIL, 3), np.uint8)
-    for crop, place in zip(crops, small, strict=True):
+    pairs = zip(crops, small, strict=True)
+    for crop, place in tqdm(pairs, "reducing", len(crops), unit="crop", disable=None):
         cv2.resize(crop, (THUMBNAIL, THUMBNAIL), place, interpolation=cv2.INTER_AREA)
     return small
 
@@ -142,7 +144,8 @@ def perceptual_hashes(small: Crops) -> Hashes:
     """The pHash, uint64 (N,), of thumbnails, uint8 RGB (N, 32, 32, 3)."""
     hasher = cv2.img_hash.PHash.create()
     hashes = np.empty((len(small), 8), np.uint8)
-    for thumbnail, place in zip(small, hashes, strict=True):
+    pairs = zip(small, hashes, strict=True)
+    for thumbnail, place in tqdm(pairs, "hashing", len(small), unit="crop", disable=None):
         place[:] = hasher.compute(cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY))[0]
     return hashes.view(np.uint64)[:, 0]
 

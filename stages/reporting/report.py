@@ -15,6 +15,7 @@ import jinja2
 import pandas as pd
 import vl_convert
 from markupsafe import Markup
+from tqdm import tqdm
 
 from stages.reporting import report_comparison as compared
 from stages.reporting import report_faces as faces
@@ -67,7 +68,10 @@ def render_report(
         demo=params.data.source == "demo",
         short=in_short(results, people, params.evaluate.confidence),
         pictures=pictures,
-        models=[_model(name, run, params) for name, run in results.runs.items()],
+        models=[
+            _model(name, run, params)
+            for name, run in tqdm(results.runs.items(), "drawing", unit="model", disable=None)
+        ],
         searches=[
             compared.search_chart(name, table, params.searches[name])
             for name, table in results.searches.items()

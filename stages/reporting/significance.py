@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
+from tqdm import tqdm
 
 from stages.reporting.bootstrap import interval, p_value, resampled_sums
 from stages.reporting.predictions import Predictions
@@ -85,7 +86,7 @@ def _tests_on_same_images(
     shares = sums[:, :-1] / sums[:, -1:]
     _, place = np.unique(groups, return_inverse=True)
     rows: list[tuple[object, ...]] = []
-    for a, b, task in keys:
+    for a, b, task in tqdm(keys, "testing", unit="pair", disable=None):
         i, j = columns[a, task], columns[b, task]
         differences = shares[:, i] - shares[:, j]
         low, high = interval(differences, confidence)

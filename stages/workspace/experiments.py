@@ -1,4 +1,4 @@
-"""DVC's experiment queue, for searches: what is where, and going on after any kind of stop.
+"""DVC's experiment queue, for searches and suites: what is where, and going on after any stop.
 
 Each experiment runs in a temporary copy of the workspace, started by a worker of DVC's in the
 background. If that is killed, DVC counts its experiment as running for ever: here it becomes a
@@ -62,6 +62,10 @@ class Queue:
         found = exp_refs_by_baseline(scm, {scm.get_rev()})
         return {ref.name: scm.get_ref(str(ref)) for refs in found.values() for ref in refs}
 
+    def uncommitted(self) -> bool:
+        """Whether files that git tracks differ from the present commit."""
+        return bool(self._repo.scm.is_dirty(untracked_files=False))
+
     def elsewhere(self, names: Iterable[str]) -> int:
         """How many experiments of these names are finished on other commits."""
         wanted, scm = set(names), self._repo.scm
@@ -69,8 +73,14 @@ class Queue:
         found.pop(scm.get_rev(), None)
         return sum(ref.name in wanted for refs in found.values() for ref in refs)
 
-    def add(self, name: str, target: str, changes: list[str]) -> None:
-        """Queue an experiment under a name that is free or that of a failed one."""
+    def add(self, name: str, targets: list[str], changes: list[str]) -> None:
+        """Queue an experiment under a name that is free or that of a failed one.
+
+        Args:
+            name: of the experiment.
+            targets: the stages that it brings up to date.
+            changes: of params, as `dvc exp run -S` takes them.
+        """
         here = self._repo.scm.get_rev()
         old = [
             result.entry
@@ -80,7 +90,7 @@ class Queue:
         # The first call may do no more than to drop what a worker killed early left in the stash.
         remove_tasks(self._tasks, old)
         remove_tasks(self._tasks, old)
-        self._repo.experiments.run(targets=[target], params=changes, queue=True, name=name)
+        self._repo.experiments.run(targets=targets, params=changes, queue=True, name=name)
 
     def work_off(self, jobs: int, tell: Tell) -> None:
         """Run everything that is queued; returns when nothing is queued or running.
@@ -204,7 +214,7 @@ class _Progress:
             lines = [line for line in log if line.endswith(b"\n")]
         self._read[entry.stash_rev] = begin + sum(map(len, lines))
         for line in lines:
-            if line.startswith(b"train "):
+            if line.startswith(b"train: "):
                 self._tell(f"{entry.name}: {line.decode(errors='replace').strip()}")
 
 

@@ -23,9 +23,10 @@ _SCIENTIFIC_BELOW = 0.1  # 1e-4 reads better than 0.0001, 0.5 better than 5e-1
 
 @dataclass(frozen=True)
 class Combination:
-    """One training of a search: the experiment's name, the setting, all params it differs by."""
+    """One experiment: its name, its variant, the setting, all params it differs by."""
 
     name: str
+    variant: str
     setting: Setting
     overrides: dict[str, Any]
 
@@ -52,6 +53,7 @@ def combinations(params: Params, name: str) -> list[Combination]:
     return [
         Combination(
             "-".join([name, *([_short(k, v) for k, v in setting.items()] or [UNCHANGED])]),
+            search.variant,
             setting,
             _overrides(params, search, setting),
         )

@@ -81,9 +81,9 @@ def test_without_validation_predictions_only_the_scaled_figures_are_missing(file
 
 def test_it_is_told_which_images_were_scored(files: Path):
     output = score(files, "--predictions", "v.csv", "--output", "out")
-    assert "score: v.csv: images by split: {'test': 200}\n" in output
+    assert "v.csv: images by split: {'test': 200}\n" in output
     output = score(files, "--predictions", "v.val.csv", "--output", "other")
-    assert "score: v.val.csv: images by split: {'val': 150}\n" in output
+    assert "v.val.csv: images by split: {'val': 150}\n" in output
 
 
 def test_an_unknown_image_is_refused(files: Path):
