@@ -69,7 +69,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, mobilenet_weights: Path)
     top = tmp_path_factory.mktemp("summaries")
     for folder in ("docs", "forgotten", "told"):
         (top / folder).mkdir()
-    for file in ("README.md", "docs/leak.md", "forgotten/images.csv"):
+    for file in ("README.md", "docs/leak.md", "forgotten/images.csv", "forgotten/models.csv"):
         (top / file).write_text((TOP / file).read_text())
     write_demo(top / "faces.tar", 60, 1)
     yaml = YAML()
