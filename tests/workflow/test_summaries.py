@@ -4,11 +4,14 @@ All of them run once, one after another in one process, in a small workspace.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -151,6 +154,7 @@ def test_on_a_terminal_a_bar_is_drawn_and_the_output_is_the_same(
     text = (workspace / "params.yaml").read_text().replace("source: local", "source: demo")
     (tmp_path / "params.yaml").write_text(text.replace("portraits: 300", "portraits: 60"))
     parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
     done = subprocess.run(
         [sys.executable, "-m", "stages.download"],
         cwd=tmp_path,
