@@ -49,7 +49,7 @@ def main() -> None:
     augmented = run.recipe["augmentation"] is not None
     trained = training_costs(model, *count_used(folder / "images.csv"), augmented)
     write_json(details / "costs.json", costs_of(model, folder / "model.keras") | trained)
-    print(f"evaluate: {run.name}: {found.summary}")
+    print(f"evaluate: {run.name}: {found.in_one_line}")
 
 
 if __name__ == "__main__":

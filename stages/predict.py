@@ -61,7 +61,12 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("inputs", nargs="*", help="images, folders, archives (tar, tar.gz, zip), - for stdin")
-    add("--model", type=Path, required=True, help="models/<run> or an exported .onnx file")
+    add(
+        "--model",
+        type=Path,
+        required=True,
+        help="models/<run>, or an exported .onnx or .tflite file",
+    )
     add("--format", choices=FORMATS, default=FORMATS[0], help="%(default)s")
     add("--output", type=Path, help="file; for pictures a folder; default: standard output")
     add("--no-detect", action="store_true", help="the images are crops already")

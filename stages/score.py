@@ -35,7 +35,7 @@ def main() -> None:
         print(f"{file}: images by split: {sides}", file=sys.stderr)
     found = evaluate_files(arguments.predictions, val, split, classes, Rules.of(params))
     found.write(arguments.output, arguments.output / "metrics.json")
-    print(f"score: {found.summary}")
+    print(f"score: {found.in_one_line}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,12 @@ def main() -> None:
     """Serve until it is stopped."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("models", nargs="*", type=Path, help="models/<run> or .onnx files; default: all found")
+    add(
+        "models",
+        nargs="*",
+        type=Path,
+        help="models/<run>, .onnx or .tflite files; default: all found",
+    )
     add("--host", default=LOOPBACK[0], help="address to listen at; %(default)s: this machine only")
     add("--port", type=int, default=8000, help="%(default)s")
     add("--max-upload", type=float, default=10, help="largest photo, 10^6 bytes; %(default)s")

@@ -8,7 +8,6 @@ All take uint8 RGB images (any number, size, size, 3) named `image`, preprocessi
 float32 probabilities by task.
 """
 
-import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -79,19 +78,3 @@ def write_tflite(model: keras.Model, path: Path, kind: str, images: Images) -> N
 
 def _signature(model: keras.Model) -> tf.TensorSpec:
     return tf.TensorSpec(model.input.shape, tf.uint8, "image")
-
-
-class TfliteNetwork:
-    """A network in a TFLite file, asked as Keras's are."""
-
-    def __init__(self, path: Path) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        with silenced_stderr():  # it tells of its delegate
-            self.interpreter = Interpreter(str(path), num_threads=os.cpu_count())
-            self.run = self.interpreter.get_signature_runner()
-
-    def predict_on_batch(self, x: Images, /) -> dict[str, npt.NDArray[np.float32]]:
-        """Outputs by task, (M, classes), for uint8 images (M, size, size, 3)."""
-        with silenced_stderr():
-            return dict(self.run(image=x))

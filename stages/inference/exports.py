@@ -9,7 +9,7 @@ import numpy as np
 
 from stages.faces.examples import LabelledFaces
 from stages.inference.agreement import agreement, images_per_second
-from stages.inference.models import METADATA, Model, OnnxNetwork, describe
+from stages.inference.models import METADATA, Model, OnnxNetwork, TfliteNetwork, describe
 from stages.learning.prediction import BATCH_SIZE, Network, predict_rows
 from stages.workspace.errors import UserError
 from stages.workspace.files import whole_file
@@ -34,7 +34,8 @@ def export(
         val: those that 8 bits are calibrated on.
 
     Returns:
-        What is known of the file: `run`, `file`, `megabytes` (10^6 bytes), `images` (of the test),
+        What is known of the file: `run`, `file`, `temperatures` (by task; null: not evaluated),
+        `megabytes` (10^6 bytes), `images` (of the test),
         `images_per_second` and `keras_images_per_second` (one at a time, all cores), and by task
         what `agreement` tells.
 
@@ -62,6 +63,7 @@ def export(
         return {
             "run": model.name,
             "file": target.name,
+            "temperatures": model.temperatures,
             "megabytes": round(unfinished.stat().st_size / 1e6, 3),
             "images": len(test.names),
             "images_per_second": images_per_second(copy, crops),
@@ -79,7 +81,7 @@ def _format(
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise UserError(f"export needs {error.name}: pip install -e '.[export]'") from None
-    from stages.inference.conversion import TfliteNetwork, write_onnx, write_tflite
+    from stages.inference.conversion import write_onnx, write_tflite
 
     if form == "onnx":
         about = describe(model.name, model.feeding, model.temperatures)

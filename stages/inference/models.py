@@ -1,10 +1,11 @@
-"""A trained model opened for use: a folder under models/, or an exported ONNX file.
+"""A trained model opened for use: a folder under models/, or an exported ONNX or TFLite file.
 
 The folder needs TensorFlow. The ONNX file holds all that the folder tells, and needs onnxruntime
-alone.
+alone; a TFLite file has it beside it, in faces.json and <file>.json, and needs ai-edge-litert.
 """
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import platformdirs
 from stages.faces.detector import Detector, ScalePolicy, load_detector
 from stages.faces.forgetting import MODELS as STALE
 from stages.faces.forgetting import read_stale
+from stages.learning.device import silenced_stderr
 from stages.learning.prediction import AGE_YEARS, Network
 from stages.workspace.catalogue import DETECTORS, obtain
 from stages.workspace.errors import UserError
@@ -28,6 +30,7 @@ from stages.workspace.untrusted import read_onnx
 
 NETWORK_FILE = "model.keras"
 ONNX_SUFFIX = ".onnx"
+TFLITE_SUFFIX = ".tflite"
 METADATA = "utkface-mtl"  # the key in an ONNX file's metadata under which all of it stands
 MODELS, EXPORTS = Path("models"), Path("exports")
 PRETRAINED = Path("data/pretrained")
@@ -61,7 +64,7 @@ def open_model(path: Path, device: str = "auto") -> Model:
     """Open a model.
 
     Args:
-        path: a folder with model.keras and faces.json, or an exported ONNX file.
+        path: a folder with model.keras and faces.json, or an exported ONNX or TFLite file.
         device: for a folder: `auto`, `cpu` or `gpu`.
 
     Raises:
@@ -69,10 +72,13 @@ def open_model(path: Path, device: str = "auto") -> Model:
     """
     if path.suffix == ONNX_SUFFIX and path.is_file():
         return _open_onnx(path)
+    if path.suffix == TFLITE_SUFFIX and path.is_file():
+        return _open_tflite(path)
     if (path / NETWORK_FILE).is_file():
         return _open_folder(path, device)
     near = ", ".join(map(str, find_models())) or "none: run `dvc repro`"
-    raise UserError(f"{path}: no model; a folder with {NETWORK_FILE} or an ONNX file; here: {near}")
+    forms = f"a folder with {NETWORK_FILE}, an ONNX or a TFLite file"
+    raise UserError(f"{path}: no model; {forms}; here: {near}")
 
 
 def _open_folder(path: Path, device: str) -> Model:
@@ -83,9 +89,7 @@ def _open_folder(path: Path, device: str) -> Model:
         prepare(device)
         from stages.learning.network import load_network
     except ImportError as error:
-        raise UserError(
-            f"{path}: needs TensorFlow ({error}); an exported ONNX file does not"
-        ) from None
+        raise UserError(f"{path}: needs TensorFlow ({error}); an exported file does not") from None
     _warn_if_stale(path / NETWORK_FILE)
     network = load_network(path / NETWORK_FILE)
     _check_size(path, feeding, network.input.shape[1])
@@ -147,6 +151,51 @@ def _open_onnx(path: Path) -> Model:
     _check_size(path, feeding, network.session.get_inputs()[0].shape[1])
     years = AGE_YEARS in network.outputs
     return Model(about["run"], path, feeding, about["temperatures"], network, years)
+
+
+class TfliteNetwork:
+    """A network in a TFLite file, asked as Keras's are; by one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Load it.
+
+        Raises:
+            UserError: ai-edge-litert is not installed, or not a TFLite file that it can run.
+        """
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise UserError(f"{path}: needs {error.name}: pip install ai-edge-litert") from None
+        try:
+            with silenced_stderr():  # it tells of its delegate
+                self.interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+                self.run = self.interpreter.get_signature_runner()
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{path}: not a TFLite file that can be run: {error}") from error
+        self.outputs = list(self.run.get_output_details())
+        self.side = int(self.run.get_input_details()["image"]["shape"][1])
+
+    def predict_on_batch(self, x: npt.NDArray[np.uint8], /) -> dict[str, npt.NDArray[np.float32]]:
+        """Outputs by task, (M, classes), for uint8 images (M, size, size, 3)."""
+        with silenced_stderr():
+            return dict(self.run(image=x))
+
+
+def _open_tflite(path: Path) -> Model:
+    about = path.with_name(f"{path.name}.json")
+    if not about.is_file():
+        raise UserError(f"{about}: missing; export it again by `python -m stages.export <run>`")
+    try:
+        facts = json.loads(about.read_text(encoding="utf-8"))
+        run, temperatures = facts["run"], facts["temperatures"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{about}: lacks run or temperatures ({error}); export the model again"
+        ) from error
+    feeding = read_feeding(path.parent)
+    network = TfliteNetwork(path)
+    _check_size(path, feeding, network.side)
+    return Model(run, path, feeding, temperatures, network, AGE_YEARS in network.outputs)
 
 
 def describe(run: str, feeding: Feeding, temperatures: Mapping[str, float] | None) -> str:

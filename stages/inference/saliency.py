@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.faces.images import Pixels
-from stages.inference.models import OnnxNetwork
+from stages.inference.models import OnnxNetwork, TfliteNetwork
 from stages.learning.prediction import BATCH_SIZE, Network, predict_rows
 
 Heat = npt.NDArray[np.float32]
@@ -33,7 +33,7 @@ def heat_of(network: Network, crop: Pixels, task: str, chosen: int) -> Heat:
         task: one that the network answers.
         chosen: index of the class.
     """
-    covered = isinstance(network, OnnxNetwork)
+    covered = isinstance(network, (OnnxNetwork, TfliteNetwork))
     heat = (occlusion if covered else grad_cam)(network, crop, task, chosen)
     heat = np.maximum(heat, 0)
     top = float(heat.max())

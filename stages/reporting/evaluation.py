@@ -56,6 +56,14 @@ class Evaluation:
     tables: dict[str, pd.DataFrame]
     temperatures: dict[str, float]
 
+    @property
+    def in_one_line(self) -> str:
+        """The accuracies and the combined score, to be printed."""
+        tasks = {task: of for task, of in self.summary.items() if isinstance(of, dict)}
+        shares = ", ".join(f"{task} {of['accuracy']:.3f}" for task, of in tasks.items())
+        images, score = self.summary["images"], self.summary["score"]
+        return f"{images} test images, accuracy of {shares}; score {score:.3f}"
+
     def write(self, folder: Path, summary: Path) -> None:
         """Write the tables and the temperatures into a folder, and the summary to its file."""
         for name, table in self.tables.items():

@@ -45,10 +45,12 @@ def params_reference(path: Path) -> str:
         head, comments = _head_of(name, field, comments)
         parts.append(f"## `{name}`\n\n{head}\n")
         rows = _rows(field, (name,), content[name], comments)
-        if rows:
-            header = ("param", "accepts", "value", "meaning")
-            lines = [header, ("---",) * 4, *rows]
-            parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
+        if [row[0] for row in rows] == [f"`{name}`"]:
+            _, accepts, value, _ = rows[0]
+            parts.append(f"Accepts: {accepts}. Value: {value}\n".replace("\\|", "|"))
+            continue
+        lines = [("param", "accepts", "value", "meaning"), ("---",) * 4, *rows]
+        parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
     return "\n".join(parts)
 
 

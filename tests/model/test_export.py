@@ -22,6 +22,7 @@ from stages.inference.answers import answer_all, as_record
 from stages.inference.inputs import read_inputs
 from stages.inference.looks import look_with
 from stages.inference.models import METADATA, OnnxNetwork, open_detector, open_model
+from stages.inference.saliency import heat_of
 from stages.learning.network import load_network
 from stages.workspace.errors import UserError
 from stages.workspace.files import write_csv
@@ -34,7 +35,7 @@ TOP = Path(__file__).parents[2]
 IMAGES = 24
 WITHOUT_TENSORFLOW = (
     "import runpy, sys; "
-    "sys.modules |= dict.fromkeys(('tensorflow', 'keras', 'tf2onnx', 'ai_edge_litert')); "
+    "sys.modules |= dict.fromkeys(('tensorflow', 'keras', 'tf2onnx', {})); "
     "sys.argv[0] = 'utkface-mtl'; runpy.run_module('stages', run_name='__main__')"
 )
 
@@ -79,7 +80,7 @@ def test_each_copy_is_compared_with_keras_on_the_test_images(form, near, workspa
     if form == "onnx":
         found = OnnxNetwork(file).predict_on_batch(crops)
     else:
-        from stages.inference.conversion import TfliteNetwork
+        from stages.inference.models import TfliteNetwork
 
         found = TfliteNetwork(file).predict_on_batch(crops)
     truth = {"gender": np.arange(2, IMAGES, 3) % 2, "race": np.arange(2, IMAGES, 3) % 5}
@@ -131,7 +132,7 @@ def test_the_onnx_file_alone_predicts_without_tensorflow(
 
     words = ["predict", str(tmp_path), "--model", "exports/small/small.onnx", "--calibrated"]
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TENSORFLOW, *words],
+        [sys.executable, "-c", WITHOUT_TENSORFLOW.format("'ai_edge_litert'"), *words],
         cwd=workspace,
         env=os.environ | {"PYTHONPATH": str(TOP)},
         text=True,
@@ -153,6 +154,70 @@ def test_the_onnx_file_alone_predicts_without_tensorflow(
             assert face[task]["class"] == same[task]["class"]
             chances, others = (list(f[task]["probabilities"].values()) for f in (face, same))
             np.testing.assert_allclose(chances, others, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["float16", "int8"])
+def test_a_tflite_file_answers_as_near_as_its_json_says_without_tensorflow(
+    form, workspace: Path, tmp_path: Path
+):
+    crops = np.load(workspace / "data/faces/crops.npy")[2::3]
+    for i, crop in enumerate(crops):
+        Image.fromarray(crop).save(tmp_path / f"{i}.png")
+    file = workspace / "exports/small" / exports.FILES[form].format("small")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", WITHOUT_TENSORFLOW.format("'tf_keras'"), "predict"),
+            *(str(tmp_path), "--no-detect", "--model", str(file)),
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(TOP)},
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    facts = json.loads(file.with_name(f"{file.name}.json").read_text())
+    keras = load_network(workspace / "models/small/model.keras").predict_on_batch(crops)
+    found = [json.loads(line)["faces"][0] for line in done.stdout.splitlines()]
+    for task in TASKS:
+        chances = np.array([list(face[task]["probabilities"].values()) for face in found])
+        furthest = np.abs(chances - keras[task]).max()
+        assert furthest == pytest.approx(facts[task]["max_difference"], rel=0.02, abs=1e-5)
+
+
+def test_a_tflite_file_knows_its_temperatures_and_what_it_is_fed_with(workspace: Path):
+    model = open_model(workspace / "exports/small/small.int8.tflite")
+    folder = open_model(workspace / "models/small")
+    assert (model.name, model.feeding, model.temperatures) == (
+        *("small", folder.feeding, folder.temperatures),
+    )
+    assert not model.tells_years
+
+
+def test_a_tflite_file_without_what_lies_beside_it_is_refused(workspace: Path, tmp_path: Path):
+    origin, copy = workspace / "exports/small/small.int8.tflite", tmp_path / "small.int8.tflite"
+    copy.write_bytes(origin.read_bytes())
+    about = tmp_path / "small.int8.tflite.json"
+    with pytest.raises(UserError, match=r"small\.int8\.tflite\.json: missing"):
+        open_model(copy)
+    about.write_text('{"run": "small"}')
+    with pytest.raises(UserError, match=r"json: lacks run or temperatures"):
+        open_model(copy)
+    about.write_text((origin.with_name(about.name)).read_text())
+    with pytest.raises(UserError, match=r"faces\.json: missing"):
+        open_model(copy)
+    (tmp_path / "faces.json").write_text((origin.parent / "faces.json").read_text())
+    copy.write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"small\.int8\.tflite: not a TFLite file"):
+        open_model(copy)
+
+
+def test_where_a_tflite_file_looked_is_found_by_covering(workspace: Path):
+    model = open_model(workspace / "exports/small/small.float16.tflite")
+    crop = np.load(workspace / "data/faces/crops.npy")[2]
+    heat = heat_of(model.network, crop, "gender", 0)
+    own = heat_of(OnnxNetwork(workspace / "exports/small/small.onnx"), crop, "gender", 0)
+    np.testing.assert_allclose(heat, own, atol=0.05)
 
 
 def test_the_folder_without_tensorflow_is_told_so(workspace: Path, monkeypatch: pytest.MonkeyPatch):

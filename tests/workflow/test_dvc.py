@@ -1,5 +1,6 @@
 """Real DVC in a real git repository: a copy of the project on sixty drawn portraits."""
 
+import base64
 import csv
 import json
 import re
@@ -9,9 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 from PIL import Image
+from processes import environment
 
 from stages.workspace.files import digest
 
@@ -138,6 +142,32 @@ def test_a_learning_rate_reruns_that_variant_alone_and_shows_in_the_diffs(run: R
     assert "age.accuracy" in shown
     assert "data.source" in shown
     assert "suite" in shown
+
+
+def test_the_notebook_goes_from_the_experiments_to_a_figure(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = ("-S", "evaluate.mirrored=true")
+    run("dvc", "exp", "run", "--name", "both-ways", "evaluate@mtl-cnn", *change)
+    notebook = nbformat.read(_project(run) / "notebooks/experiments.ipynb", as_version=4)
+    assert len(notebook.cells) == 10
+    for cell in notebook.cells:
+        assert cell.get("outputs", []) == [], "it is committed without outputs"
+        assert cell.get("execution_count") is None
+    monkeypatch.setenv("PATH", environment()["PATH"])
+    place = {"metadata": {"path": str(_project(run) / "notebooks")}}
+    NotebookClient(notebook, timeout=120, resources=place).execute()
+    codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    shown = [cell.outputs[-1].data for cell in codes[1:]]
+    for name in ("workspace", "both-ways"):
+        assert name in shown[0]["text/plain"]
+    table, changes = shown[1]["text/plain"], shown[2]["text/plain"]
+    assert "mtl-cnn-ge" in table
+    measured = json.loads((_project(run) / "metrics/mtl-cnn.json").read_text())
+    told = [float(number) for number in re.findall(r"\d\.\d+", table)]
+    assert any(value == pytest.approx(measured["age"]["accuracy"], abs=1e-4) for value in told)
+    assert "evaluate.mirrored" in changes
+    assert base64.b64decode(shown[3]["image/png"]).startswith(b"\x89PNG")
 
 
 def test_a_twin_and_the_published_protocol_are_compared_and_a_leak_ends_the_workflow(
