@@ -23,7 +23,7 @@ def _sentences(results: Results, people: pd.DataFrame, confidence: float) -> Ite
     )
     if divided["groups"]:
         yield (
-            f"{divided['groups']:,} pictures are there more than once, "
+            f"Pictures that are there more than once: {divided['groups']:,}, "
             f"{divided['disputed_groups']:,} of them under several classes; "
             f"all copies of a picture lie in one split."
         )

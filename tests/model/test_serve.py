@@ -218,6 +218,8 @@ def test_a_portrait_is_boxed_named_and_explained(
     page.locator("#status", has_text="1 face; calibrated probabilities").wait_for()
     assert page.locator("#faces caption").count() == 3
     assert page.locator("#faces meter").count() == 12
+    heights = page.locator("#faces tr").evaluate_all("rows => rows.map(row => row.offsetHeight)")
+    assert max(heights) < 1.5 * min(heights)  # no figure is broken over two lines
     yellow = page.evaluate(
         """() => { const c = document.getElementById("photo");
         const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;

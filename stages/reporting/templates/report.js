@@ -129,6 +129,8 @@
         const value = row[name];
         cell.textContent = value ?? "-";
         if (typeof value === "number") {
+          // Shares of few images have digits without end.
+          if (!Number.isInteger(value)) cell.textContent = Number(value.toPrecision(4));
           cell.dataset.value = value;
           cell.className = "number";
         }
