@@ -203,7 +203,7 @@ def test_the_values_of_a_chart_can_be_read_and_sorted(reader: Reader):
     assert numbers == sorted(numbers)
     assert len(numbers) == 4
     shares = table.locator("td:nth-child(4)").all_inner_texts()
-    assert max(map(len, shares)) <= len("0.1234")
+    assert max(map(len, shares)) <= len("0.01234")
 
 
 @pytest.mark.parametrize("width", [390, 320])
