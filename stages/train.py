@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from dvclive import Live
@@ -16,6 +17,9 @@ from stages.workspace.files import digest, whole_file, write_csv, write_json
 from stages.workspace.params import load_params
 from stages.workspace.plans import read_run, run_parser
 from stages.workspace.provenance import fingerprint, history, surroundings
+
+if TYPE_CHECKING:
+    from stages.learning.recipe import Log
 
 FACES = Path("data/faces")
 PRETRAINED = Path("data/pretrained")
@@ -46,7 +50,16 @@ def main() -> None:
     from stages.learning.heads import AGE_YEARS
     from stages.learning.network import build_network, in_float32, save_network
     from stages.learning.recipe import Examples, Execution, Recipe, fit
+    from stages.learning.replicas import find_replicas
 
+    replicas = find_replicas(params.machine.strategy, params.machine.worker_patience)
+    execution = Execution(
+        xla,
+        params.machine.steps_per_execution,
+        params.machine.images_on_device,
+        arguments.profile,
+        replicas,
+    )
     shares = params.train.subset.model_dump()
     train, val = (
         read_examples(FACES, run.lists, side, run.tasks, params.classes.age_upper_bounds).subset(
@@ -77,24 +90,15 @@ def main() -> None:
     identity = fingerprint(facts)[:32]
     checkpoints, features = shared_folder("checkpoints"), shared_folder("features")
     remove_older(checkpoints, CHECKPOINT_DAYS)
-    model = build_network(**structure, weights=weights["file"] and PRETRAINED / weights["file"])
+    with execution.scope():
+        model = build_network(**structure, weights=weights["file"] and PRETRAINED / weights["file"])
 
     def examples(faces: LabelledFaces) -> Examples:
         years = {AGE_YEARS: faces.ages} if AGE_YEARS in model.output else {}
         return Examples(faces.rows, faces.labels | years)
 
-    folder, curves = Path("models") / run.name, Path("data/curves") / run.name
-    shutil.rmtree(curves, ignore_errors=True)
-    with Live(str(curves), dvcyaml=None, save_dvc_exp=False, report=None) as live:
-
-        def log(epoch: int, figures: dict[str, float]) -> None:
-            for figure, value in figures.items():
-                live.log_metric(figure, value)
-            live.next_step()
-            score = figures["val/score"]
-            print(f"train {run.name}: epoch {epoch + 1}, val score {score:.4f}", flush=True)
-
-        summary = fit(
+    def learn(log: "Log") -> dict[str, Any]:
+        return fit(
             model,
             train.crops,
             examples(train),
@@ -107,13 +111,25 @@ def main() -> None:
             ),
             Checkpoints(checkpoints / identity, identity),
             log,
-            Execution(
-                xla,
-                params.machine.steps_per_execution,
-                params.machine.images_on_device,
-                arguments.profile,
-            ),
+            execution,
         )
+
+    if replicas is not None and not replicas.chief:
+        learn(lambda *_: None)
+        print(f"train {run.name}: worker {replicas.worker} is done; the chief has the outputs")
+        return
+    folder, curves = Path("models") / run.name, Path("data/curves") / run.name
+    shutil.rmtree(curves, ignore_errors=True)
+    with Live(str(curves), dvcyaml=None, save_dvc_exp=False, report=None) as live:
+
+        def log(epoch: int, figures: dict[str, float]) -> None:
+            for figure, value in figures.items():
+                live.log_metric(figure, value)
+            live.next_step()
+            score = figures["val/score"]
+            print(f"train {run.name}: epoch {epoch + 1}, val score {score:.4f}", flush=True)
+
+        summary = learn(log)
     with whole_file(folder / "model.keras") as partial:
         save_network(in_float32(model, **structure), partial)
     sides = [
@@ -125,6 +141,8 @@ def main() -> None:
     write_json(TRAINING / f"{run.name}.json", {"precision": precision, "xla": xla, **summary})
     write_json(TIMINGS / f"{run.name}.json", timing)
     network = {"model.keras": digest(folder / "model.keras")}
+    if replicas is not None:
+        facts["replicas"] = {"strategy": replicas.kind, "number": replicas.number}
     write_json(folder / "provenance.json", {"run": run.name, **facts, **surroundings(), **network})
     write_json(PROVENANCE / f"{run.name}.json", network | history())
     print(f"train {run.name}: best epoch {summary['best_epoch']} of {summary['epochs']}")

@@ -189,6 +189,8 @@ class Train(Section):
     """What holds for the training of every variant."""
 
     max_epochs: Epochs
+    global_batch: Annotated[int, Field(ge=0, le=65_536)]
+    rate_rule: Literal["keep", "linear", "sqrt"]
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
     deterministic: bool
     xla: list[Backbone]
@@ -221,6 +223,8 @@ class Machine(Section):
     memory_growth: bool
     steps_per_execution: Annotated[int, Field(ge=1, le=10_000)]
     images_on_device: bool
+    strategy: Literal["auto", "none", "mirrored", "multi-worker"]
+    worker_patience: Annotated[float, Field(ge=5, le=86_400)]
     features_gib: NotNegative
     threads: Annotated[int, Field(ge=0, le=256)]
 
