@@ -26,9 +26,8 @@ import copy
 import itertools
 import json
 import os
+import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,7 +48,15 @@ Kept = tuple[list[npt.NDArray[Any]], list[dict[str, float]]] | None  # of a chec
 
 CONFIG = "TF_CONFIG"
 AGAIN = "start all workers again: the training goes on from its last checkpoint"
-_CHECK_SECONDS = 0.2  # between two looks of the watch
+_WATCH = """
+import os, select, signal, sys
+while select.select([0], [], [], float(sys.argv[1]))[0]:
+    if not os.read(0, 4096):
+        sys.exit()  # the end of what was watched
+sys.stderr.write(sys.argv[3])
+sys.stderr.flush()
+os.kill(int(sys.argv[2]), signal.SIGKILL)
+"""
 # What TensorFlow raises where a peer is gone; which of them depends on what it was doing.
 _LOST = (
     tf.errors.UnavailableError,
@@ -142,9 +149,8 @@ class Replicas:
     @property
     def lost(self) -> str:
         """What to say where a worker does not answer any more; empty where there are none."""
-        return f"a worker of {CONFIG} ({', '.join(self.peers)}) was lost; {AGAIN}" * bool(
-            self.peers
-        )
+        listed = ", ".join(self.peers)
+        return f"a worker of {CONFIG} ({listed}) was lost; {AGAIN}" if self.peers else ""
 
 
 def find_replicas(choice: str, patience: float) -> Replicas | None:
@@ -239,7 +245,8 @@ def fit(
         UserError: a worker was lost. One that neither answers nor fails ends this process with
             the same error after `replicas.patience` seconds without progress.
     """
-    getattr(learner.optimizer, "inner_optimizer", learner.optimizer).summed = True
+    optimizer: Any = learner.optimizer
+    getattr(optimizer, "inner_optimizer", optimizer).summed = True
     told = keras.callbacks.CallbackList(list(callbacks), model=learner, epochs=epochs)
     learner.stop_training = False
     with (
@@ -403,34 +410,36 @@ def _first_line(error: Exception) -> str:
     return text.strip().splitlines()[0][:200] if text.strip() else type(error).__name__
 
 
-class _Watch(threading.Thread):
-    """Ends the process where there is no progress: a step that waits cannot be interrupted."""
+class _Watch:
+    """Ends this process where there is no progress, from a process of its own.
+
+    A thread would not do: while TensorFlow waits for its peers at the start, it holds Python's
+    lock. The one error goes to stderr; the exit status is that of a killed process.
+    """
 
     def __init__(self, patience: float, lost: str) -> None:
-        super().__init__(daemon=True)
-        self.patience, self.lost = patience, lost
-        self.ended = threading.Event()
-        self.progress()
+        self.process = None
+        if patience:
+            words = f"error: {lost} (silent for {patience:g} s)\n"
+            command = [sys.executable, "-c", _WATCH, str(patience), str(os.getpid()), words]
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE)
 
     def progress(self) -> None:
         """Something was done just now."""
-        self.last = time.monotonic()
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.write(b".")
+            self.process.stdin.flush()
 
-    def run(self) -> None:
-        """Look now and then."""
-        while not self.ended.wait(_CHECK_SECONDS):
-            if time.monotonic() - self.last > self.patience:
-                print(f"error: {self.lost} (silent for {self.patience:g} s)", file=sys.stderr)
-                sys.stderr.flush()
-                os._exit(1)
+    def end(self) -> None:
+        """Watch no more."""
+        if self.process is not None:
+            self.process.communicate()
 
 
 @contextmanager
 def _watched(patience: float, lost: str) -> Iterator[_Watch]:
     watch = _Watch(patience, lost)
-    if patience:
-        watch.start()
     try:
         yield watch
     finally:
-        watch.ended.set()
+        watch.end()

@@ -142,7 +142,7 @@ def test_a_lost_worker_ends_the_run_with_one_error_and_it_goes_on_from_its_check
     assert time.monotonic() - begin < 60
     lost.kill()
     lost.communicate()
-    assert left.returncode == 1
+    assert left.returncode != 0
     said = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(said) == 1, errors
     assert re.search(r"worker.*127\.0\.0\.1.*start all workers again", said[0])
