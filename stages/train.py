@@ -37,20 +37,23 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     run = read_run(params, arguments.variant, arguments.condition)
-    precision, xla = device.prepare(
+    wants_xla = run.structure["backbone"] in params.train.xla
+    setup = (
         params.machine.device,
         params.machine.memory_growth,
         params.train.precision,
         params.train.deterministic,
         run.seed,
-        xla=run.structure["backbone"] in params.train.xla,
+        wants_xla,
     )
+    precision, xla = device.prepare(*setup)
     from stages.learning.checkpoints import Checkpoints
-    from stages.learning.features import frozen_features
+    from stages.learning.features import frozen_features, one_after_the_other
     from stages.learning.heads import AGE_YEARS
     from stages.learning.network import build_network, in_float32, save_network
     from stages.learning.recipe import Examples, Execution, Recipe, fit
     from stages.learning.replicas import find_replicas
+    from stages.learning.spreading import features_on
 
     replicas = find_replicas(params.machine.strategy, params.machine.worker_patience)
     execution = Execution(
@@ -97,6 +100,11 @@ def main() -> None:
         years = {AGE_YEARS: faces.ages} if AGE_YEARS in model.output else {}
         return Examples(faces.rows, faces.labels | years)
 
+    def compute(frozen: Any, batches: Any) -> Any:
+        if params.cluster.engine == "ray":
+            return features_on(params.cluster, frozen, batches, *setup)
+        return one_after_the_other(frozen, batches)
+
     def learn(log: "Log") -> dict[str, Any]:
         return fit(
             model,
@@ -107,7 +115,12 @@ def main() -> None:
             Recipe(**run.recipe),
             run.seed,
             lambda frozen: frozen_features(
-                frozen, train.crops, crops, features, params.machine.features_gib * GIB
+                frozen,
+                train.crops,
+                crops,
+                features,
+                params.machine.features_gib * GIB,
+                compute,
             ),
             Checkpoints(checkpoints / identity, identity),
             log,

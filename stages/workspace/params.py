@@ -229,6 +229,17 @@ class Machine(Section):
     threads: Annotated[int, Field(ge=0, le=256)]
 
 
+class Cluster(Section):
+    """Over which machines work is spread."""
+
+    engine: Literal["local", "ray"]
+    address: Annotated[str, Field(min_length=1)]
+    workers: Annotated[int, Field(ge=0, le=100_000)]
+    cpus: Annotated[float, Field(gt=0, le=1024)]
+    gpus: Annotated[float, Field(ge=0, le=1024)]
+    batch: Annotated[int, Field(ge=1, le=100_000)]
+
+
 Smoothing = Annotated[float, Field(ge=0, le=0.5)]
 
 
@@ -431,6 +442,7 @@ class Params(Section):
     audit: Duplicates
     report: Report
     machine: Machine
+    cluster: Cluster
     recipes: dict[str, Recipe]
     augmentations: dict[str, Augmentation]
     variants: dict[str, Variant]
