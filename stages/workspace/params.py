@@ -56,8 +56,9 @@ class Data(Section):
         faults = []
         if self.source == "local" and not self.local:
             faults.append("local must list at least one archive or folder for source: local")
-        if self.mirror != GOOGLE_DRIVE and not self.mirror.startswith(("http://", "https://")):
-            faults.append(f"mirror must be {GOOGLE_DRIVE} or an http(s) address")
+        schemes = ("http://", "https://", "s3://")
+        if self.mirror != GOOGLE_DRIVE and not self.mirror.startswith(schemes):
+            faults.append(f"mirror must be {GOOGLE_DRIVE} or an http(s) or s3 address")
         _refuse(faults)
         return self
 
