@@ -10,6 +10,7 @@ from stages.faces.detector import ScalePolicy, load_detector
 from stages.faces.fates import CropSettings, examine_all
 from stages.faces.forgetting import read_forgotten
 from stages.faces.index import write_faces
+from stages.faces.spreading import examine_on, load_from_bytes
 from stages.workspace.errors import UserError, run_node
 from stages.workspace.files import write_json
 from stages.workspace.params import load_params
@@ -25,7 +26,6 @@ def main() -> None:
     detect = params.detect
     weights = Path("data/pretrained") / f"retinaface-{detect.detector}.onnx"
     scale = ScalePolicy(**detect.scale.model_dump())
-    detector = load_detector(detect.detector, weights, detect.score_threshold, scale)
     settings = CropSettings(detect.face, detect.margin, detect.size, detect.max_pixels)
     members = (
         member
@@ -34,14 +34,15 @@ def main() -> None:
             archive, Limits.of(detect), keep_damaged=detect.damaged == "keep"
         )
     )
-    threads = params.machine.threads or os.cpu_count() or 1
     forgotten = read_forgotten()
-    fates = tqdm(
-        examine_all(members, detector, settings, threads, forgotten),
-        "detecting",
-        unit="image",
-        disable=None,
-    )
+    if params.cluster.engine == "ray":
+        load = load_from_bytes(detect.detector, weights.read_bytes(), detect.score_threshold, scale)
+        found = examine_on(params.cluster, members, load, settings, forgotten)
+    else:
+        detector = load_detector(detect.detector, weights, detect.score_threshold, scale)
+        threads = params.machine.threads or os.cpu_count() or 1
+        found = examine_all(members, detector, settings, threads, forgotten)
+    fates = tqdm(found, "detecting", unit="image", disable=None)
     counts = write_faces(fates, FACES / "index.csv", FACES / "crops.npy", detect.size)
     total = sum(counts.values())
     if not counts["cropped"]:

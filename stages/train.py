@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from dvclive import Live
@@ -18,6 +19,9 @@ from stages.workspace.files import digest, whole_file, write_csv, write_json
 from stages.workspace.params import load_params
 from stages.workspace.plans import read_run, run_parser
 from stages.workspace.provenance import fingerprint, history, surroundings
+
+if TYPE_CHECKING:
+    from stages.learning.recipe import Log
 
 FACES = Path("data/faces")
 PRETRAINED = Path("data/pretrained")
@@ -35,20 +39,32 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     run = read_run(params, arguments.variant, arguments.condition)
-    precision, xla = device.prepare(
+    wants_xla = run.structure["backbone"] in params.train.xla
+    setup = (
         params.machine.device,
         params.machine.memory_growth,
         params.train.precision,
         params.train.deterministic,
         run.seed,
-        xla=run.structure["backbone"] in params.train.xla,
+        wants_xla,
     )
+    precision, xla = device.prepare(*setup)
     from stages.learning.checkpoints import Checkpoints
-    from stages.learning.features import frozen_features
+    from stages.learning.features import frozen_features, one_after_the_other
     from stages.learning.heads import AGE_YEARS
     from stages.learning.network import build_network, in_float32, save_network
     from stages.learning.recipe import Examples, Execution, Recipe, fit
+    from stages.learning.replicas import find_replicas
+    from stages.learning.spreading import features_on
 
+    replicas = find_replicas(params.machine.strategy, params.machine.worker_patience)
+    execution = Execution(
+        xla,
+        params.machine.steps_per_execution,
+        params.machine.images_on_device,
+        arguments.profile,
+        replicas,
+    )
     shares = params.train.subset.model_dump()
     train, val = (
         read_examples(FACES, run.lists, side, run.tasks, params.classes.age_upper_bounds).subset(
@@ -79,12 +95,44 @@ def main() -> None:
     identity = fingerprint(facts)[:32]
     checkpoints, features = shared_folder("checkpoints"), shared_folder("features")
     remove_older(checkpoints, CHECKPOINT_DAYS)
-    model = build_network(**structure, weights=weights["file"] and PRETRAINED / weights["file"])
+    with execution.scope():
+        model = build_network(**structure, weights=weights["file"] and PRETRAINED / weights["file"])
 
     def examples(faces: LabelledFaces) -> Examples:
         years = {AGE_YEARS: faces.ages} if AGE_YEARS in model.output else {}
         return Examples(faces.rows, faces.labels | years)
 
+    def compute(frozen: Any, batches: Any) -> Any:
+        if params.cluster.engine == "ray":
+            return features_on(params.cluster, frozen, batches, *setup)
+        return one_after_the_other(frozen, batches)
+
+    def learn(log: "Log") -> dict[str, Any]:
+        return fit(
+            model,
+            train.crops,
+            examples(train),
+            examples(val),
+            classes,
+            Recipe(**run.recipe),
+            run.seed,
+            lambda frozen: frozen_features(
+                frozen,
+                train.crops,
+                crops,
+                features,
+                params.machine.features_gib * GIB,
+                compute,
+            ),
+            Checkpoints(checkpoints / identity, identity),
+            log,
+            execution,
+        )
+
+    if replicas is not None and not replicas.chief:
+        learn(lambda *_: None)
+        print(f"train {run.name}: worker {replicas.worker} is done; the chief has the outputs")
+        return
     folder, curves = Path("models") / run.name, Path("data/curves") / run.name
     shutil.rmtree(curves, ignore_errors=True)
     with (
@@ -101,26 +149,7 @@ def main() -> None:
             tqdm.write(told, file=sys.stderr)
             bar.update()
 
-        summary = fit(
-            model,
-            train.crops,
-            examples(train),
-            examples(val),
-            classes,
-            Recipe(**run.recipe),
-            run.seed,
-            lambda frozen: frozen_features(
-                frozen, train.crops, crops, features, params.machine.features_gib * GIB
-            ),
-            Checkpoints(checkpoints / identity, identity),
-            log,
-            Execution(
-                xla,
-                params.machine.steps_per_execution,
-                params.machine.images_on_device,
-                arguments.profile,
-            ),
-        )
+        summary = learn(log)
     with whole_file(folder / "model.keras") as partial:
         save_network(in_float32(model, **structure), partial)
     sides = [
@@ -132,6 +161,8 @@ def main() -> None:
     write_json(TRAINING / f"{run.name}.json", {"precision": precision, "xla": xla, **summary})
     write_json(TIMINGS / f"{run.name}.json", timing)
     network = {"model.keras": digest(folder / "model.keras")}
+    if replicas is not None:
+        facts["replicas"] = {"strategy": replicas.kind, "number": replicas.number}
     write_json(folder / "provenance.json", {"run": run.name, **facts, **surroundings(), **network})
     write_json(PROVENANCE / f"{run.name}.json", network | history())
     print(f"train: {run.name}: best epoch {summary['best_epoch']} of {summary['epochs']}")

@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from stages.faces.names import spell
+from stages.faces.remote import SUFFIX, RemoteArchive, read_record
 from stages.workspace.errors import UserError
 from stages.workspace.params import Detect
 
@@ -84,10 +85,13 @@ class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+Archive = Path | RemoteArchive
+
+
 class DamagedArchiveError(UserError):
     """An archive that cannot be read to its end. `fault` says why, without what to do."""
 
-    def __init__(self, archive: Path, fault: str) -> None:
+    def __init__(self, archive: Archive, fault: str) -> None:
         self.fault = fault
         super().__init__(
             f"{archive}: {fault}; delete it and run `dvc repro download` again, or see "
@@ -99,8 +103,8 @@ class _DamageError(Exception):
     """What ends the reading of an archive. The text says why."""
 
 
-def list_archives(folder: Path) -> list[Path]:
-    """The archives of a raw folder in order of their names.
+def list_archives(folder: Path) -> list[Archive]:
+    """The archives of a raw folder in order of their names, those that it records included.
 
     Raises:
         UserError: the folder is missing or holds no archive.
@@ -108,15 +112,20 @@ def list_archives(folder: Path) -> list[Path]:
     archives = sorted(p for p in folder.glob("*") if p.is_file() and not p.name.startswith("."))
     if not archives:
         raise UserError(f"{folder}: no archive; run `dvc repro download`")
-    return archives
+    return [read_record(p) if p.name.endswith(SUFFIX) else p for p in archives]
 
 
-def is_archive(path: Path) -> bool:
+def is_archive(path: Archive) -> bool:
     """Whether the file's content is that of a tar (plain, gzip, bzip2) or zip file."""
-    return _is_tar(path) or zipfile.is_zipfile(path)
+    return _is_tar(path) or _is_zip(path)
 
 
-def _is_tar(path: Path) -> bool:
+def _is_zip(path: Archive) -> bool:
+    with path.open("rb") as file:
+        return zipfile.is_zipfile(file)
+
+
+def _is_tar(path: Archive) -> bool:
     try:
         with _unpacked(path) as file, _open_tar(_Bounded(file, _START_BYTES)):
             return True
@@ -128,11 +137,11 @@ def _is_tar(path: Path) -> bool:
         return False
 
 
-def read_members(archive: Path, limits: Limits, keep_damaged: bool = False) -> Iterator[Member]:
+def read_members(archive: Archive, limits: Limits, keep_damaged: bool = False) -> Iterator[Member]:
     """Yield the members of a tar or zip archive in their stored order.
 
     Args:
-        archive: the file.
+        archive: the file, or the record of one elsewhere.
         limits: what is read of it.
         keep_damaged: an archive that is damaged, or exceeds the limits, ends with a last
             member that stands for the rest of it, in place of an error.
@@ -144,12 +153,14 @@ def read_members(archive: Path, limits: Limits, keep_damaged: bool = False) -> I
     name, number = spell(archive.name), 0
     try:
         # A tar whose last member is a zip file ends like a zip file.
-        is_zip = zipfile.is_zipfile(archive) and not _is_tar(archive)
+        is_zip = _is_zip(archive) and not _is_tar(archive)
         for member in (_zip_members if is_zip else _tar_members)(archive, limits):
             number += 1
             if number > limits.members:
                 raise _DamageError(f"more members than detect.max_members {limits.members}")
             yield member
+    except UserError:
+        raise  # a record's own, which says all
     except Exception as error:
         # tarfile and zipfile raise whatever a damaged file makes them stumble over (ValueError,
         # RecursionError, struct.error …): all mean the same here. A disk's error has a number,
@@ -197,7 +208,7 @@ def _open_tar(file: "_Bounded") -> tarfile.TarFile:
     return tarfile.open(fileobj=file, mode="r|", tarinfo=_Header)  # type: ignore[call-overload]
 
 
-def _tar_members(archive: Path, limits: Limits) -> Iterator[Member]:
+def _tar_members(archive: Archive, limits: Limits) -> Iterator[Member]:
     name = spell(archive.name)
     with _unpacked(archive) as unpacked:
         file = _Bounded(unpacked, limits.archive_bytes)
@@ -223,7 +234,7 @@ def _tar_members(archive: Path, limits: Limits) -> Iterator[Member]:
 
 
 @contextmanager
-def _unpacked(archive: Path) -> Iterator[_Readable]:
+def _unpacked(archive: Archive) -> Iterator[_Readable]:
     """The file, unpacked; tarfile's own gzip stream checks no checksum."""
     with archive.open("rb") as file:
         start = file.read(3)
@@ -250,7 +261,7 @@ class _Bounded:
         return data
 
 
-def _zip_members(archive: Path, limits: Limits) -> Iterator[Member]:
+def _zip_members(archive: Archive, limits: Limits) -> Iterator[Member]:
     name, unpacked = spell(archive.name), 0
     with _ZipFile(archive, limits.members) as file, zipfile.ZipFile(file) as container:
         file.checked = True
@@ -273,8 +284,8 @@ def _zip_members(archive: Path, limits: Limits) -> Iterator[Member]:
 class _ZipFile(io.BufferedReader):
     """A zip file whose directory is looked at before zipfile keeps an object for each entry."""
 
-    def __init__(self, path: Path, members: int) -> None:
-        super().__init__(io.FileIO(path))
+    def __init__(self, archive: Archive, members: int) -> None:
+        super().__init__(archive.open("rb", buffering=0))
         self.members, self.checked = members, False
 
     def read(self, size: int | None = -1, /) -> bytes:

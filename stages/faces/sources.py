@@ -9,11 +9,12 @@ import sys
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
 from stages.faces.archives import Limits, is_archive, read_members
+from stages.faces.remote import SUFFIX, is_remote, read_record, record
 from stages.workspace.errors import UserError
 from stages.workspace.fetch import copy_local, download, google_drive
 from stages.workspace.files import whole_file
@@ -53,6 +54,7 @@ def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
         source: `utkface-wild` or `utkface-aligned`.
         folder: where the archives go.
         mirror: address of a folder that serves files of the official names; None: Google Drive.
+            Archives of an s3:// address are recorded, not fetched.
 
     Raises:
         UserError: an archive cannot be had or is damaged; what was fetched of it is resumed.
@@ -60,6 +62,9 @@ def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
     print(LICENCE, file=sys.stderr)
     paths = []
     for archive in OFFICIAL[source]:
+        if mirror is not None and is_remote(mirror):
+            paths.append(record(f"{mirror.rstrip('/')}/{archive.file}", folder))
+            continue
         path = folder / archive.file
         if not path.exists():
             if mirror is None:
@@ -89,11 +94,22 @@ def _verify(path: Path, images: int) -> None:
 def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
     """Copy archives, and pack folders into uncompressed tar files, into a folder.
 
+    Archives of s3:// addresses are recorded there, see `stages.faces.remote`.
+
     Raises:
         UserError: a path is missing, is no archive or folder, or two have the same name.
     """
     targets: dict[Path, Path] = {}
+    records: dict[Path, str] = {}
     for text in sources:
+        if is_remote(text):
+            target = folder / f"{PurePosixPath(text).name}{SUFFIX}"
+            if target in records:
+                raise UserError(
+                    f"data.local: {records[target]} and {text} have one name; rename one"
+                )
+            records[target] = text
+            continue
         source = Path(text).expanduser()
         if not source.exists():
             raise UserError(f"data.local: {source} does not exist")
@@ -111,7 +127,12 @@ def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
             pack_folder(source, target)
         else:
             copy_local(source, target)
-    return list(targets)
+    for target, text in records.items():
+        record(text, folder)
+        if not is_archive(read_record(target)):
+            target.unlink()
+            raise UserError(f"data.local: {text} is no .tar, .tar.gz or .zip file")
+    return [*targets, *records]
 
 
 def pack_folder(source: Path, target: Path) -> None:

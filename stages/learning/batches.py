@@ -46,9 +46,27 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.int64]]]:
         """Inputs and labels of batch `index`."""
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return self.part(index, 0, 1)
+
+    def part(
+        self, index: int, place: int, parts: int
+    ) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.int64]]]:
+        """One of the nearly equal parts, in order, of batch `index`.
+
+        No part is empty: where the batch has fewer examples than parts, each is all of it.
+        """
+        chosen = self._chosen(index)
+        if len(chosen) >= parts:
+            chosen = np.array_split(chosen, parts)[place]
         labels = {task: values[chosen] for task, values in self.labels.items()}
         return np.ascontiguousarray(self.inputs[self.rows[chosen]]), labels
+
+    def size(self, index: int) -> int:
+        """Examples in batch `index`."""
+        return len(self._chosen(index))
+
+    def _chosen(self, index: int) -> npt.NDArray[np.int64]:
+        return self.order[index * self.batch_size : (index + 1) * self.batch_size]
 
     def deal(self, epoch: int) -> None:
         """Set the examples of an epoch, counted from 0, and their order."""

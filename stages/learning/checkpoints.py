@@ -30,13 +30,25 @@ class Checkpoints:
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self.identity = folder, identity
 
-    def save(self, model: keras.Model, best: Arrays, history: list[dict[str, float]]) -> None:
-        """Keep the state after an epoch; the one before stays until this one is whole."""
+    def save(
+        self,
+        model: keras.Model,
+        best: Arrays,
+        history: list[dict[str, float]],
+        writes: bool = True,
+    ) -> None:
+        """Keep the state after an epoch; the one before stays until this one is whole.
+
+        With `writes` false the state is read, as all workers of a training must, and dropped.
+        """
+        state = _state(model)
+        if not writes:
+            return
         name = f"epoch-{len(history)}"
         partial = self.folder / f".{name}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        np.savez(partial / "state.npz", *_state(model))
+        np.savez(partial / "state.npz", *state)
         np.savez(partial / "best.npz", *best)
         content = {"identity": self.identity, "history": history}
         (partial / "history.json").write_text(json.dumps(content), encoding="utf-8")
@@ -59,7 +71,7 @@ class Checkpoints:
         content = json.loads((kept[-1] / "history.json").read_text(encoding="utf-8"))
         if content["identity"] != self.identity:
             return None
-        variables = _variables(model)
+        variables = state_variables(model)
         for variable, value in zip(variables, _arrays(kept[-1] / "state.npz"), strict=True):
             variable.assign(value)
         return _arrays(kept[-1] / "best.npz"), content["history"]
@@ -69,12 +81,13 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _variables(model: keras.Model) -> list[Any]:
+def state_variables(model: keras.Model) -> list[Any]:
+    """All that the rest of a training follows from, in the order of a checkpoint."""
     return [*model.variables, *model.optimizer.variables]
 
 
 def _state(model: keras.Model) -> list[npt.NDArray[Any]]:
-    return [np.asarray(variable) for variable in _variables(model)]
+    return [np.asarray(variable) for variable in state_variables(model)]
 
 
 def _arrays(path: Path) -> list[npt.NDArray[Any]]:

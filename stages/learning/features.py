@@ -11,7 +11,7 @@ whatever is missing is computed again.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,23 @@ from stages.workspace.files import commit, partial_path
 BATCH = 64  # images a step; without influence on the features beyond the last float bit
 
 
+Compute = Callable[[keras.Model, Iterable[npt.NDArray[Any]]], Iterable[npt.NDArray[Any]]]
+
+
+def one_after_the_other(
+    frozen: keras.Model, batches: Iterable[npt.NDArray[Any]]
+) -> Iterator[npt.NDArray[Any]]:
+    """The output for each batch, computed by this process."""
+    return (frozen.predict_on_batch(batch) for batch in batches)
+
+
 def frozen_features(
-    frozen: keras.Model, images: npt.NDArray[np.uint8], digest: str, folder: Path, limit: float
+    frozen: keras.Model,
+    images: npt.NDArray[np.uint8],
+    digest: str,
+    folder: Path,
+    limit: float,
+    compute: Compute = one_after_the_other,
 ) -> npt.NDArray[Any]:
     """The output of a frozen part for all images, from the cache or computed into it.
 
@@ -39,6 +54,7 @@ def frozen_features(
         folder: of the cache.
         limit: largest size of the folder in bytes; what was not used for the longest time
             goes first, the features asked for stay in any case.
+        compute: gives the output for each batch, in their order; called for what is missing.
 
     Returns:
         (N, ...) in the order of the images, backed by the file; float32 or the network's
@@ -52,7 +68,7 @@ def frozen_features(
         if place is not None:
             inputs = _mapped(folder / f"{names[place]}.npy", frozen.layers[place].output)
         rest = frozen if place is None else keras.Model(frozen.layers[place].output, frozen.output)
-        _compute(rest, inputs, path)
+        _compute(rest, inputs, path, compute)
     os.utime(path)  # used now
     _make_room(folder, path, limit)
     return _mapped(path, frozen.output)
@@ -87,7 +103,7 @@ def _nearest(frozen: keras.Model, names: Sequence[str], folder: Path) -> int | N
     )
 
 
-def _compute(frozen: keras.Model, inputs: npt.NDArray[Any], path: Path) -> None:
+def _compute(frozen: keras.Model, inputs: npt.NDArray[Any], path: Path, compute: Compute) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The process's number keeps two trainings that start together apart; the last one wins.
     partial = partial_path(path.with_name(f"{os.getpid()}-{path.name}"))
@@ -95,9 +111,10 @@ def _compute(frozen: keras.Model, inputs: npt.NDArray[Any], path: Path) -> None:
     try:
         features = np.lib.format.open_memmap(partial, "w+", frozen.output.dtype, shape)
         starts = range(0, len(inputs), BATCH)
-        for start in tqdm(starts, "features", unit="batch", disable=None):
-            batch = np.ascontiguousarray(inputs[start : start + BATCH])
-            features[start : start + BATCH] = frozen.predict_on_batch(batch)
+        batches = (np.ascontiguousarray(inputs[start : start + BATCH]) for start in starts)
+        found = zip(starts, compute(frozen, batches), strict=True)
+        for start, some in tqdm(found, "features", len(starts), unit="batch", disable=None):
+            features[start : start + BATCH] = some
         features.flush()
         del features
         commit(partial, path)

@@ -147,16 +147,27 @@ class Learner(keras.Model):
         x: Any = None,  # noqa: ARG002 - the signature is Keras's
         y: Any = None,
         y_pred: Any = None,
-        sample_weight: Any = None,  # noqa: ARG002
+        sample_weight: Any = None,
         training: bool = True,  # noqa: ARG002
     ) -> Any:
-        """The objective's value; the tasks' figures are counted on the way."""
+        """The objective's value; the tasks' figures are counted on the way.
+
+        `sample_weight` () is what an example counts in the figures, where a replica has a part
+        of a batch; the value is the mean of that part.
+        """
         total, losses = self.objective(y, y_pred)
         for task, loss in losses.items():
-            self.figures[f"{task}_loss"].update_state(loss, sample_weight=ops.shape(y[task])[0])
-            self.figures[f"{task}_accuracy"].update_state(y[task], y_pred[task])
+            number, weights = ops.shape(y[task])[0], None
+            if sample_weight is not None:
+                weights = sample_weight * ops.ones_like(y[task], dtype="float32")
+                number = ops.sum(weights)
+            self.figures[f"{task}_loss"].update_state(loss, sample_weight=number)
+            self.figures[f"{task}_accuracy"].update_state(y[task], y_pred[task], weights)
         if AGE_YEARS in y_pred:
-            self.figures["age_mae"].update_state(y[AGE_YEARS], expected_years(y_pred[AGE_YEARS]))
+            years, expected = y[AGE_YEARS], expected_years(y_pred[AGE_YEARS])
+            if sample_weight is not None:  # a row each: else Keras counts a part as one value
+                years, expected = years[:, None], expected[:, None]
+            self.figures["age_mae"].update_state(years, expected, weights)
         return total
 
 

@@ -84,6 +84,11 @@ class _DepthwiseAdam(keras.optimizers.Adam):
     def __init__(self, factors: dict[str, float], **settings: Any) -> None:
         super().__init__(**settings)
         self._factors = factors
+        self.summed = False  # True: gradients come summed over all replicas, as they are clipped
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        pairs = list(grads_and_vars)
+        return pairs if self.summed else super()._all_reduce_sum_gradients(pairs)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one weight."""

@@ -12,6 +12,7 @@ output does not change, so the result is that of training the whole.
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from stages.learning.objective import (
     balanced_class_weights,
 )
 from stages.learning.optimizer import build_optimizer
+from stages.learning.replicas import Replicas
+from stages.learning.replicas import fit as fit_together
 from stages.learning.trace import Trace
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints at least; a training this short has none
@@ -82,12 +85,18 @@ class Execution:
         steps_at_once: steps between two returns to Python.
         on_device: keep all images, or the features of all, in the device's memory.
         trace: the folder that gets a profiler's trace of some steps; None: none.
+        replicas: the devices that share each batch; None: one has it all.
     """
 
     xla: bool = False
     steps_at_once: int = 1
     on_device: bool = False
     trace: Path | None = None
+    replicas: Replicas | None = None
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """What a network that is to be trained so has to be made in."""
+        return nullcontext() if self.replicas is None else self.replicas.strategy.scope()
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ def fit(
     """Train a network in place; it ends with the weights of its best epoch.
 
     Args:
-        model: from `build_network`.
+        model: from `build_network`, made in `execution.scope()`.
         images: uint8 (N, height, width, 3), of which the examples are some.
         train: what it learns from.
         val: what chooses the best epoch.
@@ -137,26 +146,44 @@ def fit(
         frozen, network = parts
         inputs = features(frozen)
     chances = balanced_chances(train.labels, classes) if recipe.balance == "sampling" else None
-    learner = compile_learner(network, inputs, train, classes, recipe, seed, execution)
+    replicas = execution.replicas
+    with execution.scope():
+        learner = compile_learner(network, inputs, train, classes, recipe, seed, execution)
     given = np.arange(len(inputs)) if execution.on_device else inputs
     batches = Batches(given, train.rows, train.labels, recipe.batch_size, seed, chances)
     weights = {task: recipe.task_weights[task] for task in classes}
-    epochs = _Epochs(network, weights, recipe.patience, batches, checkpoints, log)
-    started = epochs.restore(learner)
+    validation = Batches(given, val.rows, val.labels, recipe.batch_size)
+    epochs = _Epochs(network, weights, recipe.patience, batches, checkpoints, log, replicas)
+    with execution.scope():
+        started = epochs.restore(learner)
+    callbacks = [epochs, *_more_callbacks(recipe, execution)]
     begin = time.monotonic()
     if started < recipe.epochs and not epochs.ended:
-        learner.fit(
-            batches,
-            validation_data=Batches(given, val.rows, val.labels, recipe.batch_size),
-            initial_epoch=started,
-            epochs=recipe.epochs,
-            shuffle=False,  # Batches shuffles, from the seed
-            verbose=0,
-            callbacks=[epochs, *_more_callbacks(recipe, execution)],
-        )
+        if replicas is not None:
+            fit_together(
+                replicas,
+                learner,
+                batches,
+                validation,
+                started,
+                recipe.epochs,
+                callbacks,
+                execution.steps_at_once,
+            )
+        else:
+            learner.fit(
+                batches,
+                validation_data=validation,
+                initial_epoch=started,
+                epochs=recipe.epochs,
+                shuffle=False,  # Batches shuffles, from the seed
+                verbose=0,
+                callbacks=callbacks,
+            )
     seconds = time.monotonic() - begin
     network.set_weights(epochs.best_weights)
-    checkpoints.clear()
+    if epochs.writes:
+        checkpoints.clear()
     done, best = len(epochs.history), epochs.history[epochs.best]
     return {
         "best_epoch": epochs.best + 1,
@@ -243,13 +270,20 @@ class _Epochs(keras.callbacks.Callback):
         batches: Batches,
         checkpoints: Checkpoints,
         log: Log,
+        replicas: Replicas | None = None,
     ) -> None:
         super().__init__()
+        self.replicas = replicas
         self.network, self.weights, self.patience = network, weights, patience
         self.batches, self.checkpoints, self.log = batches, checkpoints, log
         self.history: list[dict[str, float]] = []
         self.best_weights: list[npt.NDArray[Any]] = []
         self.saved = time.monotonic()
+
+    @property
+    def writes(self) -> bool:
+        """Whether checkpoints are this process's matter."""
+        return self.replicas is None or self.replicas.chief
 
     @property
     def scores(self) -> list[float]:
@@ -271,7 +305,10 @@ class _Epochs(keras.callbacks.Callback):
     def restore(self, learning: keras.Model) -> int:
         """Go on from a checkpoint; returns the number of the epochs done."""
         learning.optimizer.build(learning.trainable_variables)
-        if (kept := self.checkpoints.restore(learning)) is not None:
+        kept = self.checkpoints.restore(learning) if self.writes else None
+        if self.replicas is not None and self.replicas.peers:
+            kept = self.replicas.agree_on(learning, self.network, kept)
+        if kept is not None:
             self.best_weights, self.history = kept
         for epoch, figures in enumerate(self.history):
             self.log(epoch, figures)
@@ -300,8 +337,10 @@ class _Epochs(keras.callbacks.Callback):
         figures["val/score"] = self.score
         self.history.append(figures)
         self.log(epoch, figures)
-        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
-            self.checkpoints.save(self.model, self.best_weights, self.history)
+        due = time.monotonic() - self.saved >= CHECKPOINT_SECONDS
+        # Reading the state takes all workers, so they save by one clock.
+        if due if self.replicas is None else self.replicas.by_chief(due):
+            self.checkpoints.save(self.model, self.best_weights, self.history, self.writes)
             self.saved = time.monotonic()
         if self.ended:
             self.model.stop_training = True

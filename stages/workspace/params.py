@@ -56,8 +56,9 @@ class Data(Section):
         faults = []
         if self.source == "local" and not self.local:
             faults.append("local must list at least one archive or folder for source: local")
-        if self.mirror != GOOGLE_DRIVE and not self.mirror.startswith(("http://", "https://")):
-            faults.append(f"mirror must be {GOOGLE_DRIVE} or an http(s) address")
+        schemes = ("http://", "https://", "s3://")
+        if self.mirror != GOOGLE_DRIVE and not self.mirror.startswith(schemes):
+            faults.append(f"mirror must be {GOOGLE_DRIVE} or an http(s) or s3 address")
         _refuse(faults)
         return self
 
@@ -189,6 +190,8 @@ class Train(Section):
     """What holds for the training of every variant."""
 
     max_epochs: Epochs
+    global_batch: Annotated[int, Field(ge=0, le=65_536)]
+    rate_rule: Literal["keep", "linear", "sqrt"]
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
     deterministic: bool
     xla: list[Backbone]
@@ -221,8 +224,21 @@ class Machine(Section):
     memory_growth: bool
     steps_per_execution: Annotated[int, Field(ge=1, le=10_000)]
     images_on_device: bool
+    strategy: Literal["auto", "none", "mirrored", "multi-worker"]
+    worker_patience: Annotated[float, Field(ge=5, le=86_400)]
     features_gib: NotNegative
     threads: Annotated[int, Field(ge=0, le=256)]
+
+
+class Cluster(Section):
+    """Over which machines work is spread."""
+
+    engine: Literal["local", "ray"]
+    address: Annotated[str, Field(min_length=1)]
+    workers: Annotated[int, Field(ge=0, le=100_000)]
+    cpus: Annotated[float, Field(gt=0, le=1024)]
+    gpus: Annotated[float, Field(ge=0, le=1024)]
+    batch: Annotated[int, Field(ge=1, le=100_000)]
 
 
 Smoothing = Annotated[float, Field(ge=0, le=0.5)]
@@ -427,6 +443,7 @@ class Params(Section):
     audit: Duplicates
     report: Report
     machine: Machine
+    cluster: Cluster
     recipes: dict[str, Recipe]
     augmentations: dict[str, Augmentation]
     variants: dict[str, Variant]

@@ -25,6 +25,11 @@ LISTS = Path("data/lists")
 NATIVE, PUBLISHED_SPLIT = "native", "published-split"
 _HONEST = "honest"  # the lists of a variant as it stands
 
+# How the learning rate grows with the batch. linear: Goyal et al. 2017,
+# https://arxiv.org/abs/1706.02677; sqrt: for Adam, Malladi et al. 2022,
+# https://arxiv.org/abs/2205.10287.
+RATE_POWERS = {"keep": 0.0, "linear": 1.0, "sqrt": 0.5}
+
 _IN_THE_NETWORK = {"weights": "pretraining", "head_width": "width"}  # as build_network has it
 _OF_THE_HEADS = ("head_width", "dropout", "age_head")  # recipe params that shape the network
 
@@ -163,6 +168,10 @@ def _run(params: Params, variant: str, condition: str | None, plan: dict[str, An
     if condition == NATIVE:
         structure["preprocessing"] = "native"
     training = params.training[variant].model_dump()
+    rule = params.train.rate_rule
+    if (whole := params.train.global_batch) and whole != training["batch_size"]:
+        training["learning_rate"] *= (whole / training["batch_size"]) ** RATE_POWERS[rule]
+        training["batch_size"] = whole
     training["epochs"] = min(training["epochs"], params.train.max_epochs)
     recipe = plan["recipe"] | training | {"task_weights": params.train.task_weights.model_dump()}
     return Run(

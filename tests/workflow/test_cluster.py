@@ -1,0 +1,132 @@
+"""A Ray cluster of two nodes on this machine: the same bytes, also where a node is lost."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytest.importorskip("ray", reason="NOT TESTED: pip install '.[cluster]'")
+
+from nodes import Workspace, make_workspace
+from ray.cluster_utils import Cluster as Nodes
+from ruamel.yaml import YAML
+
+from stages.workspace import cluster as module
+from stages.workspace.cluster import run_tasks, spread
+from stages.workspace.params import Cluster
+
+pytestmark = pytest.mark.long
+HEAD_CPUS, OTHER_CPUS = 1, 1
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    """A head without CPUs of its own to compute with, but one, and a second node with one."""
+    quiet = {"include_dashboard": False, "object_store_memory": 100 << 20}
+    made = Nodes(initialize_head=True, head_node_args={"num_cpus": HEAD_CPUS, **quiet})
+    made.add_node(num_cpus=OTHER_CPUS, object_store_memory=100 << 20)
+    made.wait_for_nodes()
+    try:
+        yield made
+    finally:
+        import ray
+
+        ray.shutdown()
+        made.shutdown()
+
+
+def section(nodes: Nodes, **changes: object) -> Cluster:
+    values = {"engine": "ray", "address": nodes.address, "workers": 2, "cpus": 1.0, "gpus": 0.0}
+    return Cluster(**values | {"batch": 4} | changes)
+
+
+def slow() -> Callable[[list[int]], list[tuple[int, int]]]:
+    def work(batch: list[int]) -> list[tuple[int, int]]:
+        time.sleep(0.05 * len(batch))
+        return [(2 * number, os.getpid()) for number in batch]
+
+    return work
+
+
+def test_a_lost_node_loses_and_doubles_nothing(nodes: Nodes):
+    other = next(iter(nodes.worker_nodes))
+    found = []
+    for item, result in spread(section(nodes), slow, range(200)):
+        found.append((item, result[0], result[1]))
+        if len(found) == 40:
+            nodes.remove_node(other, allow_graceful=False)
+    assert [item for item, _, _ in found] == list(range(200))
+    assert all(double == 2 * item for item, double, _ in found)
+    assert len({process for _, _, process in found[:40]}) == 2, "both nodes worked before"
+
+
+def test_what_the_work_raises_is_raised(nodes: Nodes):
+    def fail(batch: list[int]) -> list[int]:
+        raise ZeroDivisionError(f"at {batch[0]}")
+
+    with pytest.raises(ZeroDivisionError, match="at 0"):
+        list(spread(section(nodes), lambda: fail, range(9)))
+
+
+def test_the_driver_holds_a_bounded_number_of_batches(nodes: Nodes):
+    given = 0
+
+    def items() -> Iterator[bytes]:
+        nonlocal given
+        for _ in range(400):
+            given += 1
+            yield bytes(1 << 20)
+
+    process, ahead, highest = psutil.Process(), 0, 0
+    start = None
+    counted = lambda: lambda batch: [len(one) for one in batch]  # noqa: E731
+    for taken, (item, size) in enumerate(spread(section(nodes), counted, items()), 1):
+        assert size == len(item)
+        ahead = max(ahead, given - taken)
+        start = start or process.memory_full_info().uss
+        highest = max(highest, process.memory_full_info().uss)
+    assert taken == 400
+    assert ahead <= module.AHEAD * 2 * 4
+    assert highest - start < 150 << 20
+
+
+def test_tasks_end_by_themselves_and_a_failure_ends_no_other(nodes: Nodes):
+    def work(number: int) -> int:
+        if number == 2:
+            raise KeyError("two")
+        return number * 10
+
+    ended = dict(run_tasks(section(nodes), work, [(n,) for n in range(5)]))
+    assert isinstance(ended.pop(2), KeyError)
+    assert ended == {0: 0, 1: 10, 3: 30, 4: 40}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, mobilenet_weights: Path) -> Workspace:
+    made = make_workspace(tmp_path / "workspace", mobilenet_weights)
+    for node in ("download", "plan", "pretrained"):
+        made.run(node)
+    return made
+
+
+def test_detect_leaves_the_same_bytes_whatever_the_workers(workspace: Workspace, nodes: Nodes):
+    workspace.run("detect")
+    wanted = workspace.digests()
+    assert {"data/faces/index.csv", "data/faces/crops.npy"} <= set(wanted)
+    yaml = YAML()
+    for workers, batch in ((1, 64), (2, 3)):
+        params = yaml.load(workspace.folder / "params.yaml")
+        params["cluster"] |= section(nodes, workers=workers, batch=batch).model_dump()
+        yaml.dump(params, workspace.folder / "params.yaml")
+        for name in ("index.csv", "crops.npy"):
+            (workspace.folder / "data/faces" / name).unlink()
+        with workspace.start("detect") as process:
+            if workers == 2:
+                time.sleep(12)  # in the middle of the work, or at its start: the end is the same
+                nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+            output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+        assert workspace.digests() == wanted
