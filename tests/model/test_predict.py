@@ -213,7 +213,8 @@ def test_pictures_are_drawn_beside_their_rows(ask: Predict, portraits: dict, tmp
         archive.writestr("../../up.png", png(portraits[NAMES[0]]))
         archive.writestr("no.png", b"no image")
     status, text = ask("a.zip", "--format", "pictures", "--output", "out")
-    assert (status, text) == (predict.SOME_UNREADABLE, "")
+    assert status == predict.SOME_UNREADABLE
+    assert text == "predict: 2 images, 1 faces, 1 unreadable; out\n"
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == ["00001-up.png.jpg", "predictions.jsonl"]
     read, unread = records((out / "predictions.jsonl").read_text())
