@@ -23,6 +23,8 @@ AHEAD = 3  # batches under way for each worker: one is worked on, others travel
 SPARED = 30.0  # seconds for which a lost worker gets nothing, while others are there
 TRIES = 60  # of one batch; each failure but the work's own means a lost machine or process
 
+_NOT_MADE = "raised in its creation task"  # Ray's words where the making of a worker failed
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -125,12 +127,16 @@ def _spread(
                 break
             except ray.exceptions.RayTaskError as error:
                 raise error.as_instanceof_cause() from None
-            except ray.exceptions.RayError:  # the machine or process, not the work
+            except ray.exceptions.RayError as error:  # the machine or process, not the work
+                reason = str(error).strip().splitlines()[0][:200]
+                if _NOT_MADE in reason:
+                    last = str(error).strip().splitlines()[-1][:200]
+                    raise UserError(f"cluster: a worker cannot start: {last}") from None
                 busy[worker] -= 1
                 lost[worker] = time.monotonic()
                 future, worker = give(batch)
         else:
-            raise UserError(f"cluster: a batch was lost with its machine {TRIES} times")
+            raise UserError(f"cluster: a batch was lost with its machine {TRIES} times ({reason})")
         busy[worker] -= 1
         return iter(zip(batch, found, strict=True))
 
