@@ -20,8 +20,8 @@ NODES = (
     *("audit", "compare", "report"),
 )
 COMMANDS = (
-    *("predict", "export", "serve", "tune", "suite", "variants", "capacity", "score"),
-    *("publish", "restore", "forget"),
+    *("predict", "export", "serve", "tune", "suite", "together", "variants", "capacity"),
+    *("score", "publish", "restore", "forget"),
 )
 LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 HOME = "README.md"

@@ -18,6 +18,7 @@ from stages.workspace.params import load_params
 RAW = Path("data/raw")
 FACES = Path("data/faces")
 METRICS = Path("metrics/detect.json")
+GIB = 2**30
 
 
 def main() -> None:
@@ -43,7 +44,8 @@ def main() -> None:
         threads = params.machine.threads or os.cpu_count() or 1
         found = examine_all(members, detector, settings, threads, forgotten)
     fates = tqdm(found, "detecting", unit="image", disable=None)
-    counts = write_faces(fates, FACES / "index.csv", FACES / "crops.npy", detect.size)
+    files, limit = (FACES / "index.csv", FACES / "crops.npy"), detect.shard_gib * GIB
+    counts = write_faces(fates, *files, detect.size, limit)
     total = sum(counts.values())
     if not counts["cropped"]:
         raise UserError(

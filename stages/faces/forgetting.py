@@ -13,6 +13,7 @@ copy of them is.
 import csv
 import hashlib
 import mmap
+import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -22,8 +23,9 @@ import pandas as pd
 
 from stages.faces.archives import Member
 from stages.faces.index import read_cropped, read_crops
+from stages.faces.shards import Chosen, ShardedCrops, in_place_of, write_shards
 from stages.workspace.errors import UserError
-from stages.workspace.files import read_csv, whole_file
+from stages.workspace.files import partial_path, read_csv, whole_file
 
 IMAGES = Path("forgotten/images.csv")
 MODELS = Path("forgotten/models.csv")
@@ -112,8 +114,14 @@ def remove_crops(names: Collection[str], index: Path, crops: Path) -> int:
             f"{crops}: {len(pixels)} crops for {len(cropped)} rows; run `dvc repro -f detect`"
         )
     kept = ~cropped["name"].isin(names).to_numpy()
-    with whole_file(crops) as partial, partial.open("wb") as file:
-        np.save(file, pixels[kept])
+    if isinstance(pixels, ShardedCrops):
+        partial = partial_path(crops)
+        shutil.rmtree(partial, ignore_errors=True)
+        write_shards(Chosen(pixels, np.flatnonzero(kept)), partial)
+        in_place_of(crops, partial)
+    else:
+        with whole_file(crops) as whole, whole.open("wb") as file:
+            np.save(file, pixels[kept])
     return int((~kept).sum())
 
 

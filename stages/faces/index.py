@@ -14,22 +14,27 @@
 | width, height | of the upright image in pixels |
 | reason | why it was not cropped; empty for `cropped` |
 
-`crops.npy` is uint8 RGB (N, size, size, 3): the crops in the order of the `cropped` rows.
+`crops.npy` is uint8 RGB (N, size, size, 3): the crops in the order of the `cropped` rows. Above
+`detect.shard_gib` it is a folder, see `shards`, which is read as the file is.
 """
 
 import csv
 import dataclasses
 import io
+import math
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from stages.faces.images import Pixels
+from stages.faces.shards import ShardedCrops, in_place_of, write_shards
 from stages.workspace.errors import UserError
-from stages.workspace.files import read_csv, whole_file
+from stages.workspace.files import partial_path, read_csv, whole_file
 
 STATUSES = ("cropped", "no_face", "unreadable", "bad_label")
 
@@ -64,7 +69,11 @@ _TYPES = dict.fromkeys(["name", "archive", "status", "reason"], "str") | {
 
 
 def write_faces(
-    fates: Iterable[tuple[Row, Pixels | None]], index: Path, crops: Path, size: int
+    fates: Iterable[tuple[Row, Pixels | None]],
+    index: Path,
+    crops: Path,
+    size: int,
+    shard_above: float = math.inf,
 ) -> dict[str, int]:
     """Write index and crops while the fates stream by; both files appear whole, or neither.
 
@@ -73,12 +82,15 @@ def write_faces(
         index: path of index.csv.
         crops: path of crops.npy.
         size: side of the crops in pixels.
+        shard_above: bytes of all crops above which they become a folder of shards.
 
     Returns:
         How many rows have each status.
     """
     counts = dict.fromkeys(STATUSES, 0)
     seen: set[str] = set()
+    if crops.is_dir():
+        shutil.rmtree(crops)  # a file cannot be moved over a folder
     with (
         whole_file(crops) as crops_file,
         whole_file(index) as index_file,
@@ -98,7 +110,16 @@ def write_faces(
                 pixels.write(crop.tobytes())
         pixels.seek(0)
         pixels.write(_header(counts["cropped"], size))
+    if crops.stat().st_size > shard_above:
+        _shard(crops)
     return counts
+
+
+def _shard(crops: Path) -> None:
+    partial = partial_path(crops)
+    shutil.rmtree(partial, ignore_errors=True)
+    write_shards(np.load(crops, mmap_mode="r", allow_pickle=False), partial)
+    in_place_of(crops, partial)
 
 
 def _header(rows: int, size: int) -> bytes:
@@ -128,9 +149,13 @@ def read_cropped(path: Path) -> pd.DataFrame:
 def read_crops(path: Path) -> npt.NDArray[np.uint8]:
     """crops.npy, uint8 RGB (N, size, size, 3), mapped into memory, not read.
 
+    Where it is a folder of shards, a `ShardedCrops`, which is indexed alike.
+
     Raises:
         UserError: the file is missing or holds something else.
     """
+    if path.is_dir():
+        return cast("npt.NDArray[np.uint8]", ShardedCrops(path))
     if not path.is_file():
         raise UserError(f"{path}: missing; run `dvc repro -f detect`")
     try:

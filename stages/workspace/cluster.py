@@ -7,6 +7,7 @@ the memory of the process that hands them out does not depend on how many there 
 """
 
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,10 @@ from stages.workspace.params import Cluster
 
 CODE = Path(__file__).parents[1]  # shipped to all machines, so that they run the same
 AHEAD = 3  # batches under way for each worker: one is worked on, others travel
-TRIES = 10  # of one batch; each failure but the work's own means a lost machine or process
+SPARED = 30.0  # seconds for which a lost worker gets nothing, while others are there
+TRIES = 60  # of one batch; each failure but the work's own means a lost machine or process
+
+_NOT_MADE = "raised in its creation task"  # Ray's words where the making of a worker failed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -103,8 +107,15 @@ def _spread(
     busy: Counter[int] = Counter()
     under_way: deque[tuple[list[Item], Any, int]] = deque()
 
+    lost: dict[int, float] = {}  # when; a worker may wait long for room on another machine
+
+    def is_lost(worker: int) -> bool:
+        return worker in lost and time.monotonic() - lost[worker] < SPARED
+
     def give(batch: list[Item]) -> tuple[Any, int]:
-        least = min(range(number), key=lambda worker: busy[worker])
+        least = min(range(number), key=lambda worker: (is_lost(worker), busy[worker]))
+        if is_lost(least):
+            time.sleep(1)  # all are: one of them may just be on its way
         busy[least] += 1
         return workers[least].do.remote(batch), least
 
@@ -116,11 +127,16 @@ def _spread(
                 break
             except ray.exceptions.RayTaskError as error:
                 raise error.as_instanceof_cause() from None
-            except ray.exceptions.RayError:  # the machine or process, not the work
+            except ray.exceptions.RayError as error:  # the machine or process, not the work
+                reason = str(error).strip().splitlines()[0][:200]
+                if _NOT_MADE in reason:
+                    last = str(error).strip().splitlines()[-1][:200]
+                    raise UserError(f"cluster: a worker cannot start: {last}") from None
                 busy[worker] -= 1
+                lost[worker] = time.monotonic()
                 future, worker = give(batch)
         else:
-            raise UserError(f"cluster: a batch was lost with its machine {TRIES} times")
+            raise UserError(f"cluster: a batch was lost with its machine {TRIES} times ({reason})")
         busy[worker] -= 1
         return iter(zip(batch, found, strict=True))
 

@@ -51,8 +51,12 @@ def commit(partial: Path, path: Path) -> None:
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Hexadecimal digest of a file's bytes, read in blocks."""
+    """Hexadecimal digest of a file's bytes, read in blocks; of a folder, of names and files."""
     hasher = hashlib.new(algorithm)
+    if path.is_dir():
+        for inside in sorted(inside for inside in path.rglob("*") if inside.is_file()):
+            hasher.update(f"{inside.relative_to(path).as_posix()}\n{digest(inside)}\n".encode())
+        return hasher.hexdigest()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             hasher.update(block)

@@ -115,6 +115,7 @@ class Detect(Cropping):
     max_members: Annotated[int, Field(ge=1)]
     max_file_bytes: Annotated[int, Field(ge=1024)]
     max_pixels: Annotated[int, Field(ge=1024)]
+    shard_gib: NotNegative
 
 
 class Duplicates(Section):

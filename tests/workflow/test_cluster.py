@@ -1,6 +1,7 @@
 """A Ray cluster of two nodes on this machine: the same bytes, also where a node is lost."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,23 +12,30 @@ import pytest
 pytest.importorskip("ray", reason="NOT TESTED: pip install '.[cluster]'")
 
 from nodes import Workspace, make_workspace
+from ray import cloudpickle
 from ray.cluster_utils import Cluster as Nodes
 from ruamel.yaml import YAML
 
 from stages.workspace import cluster as module
 from stages.workspace.cluster import run_tasks, spread
+from stages.workspace.errors import UserError
 from stages.workspace.params import Cluster
 
 pytestmark = pytest.mark.long
-HEAD_CPUS, OTHER_CPUS = 1, 1
+# Workers cannot import this module.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.fixture
 def nodes() -> Iterator[Nodes]:
-    """A head without CPUs of its own to compute with, but one, and a second node with one."""
+    """Two nodes of one CPU each, of which a test may remove the second."""
+    yield from _nodes()
+
+
+def _nodes() -> Iterator[Nodes]:
     quiet = {"include_dashboard": False, "object_store_memory": 100 << 20}
-    made = Nodes(initialize_head=True, head_node_args={"num_cpus": HEAD_CPUS, **quiet})
-    made.add_node(num_cpus=OTHER_CPUS, object_store_memory=100 << 20)
+    made = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, **quiet})
+    made.add_node(num_cpus=1, object_store_memory=100 << 20)
     made.wait_for_nodes()
     try:
         yield made
@@ -69,6 +77,14 @@ def test_what_the_work_raises_is_raised(nodes: Nodes):
 
     with pytest.raises(ZeroDivisionError, match="at 0"):
         list(spread(section(nodes), lambda: fail, range(9)))
+
+
+def test_a_worker_that_cannot_start_is_one_clear_error(nodes: Nodes):
+    def make() -> Callable[[list[int]], list[int]]:
+        raise ValueError("no such weights")
+
+    with pytest.raises(UserError, match=r"cannot start.*no such weights"):
+        list(spread(section(nodes), make, range(9)))
 
 
 def test_the_driver_holds_a_bounded_number_of_batches(nodes: Nodes):

@@ -1,0 +1,235 @@
+"""Data beyond memory: simulated images through detect, split and an epoch of mtl-cnn.
+
+An archive of so many drawn images, no two alike, is written as a tar; then each node works in a
+process of its own. Not simulated: decoding, cropping, index, shards, the search for copies, the
+division, batches and training steps. The detector is a stand-in that takes the whole image for the
+face at once, since the network's time and memory do not depend on the number of images. Crops are
+sharded above `--shard-gib`. The epoch is of `--steps` batches of `--side` pixels at most: two cores
+take a day for 500,000 images of 100 pixels; memory does not depend on the steps, since each reads
+rows from all over the crops.
+
+`peak_mib` is what is the process's own, `resident_mib` has pages of mapped files in it, which the
+system takes back when it needs them; the first one must stay below 3 GiB. `--plot` gets time and
+memory as SVG.
+
+    python -m benchmarks.large --images 20000 --plot docs/large-20000.svg
+    python -m benchmarks.large --images 500000 --plot docs/large.svg
+"""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from PIL import Image
+
+from benchmarks.machine import peak_memory, peak_resident_mib
+from benchmarks.side_by_side import add_number, print_report
+from stages.faces.archives import Limits, read_members
+from stages.faces.detector import Face
+from stages.faces.division import divide
+from stages.faces.duplicates import group_duplicates
+from stages.faces.examples import LabelledFaces
+from stages.faces.fates import CropSettings, examine_all
+from stages.faces.index import read_cropped, read_crops, write_faces
+from stages.faces.labels import age_group
+from stages.faces.stratification import SPLITS
+from stages.learning import device
+from stages.workspace.errors import UserError, run_node
+from stages.workspace.params import TASKS, load_params
+from stages.workspace.plans import plan_run
+
+LIMIT_MIB = 3 * 1024.0
+DRAWN = 25  # pixels of noise a side, blown up: no two images alike
+THREADS = 2
+
+
+def main() -> None:
+    """Simulate, run each node, draw, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_number(parser, "--images", 20_000, "simulated")
+    add_number(parser, "--side", 100, "of the images and crops, pixels; >= 32")
+    add_number(parser, "--steps", 200, "of the epoch, at most")
+    parser.add_argument("--shard-gib", type=float, default=0.25)
+    parser.add_argument("--plot", type=Path, help="SVG file")
+    parser.add_argument("--folder", type=Path, help="for the data; default: a temporary one")
+    parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)  # node and folder: a child
+    arguments = parser.parse_args()
+    if arguments.work:
+        node, folder = arguments.work
+        print(json.dumps(measure(node, Path(folder), arguments)))
+        return
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        found = {node: _apart(node, folder) for node in NODES}
+    if arguments.plot:
+        draw(arguments.plot, found)
+    lines = [
+        {"what": node, **each, "at_most_mib": LIMIT_MIB, "met": each["peak_mib"] <= LIMIT_MIB}
+        for node, each in found.items()
+    ]
+    print_report(arguments, [], lines)
+
+
+def _apart(node: str, folder: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.large", *sys.argv[1:], "--work", node, folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"{node}: {done.stderr.strip()[-2000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(node: str, folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """Do one node's work: seconds and memory."""
+    work = NODES[node](folder, arguments)
+    with peak_memory() as memory:
+        begin = time.perf_counter()
+        number = work()
+        seconds = time.perf_counter() - begin
+    return {
+        "images": number,
+        "seconds": round(seconds, 3),
+        "images_per_second": round(number / seconds, 1),
+        "peak_mib": memory["peak"],
+        "resident_mib": round(peak_resident_mib(), 1),
+    }
+
+
+Work = Callable[[], int]
+
+
+def _draw_archive(folder: Path, arguments: argparse.Namespace) -> Work:
+    side = (arguments.side, arguments.side)
+
+    def work() -> int:
+        with tarfile.open(folder / "drawn.tar", "w") as archive:
+            for number in range(arguments.images):
+                chance = np.random.default_rng(number)
+                noise = chance.integers(0, 256, (DRAWN, DRAWN, 3), np.uint8)
+                buffer = io.BytesIO()
+                Image.fromarray(noise).resize(side).save(buffer, "JPEG", quality=75)
+                age, gender, race = chance.integers([1, 0, 0], [100, 2, 5])
+                info = tarfile.TarInfo(f"{age}_{gender}_{race}_{number:09}.jpg")
+                info.size = buffer.tell()
+                buffer.seek(0)
+                archive.addfile(info, buffer)
+                archive.members = []  # type: ignore[attr-defined]
+        return int(arguments.images)
+
+    return work
+
+
+def whole_image(image: npt.NDArray[np.uint8]) -> list[Face]:
+    """The stand-in: one face, all of the image."""
+    height, width = image.shape[:2]
+    return [Face(1.0, 0.0, 0.0, float(width), float(height))]
+
+
+def _detect(folder: Path, arguments: argparse.Namespace) -> Work:
+    detect = load_params().detect
+    settings = CropSettings(detect.face, 0.0, arguments.side, detect.max_pixels)
+
+    def work() -> int:
+        members = read_members(folder / "drawn.tar", Limits.of(detect))
+        fates = examine_all(members, whole_image, settings, THREADS)
+        files = folder / "index.csv", folder / "crops.npy"
+        above = arguments.shard_gib * 2**30
+        return write_faces(fates, *files, arguments.side, above)["cropped"]
+
+    return work
+
+
+def _split(folder: Path, arguments: argparse.Namespace) -> Work:  # noqa: ARG001
+    params = load_params()
+    shares = {name: getattr(params.split, name) for name in SPLITS}
+
+    def work() -> int:
+        faces = read_cropped(folder / "index.csv")
+        found = group_duplicates(
+            read_crops(folder / "crops.npy"), **params.split.duplicates.model_dump()
+        )
+        ages = age_group(faces["age"], params.classes.age_upper_bounds)
+        strata = list(zip(ages, faces["gender"], faces["race"], strict=True))
+        division = divide(strata, found.groups, shares, params.split.disputed, 0, params.seed)
+        np.save(folder / "train.npy", np.flatnonzero(division.split == "train"))
+        return len(faces)
+
+    return work
+
+
+def _epoch(folder: Path, arguments: argparse.Namespace) -> Work:
+    params = load_params()
+    device.prepare("cpu", precision="float32", seed=1)
+    from stages.learning.checkpoints import Checkpoints
+    from stages.learning.network import build_network
+    from stages.learning.recipe import Examples, Recipe, fit
+
+    run = plan_run(params, "mtl-cnn")
+    classes = {task: len(params.classes.of(task)) for task in run.tasks}
+    structure = run.network(classes, arguments.side, params.classes.age_upper_bounds)
+    model = build_network(**structure)
+
+    def work() -> int:
+        table, rows = read_cropped(folder / "index.csv"), np.load(folder / "train.npy")
+        chosen = np.random.default_rng(1).permutation(rows)
+        chosen = chosen[: arguments.steps * run.recipe["batch_size"]]
+        of = table.iloc[chosen]
+        ages = of["age"].to_numpy(np.int64)
+        labels = {"age": age_group(ages, params.classes.age_upper_bounds)} | {
+            task: of[task].to_numpy(np.int64) for task in TASKS[1:]
+        }
+        crops = read_crops(folder / "crops.npy")
+        faces = LabelledFaces(crops, [], chosen, labels, ages)
+        train = Examples(faces.rows, faces.labels)
+        val = Examples(faces.rows[:64], {task: values[:64] for task, values in labels.items()})
+        fit(
+            model,
+            faces.crops,
+            train,
+            val,
+            classes,
+            Recipe(**run.recipe | {"epochs": 1}),
+            1,
+            lambda frozen: frozen.predict(faces.crops),
+            Checkpoints(folder / "checkpoints", "large"),
+            lambda *_: None,
+        )
+        return len(chosen)
+
+    return work
+
+
+NODES: dict[str, Callable[[Path, argparse.Namespace], Work]] = {
+    "archive": _draw_archive,
+    "detect": _detect,
+    "split": _split,
+    "epoch": _epoch,
+}
+
+
+def draw(path: Path, found: dict[str, dict[str, float]]) -> None:
+    """Seconds and memory of each node, as SVG."""
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    titles = {"seconds": "seconds", "peak_mib": "own memory, MiB"}
+    for axes, (key, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        bars = axes.barh(list(found), [each[key] for each in found.values()], color="#0072B2")
+        axes.bar_label(bars, fmt="%.0f", padding=3)
+        axes.invert_yaxis()
+        axes.set_xlabel(title)
+        axes.margins(x=0.15)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    run_node(main)
