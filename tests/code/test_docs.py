@@ -26,7 +26,7 @@ TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
 IDS = [page.relative_to(TOP).as_posix() for page in PAGES]
 # Programs that are not the project's, as far as the pages use them.
-OTHERS = {".", "cd", "curl", "git", "mkdir", "tar"}
+OTHERS = {".", "cd", "curl", "export", "git", "mkdir", "ray", "tar"}
 TARGETS = set(re.findall(r"^([\w-]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
 EXTRAS = set(re.findall(r"^(\w+) = \[", (TOP / "pyproject.toml").read_text(), re.MULTILINE))
 FAILURES = (AssertionError, SystemExit, ImportError, ValueError, DvcParserError, Failed)
@@ -111,6 +111,8 @@ def _commands(page: Path) -> Iterator[list[str]]:
             for word in [*lexer, ";"]:
                 if word in ("&&", "|", ";", "&") or word.endswith(";"):
                     words += [word[:-1]] if word[:-1] not in ("", "&") else []
+                    while words and re.match(r"[A-Z_]+=", words[0]):
+                        words.pop(0)  # a variable for this command
                     if words:
                         yield words[1:] if words[0] == "nohup" else words
                     words = []
