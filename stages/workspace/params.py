@@ -58,7 +58,7 @@ class Data(Section):
             faults.append("local must list at least one archive or folder for source: local")
         schemes = ("http://", "https://", "s3://")
         if self.mirror != GOOGLE_DRIVE and not self.mirror.startswith(schemes):
-            faults.append(f"mirror must be {GOOGLE_DRIVE} or an http(s) or s3 address")
+            faults.append(f"mirror must be {GOOGLE_DRIVE} or an http(s) address, or an s3:// one")
         _refuse(faults)
         return self
 
