@@ -85,9 +85,9 @@ def test_what_lies_deeper_is_computed_from_what_is_there(
     nearer = frozen_features(trunk, images, "a", tmp_path, GIB)
     used, compute = [], module._compute
 
-    def noted(rest: keras.Model, inputs: np.ndarray, path: Path) -> None:
+    def noted(rest: keras.Model, inputs: np.ndarray, *others: object) -> None:
         used.append(inputs.shape)
-        compute(rest, inputs, path)
+        compute(rest, inputs, *others)
 
     monkeypatch.setattr(module, "_compute", noted)
     whole = frozen(backbone=backbone, trainable="none")

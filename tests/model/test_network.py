@@ -317,6 +317,7 @@ save_network(in_float32(build_network(**structure), **structure), Path(sys.argv[
 """
 
 
+@pytest.mark.long
 def test_the_same_network_has_the_same_bytes_in_every_process(tmp_path: Path):
     files = [tmp_path / "one.keras", tmp_path / "two.keras"]
     for number, file in enumerate(files):
@@ -350,6 +351,7 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 NATIVE_YEARS = {"preprocessing": "native", "pretraining": "imagenet", "dropout": 0.3} | YEARS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("part", "changes"), [(OWN, {}), (FROZEN, NATIVE_YEARS)])
 def test_a_saved_network_needs_keras_alone(part, changes: dict[str, object], tmp_path: Path):
     file, images = tmp_path / "model.keras", tmp_path / "images.npy"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 TOP = Path(__file__).parents[2]
+pytestmark = pytest.mark.long
 
 SCRIPT = """
 import json

@@ -21,6 +21,8 @@ from ruamel.yaml import YAML
 
 from stages.faces.demo import write_demo
 
+pytestmark = pytest.mark.long
+
 VARIANT = "mtl-cnn"
 SEARCH = {
     "variant": VARIANT,
