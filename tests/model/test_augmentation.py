@@ -135,3 +135,17 @@ def test_a_rotation_turns_by_at_most_its_angle():
 def test_a_model_with_it_differs_in_training_only(images: np.ndarray):
     model = keras.Sequential([Augmentation(ALL, 1)])
     assert np.array_equal(np.asarray(model(images, training=False)), images)
+
+
+def test_a_zoom_scales_by_at_most_its_share():
+    images = np.zeros((64, 100, 100, 3), np.uint8)
+    images[:, 25:75, 25:75] = 255
+    sides = np.sqrt((augmented(images, zoom=0.1)[..., 0] / 255.0).sum(axis=(1, 2)))
+    assert 50 / 1.11 <= sides.min() < 50 / 1.06
+    assert 50 / 0.94 < sides.max() <= 50 / 0.89
+
+
+def test_places_are_changed_by_one_resampling_that_leaves_no_empty_border():
+    grey = np.full((32, 40, 40, 3), 200, np.uint8)
+    found = augmented(grey, flip=True, rotation=20.0, shift=0.06, zoom=0.1)
+    assert np.array_equal(found, grey)
