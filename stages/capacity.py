@@ -67,6 +67,7 @@ def main() -> None:
         key = json.dumps([cost, recipe.batch_size, recipe.augmentation, xla])
         if key not in speeds:
             keras.backend.clear_session(free_memory=True)
+            keras.config.set_dtype_policy(precision)  # which the line before resets
             model = build_network(**structure)
             speeds[key] = probe(model, classes, recipe, execution, arguments.steps, params.seed)
         speed = speeds[key]

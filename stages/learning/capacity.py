@@ -8,6 +8,7 @@ is computed once for each image. The rest is arithmetic: epochs times images ove
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +16,9 @@ import tensorflow as tf
 
 from stages.learning.batches import Batches
 from stages.learning.features import BATCH
+from stages.learning.heads import AGE_YEARS
 from stages.learning.network import divide
+from stages.learning.objective import FIRST_YEAR
 from stages.learning.recipe import Examples, Execution, Recipe, compile_learner
 
 HOUR = 3600.0
@@ -66,23 +69,52 @@ def probe(
         inputs = np.asarray(frozen.predict_on_batch(images))
         part = images[:BATCH]
         frozen_speed = _rate(lambda: _repeat(frozen.predict_on_batch, part, steps), steps * BATCH)
-    number = steps * size
+    warm = size * execution.steps_at_once
+    number = warm + steps * size
     rows = np.arange(number) % len(images)
     labels = {task: random.integers(0, count, number) for task, count in classes.items()}
+    if AGE_YEARS in model.output:
+        last = FIRST_YEAR + int(model.output[AGE_YEARS].shape[-1])
+        labels[AGE_YEARS] = random.integers(FIRST_YEAR, last, number)
     learner = compile_learner(
         network, inputs, Examples(rows, labels), classes, recipe, seed, execution
     )
     given = np.arange(len(inputs)) if execution.on_device else inputs
     batches = Batches(given, rows, labels, size, seed)
-    first = Batches(given, rows[: size * execution.steps_at_once], labels, size, seed)
+    first = Batches(given, rows[:warm], labels, size, seed)
     for some in (first, first):  # compiles, then fills caches
         learner.fit(some, verbose=0, shuffle=False)
         learner.evaluate(some, verbose=0)
-    return Speed(
-        frozen_speed,
-        _rate(lambda: learner.fit(batches, verbose=0, shuffle=False), number),
-        _rate(lambda: learner.evaluate(batches, verbose=0), number),
-    )
+    training, validation = _Clock(), _Clock()
+    learner.fit(batches, verbose=0, shuffle=False, callbacks=[training])
+    learner.evaluate(batches, verbose=0, callbacks=[validation])
+    rest = number - warm
+    return Speed(frozen_speed, rest / training.seconds, rest / validation.seconds)
+
+
+class _Clock(keras.callbacks.Callback):
+    """The seconds from the end of the first step, or of those run at once with it, to the last.
+
+    What Keras does before the first step takes as long as some steps, but a training does it
+    once an epoch, which has hundreds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[float] = []
+
+    @property
+    def seconds(self) -> float:
+        """The time between."""
+        return self.ends[-1] - self.ends[0]
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Note the time."""
+        self.ends.append(time.perf_counter())
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Note the time."""
+        self.ends.append(time.perf_counter())
 
 
 def hours(speed: Speed, recipe: Recipe, train: int, val: int) -> Hours:

@@ -1,9 +1,13 @@
 """The capacity plan: a probe of a real network, and the arithmetic on its speeds."""
 
+import sys
 from pathlib import Path
 
+import keras
 import pytest
 
+from stages import capacity
+from stages.learning import network
 from stages.learning.capacity import Hours, Speed, hours, probe
 from stages.learning.network import build_network
 from stages.learning.recipe import Execution, Recipe
@@ -32,3 +36,41 @@ def test_hours_are_images_over_speed_the_frozen_part_once_and_the_rest_each_epoc
     found = hours(Speed(10.0, 100.0, 50.0), published, train=3600, val=1800)
     assert found == Hours(pytest.approx(5400 / 10 / 3600), pytest.approx(30 * (36 + 36) / 3600))
     assert hours(Speed(None, 100.0, 50.0), published, 3600, 1800).frozen == 0
+
+
+def test_a_head_of_years_is_probed_too():
+    published = load_params(Path(__file__).parents[2] / "params.yaml")
+    run = plan_run(published, "mtl-cnn-best")
+    classes = {task: len(published.classes.of(task)) for task in run.tasks}
+    structure = run.network(classes, 32, published.classes.age_upper_bounds)
+    model = build_network(**structure)
+    assert probe(model, classes, Recipe(**run.recipe), Execution(), 2, 1).training > 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_every_variant_is_probed_in_the_precision_that_is_told(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    text = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
+    changed = text.replace("precision: auto", f"precision: {precision}").replace(
+        "  xla:\n  - vgg16\n  - vgg19\n", "  xla: []\n"
+    )
+    (tmp_path / "params.yaml").write_text(changed, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    variants = ["mtl-cnn", "mtl-cnn-ge"]
+    monkeypatch.setattr(sys, "argv", ["capacity", "--steps", "1", "--variants", *variants])
+    policies = []
+    build = network.build_network
+
+    def spy(**structure: object) -> keras.Model:
+        policies.append(keras.config.dtype_policy().name)
+        return build(**structure)
+
+    monkeypatch.setattr(network, "build_network", spy)
+    before = keras.config.dtype_policy()
+    try:
+        capacity.main()
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert policies == [precision] * 2
+    assert f"on auto, {precision}" in capsys.readouterr().out
