@@ -64,7 +64,8 @@ def main() -> None:
         xla = usable and structure["backbone"] in params.train.xla
         execution = Execution(xla, machine.steps_per_execution, machine.images_on_device)
         cost = {key: value for key, value in structure.items() if key not in NOT_THE_COST}
-        key = json.dumps([cost, recipe.batch_size, recipe.augmentation, xla])
+        small = recipe.small_epochs and recipe.small_side
+        key = json.dumps([cost, recipe.batch_size, recipe.augmentation, small, xla])
         if key not in speeds:
             keras.backend.clear_session(free_memory=True)
             keras.config.set_dtype_policy(precision)  # which the line before resets
@@ -82,6 +83,7 @@ def main() -> None:
                 "epochs": recipe.epochs,
                 "frozen_images_per_second": speed.frozen,
                 "training_images_per_second": speed.training,
+                "small_images_per_second": speed.small,
                 "validation_images_per_second": speed.validation,
                 "frozen_hours": once,
                 "epochs_hours": plan.epochs,

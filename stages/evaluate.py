@@ -46,8 +46,9 @@ def main() -> None:
     found = evaluate_files(files["test"], files["val"], read_split(SPLIT), classes, rules)
     details = Path("data/evaluation") / run.name
     found.write(details, Path("metrics") / f"{run.name}.json")
-    augmented = run.recipe["augmentation"] is not None
-    trained = training_costs(model, *count_used(folder / "images.csv"), augmented)
+    changed = run.recipe["augmentation"] is not None
+    small = run.recipe["small_epochs"], run.recipe["small_side"]
+    trained = training_costs(model, *count_used(folder / "images.csv"), changed, small)
     write_json(details / "costs.json", costs_of(model, folder / "model.keras") | trained)
     print(f"evaluate: {run.name}: {found.in_one_line}")
 

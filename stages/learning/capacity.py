@@ -26,11 +26,15 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Speed:
-    """Images per second of each part of a training; `frozen` is None where nothing is cached."""
+    """Images per second of each part of a training.
+
+    `frozen` is None where nothing is cached, `small` where no epoch learns from small images.
+    """
 
     frozen: float | None
     training: float
     validation: float
+    small: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def probe(
     size = recipe.batch_size
     images = random.integers(0, 256, (max(size, BATCH), *model.input.shape[1:]), np.uint8)
     network, inputs, frozen_speed = model, images, None
-    if recipe.augmentation is None and (parts := divide(model)) is not None:
+    if recipe.caches and (parts := divide(model)) is not None:
         frozen, network = parts
         inputs = np.asarray(frozen.predict_on_batch(images))
         part = images[:BATCH]
@@ -82,14 +86,21 @@ def probe(
     given = np.arange(len(inputs)) if execution.on_device else inputs
     batches = Batches(given, rows, labels, size, seed)
     first = Batches(given, rows[:warm], labels, size, seed)
-    for some in (first, first):  # compiles, then fills caches
-        learner.fit(some, verbose=0, shuffle=False)
-        learner.evaluate(some, verbose=0)
-    training, validation = _Clock(), _Clock()
-    learner.fit(batches, verbose=0, shuffle=False, callbacks=[training])
-    learner.evaluate(batches, verbose=0, callbacks=[validation])
-    rest = number - warm
-    return Speed(frozen_speed, rest / training.seconds, rest / validation.seconds)
+
+    def speed(run: Callable[..., object], **settings: Any) -> float:
+        for _ in range(2):  # compiles, then fills caches
+            run(first, verbose=0, **settings)
+        clock = _Clock()
+        run(batches, verbose=0, callbacks=[clock], **settings)
+        return (number - warm) / clock.seconds
+
+    training = speed(learner.fit, shuffle=False)
+    validation = speed(learner.evaluate)
+    small = None
+    if recipe.small_epochs:
+        learner.take_small(True)
+        small = speed(learner.fit, shuffle=False)
+    return Speed(frozen_speed, training, validation, small)
 
 
 class _Clock(keras.callbacks.Callback):
@@ -120,8 +131,11 @@ class _Clock(keras.callbacks.Callback):
 def hours(speed: Speed, recipe: Recipe, train: int, val: int) -> Hours:
     """The hours of a training of all its epochs, on so many images."""
     once = (train + val) / speed.frozen if speed.frozen else 0.0
-    epoch = train / speed.training + val / speed.validation
-    return Hours(once / HOUR, recipe.epochs * epoch / HOUR)
+    small = recipe.small_epochs if speed.small else 0
+    learning = (recipe.epochs - small) * train / speed.training
+    if speed.small:
+        learning += small * train / speed.small
+    return Hours(once / HOUR, (learning + recipe.epochs * val / speed.validation) / HOUR)
 
 
 def _rate(work: Callable[[], object], images: int) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from stages.learning.network import divide
+from stages.learning.network import at_side, divide
 
 
 def count_parameters(model: keras.Model) -> tuple[int, int]:
@@ -45,32 +45,47 @@ def costs_of(model: keras.Model, file: Path) -> dict[str, float]:
     }
 
 
-def training_costs(model: keras.Model, train: int, val: int, augmented: bool) -> dict[str, float]:
+def training_costs(
+    model: keras.Model, train: int, val: int, augmented: bool, small: tuple[int, int] = (0, 0)
+) -> dict[str, float]:
     """The arithmetic of a training, which is the same on any machine.
 
     A step forward and back counts as three forward passes of what learns, as in
     https://openai.com/index/ai-and-compute/. What is frozen goes forward once for each image,
-    and at each epoch where the images are augmented.
+    and at each epoch where the images are changed or small.
 
     Args:
         model: the network, with its layers frozen as they were.
         train: number of images that it learnt from.
         val: number of images that chose its best epoch.
         augmented: whether the images were changed at random.
+        small: the number of epochs that learnt from small images, and their side in pixels.
 
     Returns:
         `training_tflop_once` and `training_tflop_epoch`, 10^12 floating-point operations before
-        the first epoch and in each.
+        the first epoch and in each; with small images also `small_epochs`, their number, and
+        `training_tflop_small_epoch`, the operations in each of them.
     """
-    parts = divide(model)
-    frozen, learning = (0.0, gflops(model)) if parts is None else map(gflops, parts)
-    epoch = learning * (3 * train + val)
-    if augmented:
-        return {
-            "training_tflop_once": 0.0,
-            "training_tflop_epoch": round((epoch + frozen * (train + val)) / 1e3, 6),
-        }
-    return {
-        "training_tflop_once": round(frozen * (train + val) / 1e3, 6),
+    frozen, learning = _parts(model)
+    epochs, side = small
+    once, epoch = frozen * (train + val), learning * (3 * train + val)
+    if augmented or epochs:
+        once, epoch = 0.0, epoch + once
+    found: dict[str, float] = {
+        "training_tflop_once": round(once / 1e3, 6),
         "training_tflop_epoch": round(epoch / 1e3, 6),
     }
+    if epochs:
+        small_frozen, small_learning = _parts(at_side(model, side))
+        cost = (3 * small_learning + small_frozen) * train + (learning + frozen) * val
+        found |= {"small_epochs": epochs, "training_tflop_small_epoch": round(cost / 1e3, 6)}
+    return found
+
+
+def _parts(model: keras.Model) -> tuple[float, float]:
+    """The GFLOP for an image of what is frozen and of what learns."""
+    parts = divide(model)
+    if parts is None:
+        return 0.0, gflops(model)
+    frozen, learning = map(gflops, parts)
+    return frozen, learning

@@ -115,6 +115,12 @@ def divide(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     return keras.Model(model.input, features), keras.Model(features, model.output)
 
 
+def at_side(model: keras.Model, side: int) -> keras.Model:
+    """The same layers, with the same weights, for images of another side in pixels."""
+    images = keras.Input((side, side, 3), dtype=model.input.dtype)
+    return keras.models.clone_model(model, images, clone_function=lambda layer: layer)
+
+
 def save_network(model: keras.Model, path: Path) -> None:
     """Save a network as a .keras file whose bytes depend on the network alone.
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 from keras import ops
 
 from stages.learning.heads import AGE_YEARS
+from stages.learning.network import at_side
 
 FIRST_YEAR = 1
 
@@ -108,6 +109,8 @@ class Learner(keras.Model):
             which has operations that XLA lacks.
         store: images or features (N, ...) that are put on the device once; inputs are then rows
             of it (batch). None: inputs are the images or features themselves.
+        small_side: of the images that it learns from after `take_small(True)`, in pixels; 0: it
+            always takes them as they are.
     """
 
     def __init__(
@@ -117,12 +120,17 @@ class Learner(keras.Model):
         augment: keras.Layer | None,
         xla: bool = False,
         store: npt.NDArray[Any] | None = None,
+        small_side: int = 0,
     ) -> None:
         super().__init__(name="learner")
         self.network, self.objective, self.augment = network, objective, augment
         # A variable: TensorFlow gathers rows of bytes on a GPU from variables only.
         self.store = None if store is None else tf.Variable(store, trainable=False)
-        self.forward = tf.function(network, jit_compile=True) if xla else network
+        self.small_side, self.is_small = small_side, False
+        small = network if not small_side else at_side(network, small_side)
+        self.forward, self.forward_small = (
+            tf.function(part, jit_compile=True) if xla else part for part in (network, small)
+        )
         self.figures = {
             f"{task}_loss": keras.metrics.Mean(f"{task}_loss") for task in objective.classes
         }
@@ -140,7 +148,15 @@ class Learner(keras.Model):
             inputs = tf.gather(self.store, inputs)
         if training and self.augment is not None:
             inputs = self.augment(inputs, training=True)
+        if training and self.is_small:
+            return self.forward_small(_resized(inputs, self.small_side), training=True)
         return self.forward(inputs, training=training)
+
+    def take_small(self, small: bool) -> None:
+        """Learn from small images, or from whole ones, from the next step on."""
+        if small != self.is_small:
+            self.is_small = small
+            self.make_train_function(force=True)  # it was compiled for the others
 
     def compute_loss(
         self,
@@ -169,6 +185,12 @@ class Learner(keras.Model):
                 years, expected = years[:, None], expected[:, None]
             self.figures["age_mae"].update_state(years, expected, weights)
         return total
+
+
+def _resized(images: Any, side: int) -> Any:
+    """Images (batch, height, width, 3) of another side, uint8 like real ones."""
+    pixels = ops.image.resize(ops.cast(images, "float32"), (side, side), antialias=True)
+    return ops.cast(ops.clip(ops.round(pixels), 0, 255), "uint8")
 
 
 def expected_years(probabilities: Any) -> Any:

@@ -5,7 +5,10 @@ of the one that is best by the weighted validation accuracy. `mtl` holds the lea
 some epochs and then lets it fall by exp(-decay) each; `stl` ends when the validation accuracy
 has not risen for some epochs. Everything beyond (see params.yaml) is off in them.
 
-Where nothing is augmented, the frozen part of a network is computed once for each image: its
+Progressive resizing: the first epochs may learn from smaller images, at the cost of their area
+(Tan and Le 2021, https://arxiv.org/abs/2104.00298, section 4). Validation is at full size.
+
+Where no image is changed, the frozen part of a network is computed once for each image: its
 output does not change, so the result is that of training the whole.
 """
 
@@ -44,7 +47,10 @@ Features = Callable[[keras.Model], npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network learns; see params.yaml for the meaning, units and ranges."""
+    """How a network learns; see params.yaml for the meaning, units and ranges.
+
+    Of `epochs`, the first `small_epochs` learn from images of `small_side` pixels.
+    """
 
     learning_rate: float
     batch_size: int
@@ -58,12 +64,19 @@ class Recipe:
     weight_decay: float
     layer_decay: float
     weight_average: float
+    small_epochs: int
+    small_side: int
     balance: str
     task_weighting: str
     task_weights: Mapping[str, float]
     label_smoothing: Mapping[str, float]
     age_sigma: float
     augmentation: Mapping[str, Any] | None = None
+
+    @property
+    def caches(self) -> bool:
+        """Whether a frozen part sees the same pixels at each epoch, so that once is enough."""
+        return self.augmentation is None and not self.small_epochs
 
     def rate(self, epoch: float) -> float:
         """The learning rate when `epoch` epochs are done, a fraction within an epoch."""
@@ -142,7 +155,7 @@ def fit(
         process.
     """
     network, inputs = model, images
-    if recipe.augmentation is None and (parts := divide(model)) is not None:
+    if recipe.caches and (parts := divide(model)) is not None:
         frozen, network = parts
         inputs = features(frozen)
     chances = balanced_chances(train.labels, classes) if recipe.balance == "sampling" else None
@@ -153,7 +166,7 @@ def fit(
     batches = Batches(given, train.rows, train.labels, recipe.batch_size, seed, chances)
     weights = {task: recipe.task_weights[task] for task in classes}
     validation = Batches(given, val.rows, val.labels, recipe.batch_size)
-    epochs = _Epochs(network, weights, recipe.patience, batches, checkpoints, log, replicas)
+    epochs = _Epochs(network, weights, recipe, batches, checkpoints, log, replicas)
     with execution.scope():
         started = epochs.restore(learner)
     callbacks = [epochs, *_more_callbacks(recipe, execution)]
@@ -227,7 +240,8 @@ def compile_learner(
     )
     augment = None if recipe.augmentation is None else Augmentation(recipe.augmentation, seed)
     store = inputs if execution.on_device else None
-    learner = Learner(network, objective, augment, execution.xla, store)
+    side = recipe.small_side if recipe.small_epochs else 0
+    learner = Learner(network, objective, augment, execution.xla, store, side)
     learner.compile(
         build_optimizer(
             network,
@@ -266,7 +280,7 @@ class _Epochs(keras.callbacks.Callback):
         self,
         network: keras.Model,
         weights: Mapping[str, float],
-        patience: int,
+        recipe: Recipe,
         batches: Batches,
         checkpoints: Checkpoints,
         log: Log,
@@ -274,7 +288,8 @@ class _Epochs(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.replicas = replicas
-        self.network, self.weights, self.patience = network, weights, patience
+        self.network, self.weights, self.patience = network, weights, recipe.patience
+        self.small = recipe.small_epochs
         self.batches, self.checkpoints, self.log = batches, checkpoints, log
         self.history: list[dict[str, float]] = []
         self.best_weights: list[npt.NDArray[Any]] = []
@@ -315,8 +330,9 @@ class _Epochs(keras.callbacks.Callback):
         return len(self.history)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Deal the batches of this epoch; note the rate that it begins with."""
+        """Deal the batches of this epoch and the side of its images; note its first rate."""
         self.batches.deal(epoch)
+        self.model.take_small(epoch < self.small)
         self.rate = float(self.model.optimizer.learning_rate)
 
     def on_test_end(self, logs: Any = None) -> None:

@@ -256,15 +256,19 @@ def fit(
     ):
         training = iter(_distributed(replicas, train, started))
         validation = iter(_distributed(replicas, val, 0))
-        learn = _steps(replicas, lambda *data: _learn(learner, *data))
+        # Compiled for each size of images that the learner takes.
+        learn = {
+            small: _steps(replicas, lambda *data: _learn(learner, *data)) for small in (False, True)
+        }
         test = _steps(replicas, lambda *data: _test(learner, *data))
         told.on_train_begin()
         for epoch in range(started, epochs):
             learner.reset_metrics()
             told.on_epoch_begin(epoch)
+            step = learn[learner.is_small]
             for first in range(0, len(train), steps_at_once):
                 told.on_train_batch_begin(first)
-                learn(training, tf.constant(min(steps_at_once, len(train) - first)))
+                step(training, tf.constant(min(steps_at_once, len(train) - first)))
                 told.on_train_batch_end(first)
                 watch.progress()
             logs = _figures(learner)

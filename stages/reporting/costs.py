@@ -10,6 +10,7 @@ from stages.workspace.errors import UserError
 
 COSTS = ("parameters", "megabytes", "gflops")
 ONCE, EPOCH = "training_tflop_once", "training_tflop_epoch"
+SMALL, SMALL_EPOCH = "small_epochs", "training_tflop_small_epoch"  # where images were small
 TIMINGS = ("seconds", "images_per_second")
 
 
@@ -18,7 +19,8 @@ def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
 
     Returns:
         Columns variant, parameters, megabytes, gflops (of one image), training_tflop_once and
-        training_tflop_epoch (before the first epoch and in each).
+        training_tflop_epoch (before the first epoch and in each), small_epochs and
+        training_tflop_small_epoch (how many of the first epochs had small images; in each).
 
     Raises:
         UserError: a run has none.
@@ -29,8 +31,9 @@ def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
         if not path.is_file():
             raise UserError(f"{path}: missing; run `dvc repro evaluate@{run}`")
         costs = json.loads(path.read_text(encoding="utf-8"))
-        rows.append([run, *(costs[name] for name in (*COSTS, ONCE, EPOCH))])
-    table = pd.DataFrame(rows, columns=["variant", *COSTS, ONCE, EPOCH])
+        small = [costs.get(SMALL, 0), costs.get(SMALL_EPOCH, 0.0)]
+        rows.append([run, *(costs[name] for name in (*COSTS, ONCE, EPOCH)), *small])
+    table = pd.DataFrame(rows, columns=["variant", *COSTS, ONCE, EPOCH, SMALL, SMALL_EPOCH])
     return table.astype({"parameters": "Int64"})  # whole also beside rows that have none
 
 
@@ -60,11 +63,13 @@ def score_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     """
     scores = curves[(curves["figure"] == "score") & (curves["side"] == "val")]
     table = scores.merge(costs, on="variant", how="left")
+    small = table["epoch"].clip(upper=table[SMALL])
+    learnt = small * table[SMALL_EPOCH] + (table["epoch"] - small) * table[EPOCH]
     return pd.DataFrame(
         {
             "variant": table["variant"],
             "epoch": table["epoch"],
-            "tflop": table[ONCE] + table["epoch"] * table[EPOCH],
+            "tflop": table[ONCE] + learnt,
             "score": table.groupby("variant", sort=False)["value"].cummax(),
         }
     )

@@ -265,6 +265,8 @@ class Recipe(Section):
     weight_decay: NotNegative
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     weight_average: Annotated[float, Field(ge=0, le=0.9999)]
+    small_share: Share
+    small_side: Annotated[int, Field(ge=32, le=512)]
     dropout: Annotated[float, Field(ge=0, le=0.9)]
     head_width: Annotated[int, Field(ge=1, le=4096)]
     age_head: Literal["groups", "years"]
@@ -464,6 +466,11 @@ class Params(Section):
             if len(set(getattr(self, key))) != len(getattr(self, key)):
                 faults.append(f"{key}: each name can stand there once")
         faults += self._misplaced_repeats() + self._unknown_names()
+        faults += [
+            f"recipes.{name}.small_side: must be at most detect.size, {self.detect.size}"
+            for name, recipe in self.recipes.items()
+            if recipe.small_share and recipe.small_side > self.detect.size
+        ]
         for name in self.suite:
             if name not in self.variants:
                 faults.append(

@@ -174,6 +174,8 @@ def _run(params: Params, variant: str, condition: str | None, plan: dict[str, An
         training["batch_size"] = whole
     training["epochs"] = min(training["epochs"], params.train.max_epochs)
     recipe = plan["recipe"] | training | {"task_weights": params.train.task_weights.model_dump()}
+    # Rounded first: 0.29 of 100 is 28.999999999999996.
+    recipe["small_epochs"] = int(round(training["epochs"] * recipe.pop("small_share"), 6))
     return Run(
         run_name(variant, condition),
         lists_file(condition),

@@ -25,6 +25,8 @@ def test_the_costs_of_each_run_are_read_in_the_order_of_the_runs(tmp_path: Path)
         "gflops": [0.5, 0.25],
         "training_tflop_once": [8, 4],
         "training_tflop_epoch": [3, 1.5],
+        "small_epochs": [0, 0],
+        "training_tflop_small_epoch": [0, 0],
     }
     with pytest.raises(UserError, match=r"costs\.json: missing; run `dvc repro evaluate@c`"):
         read_costs(tmp_path, ["a", "c"])
@@ -46,11 +48,17 @@ def test_the_score_over_the_cost_is_the_best_up_to_then():
     ]
     curves = pd.DataFrame(rows, columns=["variant", "epoch", "figure", "side", "value"])
     costs = pd.DataFrame(
-        {"variant": ["b", "a"], "training_tflop_once": [0, 10], "training_tflop_epoch": [3, 2]}
+        {
+            "variant": ["b", "a"],
+            "training_tflop_once": [0, 10],
+            "training_tflop_epoch": [3, 2],
+            "small_epochs": [0, 2],
+            "training_tflop_small_epoch": [0, 0.5],
+        }
     )
     assert score_over_cost(curves, costs).to_dict("list") == {
         "variant": ["a", "a", "a", "b"],
         "epoch": [1, 2, 3, 1],
-        "tflop": [12, 14, 16, 3],
+        "tflop": [10.5, 11, 13, 3],
         "score": [0.5, 0.7, 0.7, 0.4],
     }

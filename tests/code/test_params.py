@@ -88,6 +88,10 @@ FAULTS = {
         ("  test: 0.1", "  test: 0.2"),
         ["split", "train + val + test", "sum to 1", "1.1"],
     ),
+    "small images that are larger than the others": (
+        ("    small_share: 0.0\n    small_side: 64", "    small_share: 0.5\n    small_side: 128"),
+        ["recipes.mtl.small_side: must be at most detect.size, 100"],
+    ),
     "a share of nothing": (("  val: 0.1", "  val: 0"), ["split.val", "greater than 0"]),
     "folds that leave nothing to train on": (
         ("  folds: 0", "  folds: 2"),

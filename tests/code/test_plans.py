@@ -37,6 +37,7 @@ def test_the_published_recipes_are_those_that_were_published(params: Params):
         assert run.structure["preprocessing"] == "unit"
         assert run.structure["dropout"] == 0
         assert run.structure["head_width"] == 128
+        assert run.recipe["small_epochs"] == 0
 
 
 def test_native_changes_the_preprocessing_and_nothing_else(params: Params):
@@ -75,6 +76,16 @@ def test_a_run_is_made_in_a_stage_of_its_own():
 def test_the_epochs_are_capped_for_all(params: Params):
     assert plan_run(params, BLOCK5).recipe["epochs"] == params.train.max_epochs < 30
     assert params.training[BLOCK5].epochs == 30
+
+
+def test_small_images_are_for_a_share_of_the_epochs_that_are_run(params: Params):
+    content = params.model_dump(by_alias=True)
+    content["recipes"]["best"]["small_share"] = 0.29
+    content["training"]["mtl-cnn-best"]["epochs"] = 100
+    for most, small in ((1000, 29), (10, 2)):
+        content["train"]["max_epochs"] = most
+        run = plan_run(Params.model_validate(content), "mtl-cnn-best")
+        assert run.recipe["small_epochs"] == small
 
 
 def test_a_run_is_read_from_its_plan(

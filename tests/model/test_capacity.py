@@ -36,6 +36,9 @@ def test_hours_are_images_over_speed_the_frozen_part_once_and_the_rest_each_epoc
     found = hours(Speed(10.0, 100.0, 50.0), published, train=3600, val=1800)
     assert found == Hours(pytest.approx(5400 / 10 / 3600), pytest.approx(30 * (36 + 36) / 3600))
     assert hours(Speed(None, 100.0, 50.0), published, 3600, 1800).frozen == 0
+    progressive = recipe("mtl-cnn", epochs=30, small_epochs=20)
+    found = hours(Speed(None, 100.0, 50.0, 300.0), progressive, train=3600, val=1800)
+    assert found.epochs == pytest.approx((10 * 36 + 20 * 12 + 30 * 36) / 3600)
 
 
 def test_a_head_of_years_is_probed_too():
@@ -44,7 +47,8 @@ def test_a_head_of_years_is_probed_too():
     classes = {task: len(published.classes.of(task)) for task in run.tasks}
     structure = run.network(classes, 32, published.classes.age_upper_bounds)
     model = build_network(**structure)
-    assert probe(model, classes, Recipe(**run.recipe), Execution(), 2, 1).training > 0
+    speed = probe(model, classes, Recipe(**run.recipe), Execution(), 2, 1)
+    assert speed.training > 0
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])

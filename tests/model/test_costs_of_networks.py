@@ -32,6 +32,14 @@ def test_what_is_frozen_goes_forward_once_unless_the_images_are_augmented() -> N
     costs = training_costs(model, 300, 100, augmented=True)
     assert costs["training_tflop_once"] == 0
     assert costs["training_tflop_epoch"] == pytest.approx((1e6 * 1000 + 2e6 * 400) / 1e12)
+    # At half the side a convolution costs a quarter; validation is at full size.
+    images = keras.Input((64, 64, 3))
+    conv = keras.layers.Conv2D(4, 1, padding="same", use_bias=False)(images)
+    costs = training_costs(keras.Model(images, conv), 3_000_000, 1_000_000, False, small=(2, 32))
+    whole = 2 * 64 * 64 * 12
+    assert costs["training_tflop_epoch"] == pytest.approx(whole * 10 / 1e6, rel=1e-3)
+    assert costs["training_tflop_small_epoch"] == pytest.approx(whole * (9 / 4 + 1) / 1e6, rel=1e-3)
+    assert costs["small_epochs"] == 2
     free = keras.Model(inputs, keras.layers.Dense(500, use_bias=False)(inputs))
     assert training_costs(free, 300, 100, False) == {
         "training_tflop_once": 0.0,

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from stages.learning import objective
 from stages.learning import recipe as module
 from stages.learning.checkpoints import Checkpoints
-from stages.learning.network import build_network
+from stages.learning.network import at_side, build_network
 from stages.learning.recipe import Examples, Recipe, fit
 
 CLASSES = {"age": 5, "gender": 2, "race": 5}
@@ -30,6 +31,8 @@ SETTINGS = {
     "weight_decay": 0.0,
     "layer_decay": 1.0,
     "weight_average": 0.0,
+    "small_epochs": 0,
+    "small_side": 32,
     "balance": "none",
     "task_weighting": "fixed",
     "task_weights": WEIGHTS,
@@ -280,6 +283,7 @@ AUGMENTED = {
         {"weight_average": 0.9},
         {"layer_decay": 0.5},
         {"weight_decay": 0.1},
+        {"small_epochs": 1, "small_side": 16},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -311,6 +315,39 @@ def test_the_averaged_weights_are_what_is_validated_and_kept(trained: Fit):
     assert moved == pytest.approx([0.01, 0.02, 0.01], rel=0.01)
 
 
+@pytest.mark.usefixtures("eager")
+def test_the_first_epochs_learn_from_small_images_and_all_are_validated_at_full_size(
+    trained: Fit, monkeypatch: pytest.MonkeyPatch
+):
+    small: list[tuple[int, ...]] = []
+    twin_at = objective.at_side
+
+    def at_side(model: keras.Model, side: int) -> Callable[..., object]:
+        twin = twin_at(model, side)
+
+        def call(images: tf.Tensor, training: bool) -> object:
+            small.append((int(training), *images.shape))
+            return twin(images, training=training)
+
+        return call
+
+    monkeypatch.setattr(objective, "at_side", at_side)
+    model = network()
+    before = model.get_weights()
+    seen: list[int] = []
+    trained(model, log=lambda *_: seen.append(len(small)), epochs=5, small_epochs=2, small_side=16)
+    assert seen == [2, 4, 4, 4, 4], "two steps an epoch, in two of five epochs"
+    assert set(small) == {(1, 8, 16, 16, 3)}
+    assert not same(before, model.get_weights())
+
+
+def test_the_twin_for_small_images_has_the_same_weights_and_sees_what_the_network_sees():
+    model = build_network("vgg16", "block5", "ge_am", "native", CLASSES, 64, None, "imagenet")
+    twin = at_side(model, 32)
+    assert all(a is b for a, b in zip(twin.weights, model.weights, strict=True))
+    assert [w.path for w in twin.trainable_weights] == [w.path for w in model.trainable_weights]
+
+
 # --- going on after a kill ---------------------------------------------------------------
 
 
@@ -328,6 +365,8 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
     changes = {
         "epochs": 3,
         "augmentation": AUGMENTED if trainable == "all" else None,
+        "small_epochs": 2 if trainable == "all" else 0,  # one before the kill, one after
+        "small_side": 16,
         "task_weighting": "uncertainty",
         "schedule": "cosine",
         "weight_average": 0.5,

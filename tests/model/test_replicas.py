@@ -104,8 +104,9 @@ def test_four_devices_learn_what_one_learns(alone: dict[str, Any], tmp_path: Pat
         {"backbone": "vgg16", "trainable": "block5", "recipe": {"learning_rate": 1e-4}},
         {"recipe": {"weight_average": 0.5, "weight_decay": 0.1, "layer_decay": 0.5}},
         {"recipe": {"task_weighting": "uncertainty", "balance": "sampling"}},
+        {"recipe": {"small_epochs": 1, "small_side": 16}},
     ],
-    ids=["steps at once", "images on the device", "features", "optimiser", "objective"],
+    ids=["steps at once", "images on the device", "features", "optimiser", "objective", "small"],
 )
 def test_whatever_is_set_two_devices_learn_what_one_learns(changes: dict[str, Any], tmp_path: Path):
     request = SMALL | changes | {"recipe": SMALL["recipe"] | changes.get("recipe", {})}
