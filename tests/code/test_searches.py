@@ -83,9 +83,9 @@ def test_an_ablation_is_the_variant_as_it_is_and_each_value_alone(params: Params
     by_name = {c.name.removeprefix("ablation-vgg16-"): c for c in grid}
     assert len(by_name) == len(grid)
     variant = "mtl-vgg16-imagenet-best"
-    block3 = by_name["trainable-block3"].applied(params)
-    assert block3.variants[variant].trainable == "block3"
-    assert block3.recipes == params.recipes
+    block5 = by_name["trainable-block5"].applied(params)
+    assert block5.variants[variant].trainable == "block5"
+    assert block5.recipes == params.recipes
     hard = by_name["label_smoothing-0.0"].applied(params).recipes["best"].label_smoothing
     assert (hard.age, hard.gender, hard.race) == (0, 0, 0)
     assert by_name["augmentation-none"].applied(params).recipes["best"].augmentation == "none"
