@@ -214,8 +214,8 @@ def _check_size(path: Path, feeding: Feeding, side: int) -> None:
 def open_detector(model: Model, given: Path | None = None) -> Detector:
     """The detector that the model's crops were made with, as it was set.
 
-    Its weights are searched beside the model, in data/pretrained/ and in the user's cache, to
-    which they are fetched where they are nowhere.
+    Its weights are searched in data/pretrained/, in the user's cache and beside the model, who
+    may come from anybody. Where they are nowhere, they are fetched into the cache.
 
     Args:
         model: an opened model.
@@ -228,14 +228,14 @@ def open_detector(model: Model, given: Path | None = None) -> Detector:
     weights = DETECTORS[settings.detector]
     cache = platformdirs.user_cache_path(METADATA)
     beside = model.path if model.path.is_dir() else model.path.parent
-    places = [given] if given else [folder / weights.file for folder in (beside, PRETRAINED, cache)]
+    places = [given] if given else [folder / weights.file for folder in (PRETRAINED, cache, beside)]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         if given:
             raise UserError(f"{given}: no such file")
         cache.mkdir(parents=True, exist_ok=True)
         found = obtain(weights, cache, None, f"the model {model.name}")
-    if weights.sha256 and digest(found) != weights.sha256:
+    if not weights.fits(found):
         raise UserError(f"{found}: is not {weights.file}, which {model.name} was trained with")
     scale = ScalePolicy(**settings.scale.model_dump())
     return load_detector(settings.detector, found, settings.score_threshold, scale)

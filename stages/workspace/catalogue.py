@@ -39,8 +39,8 @@ class WeightsFile:
 
     `arrange` turns the file as it came into the form that the project keeps, and raises
     ValueError where the layout is wrong. `sha256` is that of the form kept, where known: a
-    file that has it need not be fetched again. `licence` is what its
-    publisher states, in a few words.
+    file that has it need not be fetched again; where it is not, `check` raises ValueError for a
+    file of another layout. `licence` is what its publisher states, in a few words.
     """
 
     key: str
@@ -49,6 +49,18 @@ class WeightsFile:
     arrange: Callable[[Path, Path], None]
     sha256: str | None = None
     licence: str = ""
+    check: Callable[[Path], None] | None = None
+
+    def fits(self, path: Path) -> bool:
+        """Whether a file is this one, as far as can be told."""
+        if self.sha256:
+            return digest(path) == self.sha256
+        if self.check is not None:
+            try:
+                self.check(path)
+            except ValueError:
+                return False
+        return True
 
 
 def obtain(weights: WeightsFile, folder: Path, given: str | None, wanted_by: str) -> Path:
@@ -118,14 +130,18 @@ def _keep_mobilenet(came: Path, target: Path) -> None:
     target.write_bytes(came.read_bytes())
 
 
-def _keep_resnet50(came: Path, target: Path) -> None:
-    """Keep the graph whose outputs retina-face reads; its project publishes no checksum."""
-    graph = read_onnx(came).graph
+def _check_resnet50(path: Path) -> None:
+    """Refuse a graph whose outputs retina-face cannot read; its project publishes no checksum."""
+    graph = read_onnx(path).graph
     if len(graph.input) != 1 or len(graph.output) != 9:
         raise ValueError(
             f"{len(graph.input)} inputs and {len(graph.output)} outputs where retina-face's "
             "graph has 1 and 9 (scores, boxes and landmarks at strides 32, 16 and 8)"
         )
+
+
+def _keep_resnet50(came: Path, target: Path) -> None:
+    _check_resnet50(came)
     target.write_bytes(came.read_bytes())
 
 
@@ -150,6 +166,7 @@ DETECTORS = {
         ),
         licence="MIT",
         arrange=_keep_resnet50,
+        check=_check_resnet50,
     ),
 }
 

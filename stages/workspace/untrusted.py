@@ -9,6 +9,8 @@ from pathlib import Path
 
 import h5py
 import onnx
+import onnx.numpy_helper
+from google.protobuf.message import Message
 
 LARGEST = 2 << 30  # bytes of all arrays of a file; VGG19, the largest network here, has 0.6 GB
 
@@ -43,28 +45,41 @@ def check_hdf5(file: h5py.File) -> None:
 def read_onnx(path: Path) -> onnx.ModelProto:
     """Read a graph whose weights all stand in the file itself and are as long as announced.
 
+    Whatever the message holds is looked at, in graphs within graphs and in sparse tensors too:
+    what runs the file later reads all of it.
+
     Raises:
-        ValueError: not ONNX, weights in another file or of another length, or an operation
-            that ONNX does not define.
+        ValueError: not ONNX, more than LARGEST bytes, weights in another file or of another
+            length, or an operation that ONNX does not define.
     """
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"more than {LARGEST} bytes")
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's own exception types differ between its versions
         raise ValueError(f"not an ONNX file: {error}") from error
-    if model.functions or any(node.domain not in ("", "ai.onnx") for node in model.graph.node):
-        raise ValueError("has operations that ONNX does not define")
-    for tensor in _tensors(model.graph):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise ValueError(f"the values of {tensor.name!r} are in another file")
+    for part in _inside(model):
+        foreign = isinstance(part, onnx.NodeProto) and part.domain not in ("", "ai.onnx")
+        if foreign or isinstance(part, onnx.FunctionProto):
+            raise ValueError("has operations that ONNX does not define")
+        if isinstance(part, onnx.TensorProto):
+            _check_tensor(part)
     return model
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """All constant values of a graph and of those inside it."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from ([attribute.t] if attribute.HasField("t") else [])
-            yield from attribute.tensors
-            for inner in ([attribute.g] if attribute.HasField("g") else []) + [*attribute.graphs]:
-                yield from _tensors(inner)
+def _inside(message: Message) -> Iterator[Message]:
+    """A message and all those in it."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in [value] if isinstance(value, Message) else value:
+                yield from _inside(inner)
+
+
+def _check_tensor(tensor: onnx.TensorProto) -> None:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+        raise ValueError(f"the values of {tensor.name!r} are in another file")
+    try:
+        onnx.numpy_helper.to_array(tensor)  # a view where the bytes are raw
+    except Exception as error:  # its types differ by the kind of values
+        raise ValueError(f"the values of {tensor.name!r} do not fit: {error}") from error

@@ -113,6 +113,53 @@ def test_an_onnx_graph_whose_values_are_elsewhere_is_refused(tmp_path: Path, sec
             read_onnx(path)
 
 
+def sparse(values: onnx.TensorProto) -> onnx.SparseTensorProto:
+    indices = numpy_helper.from_array(np.arange(6, dtype=np.int64), "indices")
+    return helper.make_sparse_tensor(values, indices, [6])
+
+
+def test_sparse_values_that_are_elsewhere_are_refused(tmp_path: Path, secret: Path):
+    initial, constant = graph(), graph()
+    initial.graph.sparse_initializer.append(sparse(external_tensor(secret)))
+    constant.graph.node.append(
+        helper.make_node("Constant", [], ["c"], sparse_value=sparse(external_tensor(secret)))
+    )
+    for model in (initial, constant):
+        path = tmp_path / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(ValueError, match="the values of 'stolen' are in another file"):
+            read_onnx(path)
+
+
+def test_an_operation_that_onnx_does_not_define_is_found_inside_a_branch(tmp_path: Path):
+    inner = graph(domain="com.microsoft").graph
+    model = graph()
+    branch = helper.make_node("If", ["x"], ["z"], then_branch=inner, else_branch=inner)
+    model.graph.node.append(branch)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="operations that ONNX does not define"):
+        read_onnx(tmp_path / "model.onnx")
+
+
+def test_a_tensor_that_announces_more_than_it_holds_is_refused_wherever_it_stands(tmp_path: Path):
+    lying = TensorProto(name="huge", data_type=TensorProto.FLOAT, raw_data=bytes(4))
+    lying.dims.extend([1_000_000, 1_000_000])
+    (tmp_path / "model.onnx").write_bytes(graph(lying).SerializeToString())
+    with pytest.raises(ValueError, match="the values of 'huge' do not fit"):
+        read_onnx(tmp_path / "model.onnx")
+
+
+def test_an_onnx_file_that_is_too_large_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(graph().SerializeToString())
+    read_onnx(path)
+    monkeypatch.setattr(untrusted, "LARGEST", 10)
+    with pytest.raises(ValueError, match="more than 10 bytes"):
+        read_onnx(path)
+
+
 def test_an_onnx_graph_of_unknown_operations_is_refused(tmp_path: Path):
     path = tmp_path / "model.onnx"
     path.write_bytes(graph(domain="com.example").SerializeToString())
