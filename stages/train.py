@@ -92,7 +92,7 @@ def main() -> None:
             run.lists.name: digest(run.lists),
         },
     }
-    identity = fingerprint(facts)[:32]
+    identity = fingerprint(facts | surroundings())[:32]
     checkpoints, features = shared_folder("checkpoints"), shared_folder("features")
     remove_older(checkpoints, CHECKPOINT_DAYS)
     with execution.scope():

@@ -4,11 +4,18 @@ A checkpoint holds every number that the rest of the training follows from (weig
 optimiser's state, the random generators of dropout and augmentation, the best weights so far)
 and the figures of the epochs done, so that the outcome is that of the undisturbed training.
 It is bound to an identity, a digest of data and settings: another training's is not used.
+
+Two trainings of one identity may run at once (two experiments that differ in what comes after
+the training). They write the same numbers, so whichever comes first with an epoch will do.
 """
 
 import json
+import os
 import shutil
+import sys
+import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +52,23 @@ class Checkpoints:
         if not writes:
             return
         name = f"epoch-{len(history)}"
-        partial = self.folder / f".{name}"
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = self._hidden(name)
         partial.mkdir(parents=True)
         np.savez(partial / "state.npz", *state)
         np.savez(partial / "best.npz", *best)
         content = {"identity": self.identity, "history": history}
         (partial / "history.json").write_text(json.dumps(content), encoding="utf-8")
-        partial.rename(self.folder / name)
-        for other in self.folder.iterdir():
-            if other.name != name:
-                shutil.rmtree(other)
+        for file in partial.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        try:
+            partial.rename(self.folder / name)
+        except OSError:
+            if not (self.folder / name).is_dir():  # else the other training was first
+                raise
+            shutil.rmtree(partial)
+        for other in self._kept()[:-1]:
+            self._remove(other)
 
     def restore(
         self, model: keras.Model
@@ -65,20 +78,45 @@ class Checkpoints:
         Returns:
             The best weights so far and the figures of the epochs done.
         """
-        kept = sorted(self.folder.glob("epoch-*"), key=lambda path: int(path.name[6:]))
-        if not kept:
-            return None
-        content = json.loads((kept[-1] / "history.json").read_text(encoding="utf-8"))
-        if content["identity"] != self.identity:
-            return None
-        variables = state_variables(model)
-        for variable, value in zip(variables, _arrays(kept[-1] / "state.npz"), strict=True):
-            variable.assign(value)
-        return _arrays(kept[-1] / "best.npz"), content["history"]
+        for path in reversed(self._kept()):
+            try:
+                content = json.loads((path / "history.json").read_text(encoding="utf-8"))
+                if content["identity"] != self.identity:
+                    return None
+                state, best = _arrays(path / "state.npz"), _arrays(path / "best.npz")
+                history = content["history"]
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                print(f"warning: {path}: not whole, removed ({error})", file=sys.stderr)
+                self._remove(path)
+                continue
+            for variable, value in zip(state_variables(model), state, strict=True):
+                variable.assign(value)
+            return best, history
+        return None
 
     def clear(self) -> None:
         """Remove the checkpoint: the training is done."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in self._kept():
+            self._remove(path)
+        with suppress(OSError):  # another training of this identity writes here
+            self.folder.rmdir()
+
+    def _kept(self) -> list[Path]:
+        """The checkpoints that are there, the latest last."""
+        return sorted(self.folder.glob("epoch-*"), key=lambda path: int(path.name[6:]))
+
+    def _hidden(self, name: str) -> Path:
+        """A path of this process's own that nobody takes for a checkpoint; what is there goes."""
+        path = self.folder / f".{name}-{os.getpid()}"
+        shutil.rmtree(path, ignore_errors=True)
+        return path
+
+    def _remove(self, path: Path) -> None:
+        """Remove a checkpoint so that nothing half-removed is taken for one."""
+        gone = self._hidden(f"gone-{path.name}")
+        with suppress(OSError):  # another training of this identity removed it
+            path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def state_variables(model: keras.Model) -> list[Any]:
