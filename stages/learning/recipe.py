@@ -322,7 +322,7 @@ class _Epochs(keras.callbacks.Callback):
         learning.optimizer.build(learning.trainable_variables)
         kept = self.checkpoints.restore(learning) if self.writes else None
         if self.replicas is not None and self.replicas.peers:
-            kept = self.replicas.agree_on(learning, self.network, kept)
+            kept = self.replicas.agree_on(self.checkpoints.identity, learning, self.network, kept)
         if kept is not None:
             self.best_weights, self.history = kept
         for epoch, figures in enumerate(self.history):

@@ -23,6 +23,7 @@ ends all of them; what was learnt up to the last checkpoint stays.
 """
 
 import copy
+import hashlib
 import itertools
 import json
 import os
@@ -125,15 +126,28 @@ class Replicas:
         """The chief's value of a flag, on every worker."""
         return bool(self.from_chief([np.array([flag], np.uint8)])[0][0])
 
-    def agree_on(self, learning: keras.Model, network: keras.Model, kept: Kept) -> Kept:
+    def agree_on(
+        self, identity: str, learning: keras.Model, network: keras.Model, kept: Kept
+    ) -> Kept:
         """What the chief's checkpoint holds, on every worker; the others need not see its files.
 
         Args:
+            identity: of the training, which has to be the same for all.
             learning: the learner, on the chief as restored; the others' becomes the same.
             network: whose best weights are meant.
             kept: best weights and history, on the chief; None: nothing was kept, or no chief.
+
+        Raises:
+            UserError: this worker is about to train something else than the chief.
         """
         with _watched(self.patience, self.lost), _telling(self.lost):
+            own = np.frombuffer(hashlib.sha256(identity.encode()).digest(), np.uint8)
+            if not np.array_equal(self.from_chief([own])[0], own):
+                raise UserError(
+                    f"worker {self.worker} would not train what the chief trains: its crops, "
+                    "lists, params, code or packages differ; bring it to the chief's commit, "
+                    "`dvc pull`, and install the same versions"
+                )
             told = json.dumps(None if kept is None else kept[1]).encode()
             length = int(self.from_chief([np.array([len(told)], np.int64)])[0][0])
             text = np.frombuffer(told.ljust(length, b" ")[:length], np.uint8)

@@ -3,7 +3,8 @@
 REQUEST is JSON: `devices` (logical CPUs), `choice` (machine.strategy), `patience`, `execution`
 and `recipe` (changes), `train` and `val` (numbers of images), `checkpoints` (a folder), `output`
 (a file that gets the figures of each epoch and the sum of all weights), `dawdle` (seconds after
-each epoch), `precision`, `backbone`, `trainable`. A checkpoint is written after each epoch.
+each epoch), `precision`, `backbone`, `trainable`, `unequal` (workers that differ).
+A checkpoint is written after each epoch.
 """
 
 import json
@@ -39,6 +40,7 @@ def main() -> None:
     execution = recipe.Execution(**REQUEST.get("execution", {}), replicas=replicas)
     with execution.scope():
         model = small.network(REQUEST.get("backbone", "cnn"), REQUEST.get("trainable", "all"))
+    identity = f"of {replicas.worker}" if REQUEST.get("unequal") else "of all"
     told = []
 
     def log(epoch: int, figures: dict[str, float]) -> None:
@@ -55,7 +57,7 @@ def main() -> None:
         recipe.Recipe(**small.SETTINGS | REQUEST.get("recipe", {})),
         1,
         lambda frozen: frozen.predict(small.IMAGES, batch_size=6, verbose=0),
-        Checkpoints(Path(REQUEST["checkpoints"]), "it"),
+        Checkpoints(Path(REQUEST["checkpoints"]), identity),
         log,
         execution,
     )

@@ -155,6 +155,18 @@ def test_a_lost_worker_ends_the_run_with_one_error_and_it_goes_on_from_its_check
 
 
 @pytest.mark.long
+def test_a_worker_that_would_train_something_else_says_so_and_ends_the_run(tmp_path: Path):
+    run = Training(tmp_path, workers=2, choice="multi-worker", patience=20.0, unequal=1, **SMALL)
+    _, errors = run.processes[1].communicate(timeout=120)
+    assert run.processes[1].returncode == 1
+    assert "error: worker 1 would not train what the chief trains" in errors
+    assert "Traceback" not in errors
+    _, errors = run.processes[0].communicate(timeout=120)
+    assert run.processes[0].returncode != 0
+    assert not run.outputs[0].exists()
+
+
+@pytest.mark.long
 def test_workers_that_do_not_come_end_the_start(tmp_path: Path):
     run = Training(tmp_path, workers=2, choice="auto", patience=15.0, **SMALL)
     run.processes[1].kill()
