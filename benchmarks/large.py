@@ -174,7 +174,7 @@ def _epoch(folder: Path, arguments: argparse.Namespace) -> Work:
     from stages.learning.network import build_network
     from stages.learning.recipe import Examples, Recipe, fit
 
-    run = plan_run(params, "mtl-cnn")
+    run = plan_run(params, "mtl-cnn", epochs=1)
     classes = {task: len(params.classes.of(task)) for task in run.tasks}
     structure = run.network(classes, arguments.side, params.classes.age_upper_bounds)
     model = build_network(**structure)
@@ -198,7 +198,7 @@ def _epoch(folder: Path, arguments: argparse.Namespace) -> Work:
             train,
             val,
             classes,
-            Recipe(**run.recipe | {"epochs": 1}),
+            Recipe(**run.recipe),
             1,
             lambda frozen: frozen.predict(faces.crops),
             Checkpoints(folder / "checkpoints", "large"),

@@ -60,7 +60,7 @@ def make_task(params: Params, variant: str, faces: Faces, epochs: int, real: boo
     """
     from stages.learning.recipe import Examples, Recipe
 
-    run = plan_run(params, variant)
+    run = plan_run(params, variant, epochs=epochs)
     classes = {task: len(params.classes.of(task)) for task in run.tasks}
     structure = run.network(classes, faces.crops.shape[1], params.classes.age_upper_bounds)
     pretrained = real and structure["pretraining"] != "none"
@@ -71,5 +71,5 @@ def make_task(params: Params, variant: str, faces: Faces, epochs: int, real: boo
         Examples(part, {task: faces.labels[task][part] for task in TASKS if task in classes})
         for part in (rows[:cut], rows[cut:])
     )
-    recipe = Recipe(**run.recipe | {"epochs": epochs})
+    recipe = Recipe(**run.recipe)
     return Task(structure, classes, recipe, faces.crops, train, val, weights)

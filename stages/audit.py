@@ -51,7 +51,7 @@ def main() -> None:
             exempt = condition == PUBLISHED_SPLIT
             counts[run] = {"exempt": int(exempt), **count_leaks(test, used, found)}
             leaks.append(found.assign(run=run))
-            if other := list_differences(used, lists):
+            if other := list_differences(used, lists, whole=params.train.subset.whole):
                 faults.append(
                     f"{file}: {len(other)} images, as {other[0]!r}, are used in another way than "
                     f"{lists_file(condition)} says: retrain by "

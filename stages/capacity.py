@@ -39,7 +39,7 @@ def main() -> None:
     if unknown := sorted(set(names) - set(params.variants)):
         raise UserError(f"--variants: unknown {', '.join(unknown)}; see variants in params.yaml")
     machine = params.machine
-    runs = {name: plan_run(params, name) for name in names}
+    runs = {name: plan_run(params, name, epochs=params.training[name].epochs) for name in names}
     # Whether XLA is wanted decides how TensorFlow is set up: one process has one set-up.
     wanted = any(run.structure["backbone"] in params.train.xla for run in runs.values())
     precision, usable = device.prepare(
@@ -60,7 +60,7 @@ def main() -> None:
     for name, run in tqdm(runs.items(), unit="variant", disable=None):
         classes = {task: len(params.classes.of(task)) for task in run.tasks}
         structure = run.network(classes, params.detect.size, params.classes.age_upper_bounds)
-        recipe = Recipe(**run.recipe | {"epochs": params.training[name].epochs})
+        recipe = Recipe(**run.recipe)
         xla = usable and structure["backbone"] in params.train.xla
         execution = Execution(xla, machine.steps_per_execution, machine.images_on_device)
         cost = {key: value for key, value in structure.items() if key not in NOT_THE_COST}
@@ -75,7 +75,8 @@ def main() -> None:
         plan = hours(speed, recipe, arguments.train, arguments.val)
         frozen = json.dumps([structure[part] for part in ONLY_THE_FROZEN_PART])
         once = 0.0 if frozen in frozen_parts else plan.frozen
-        frozen_parts.add(frozen)
+        if speed.frozen is not None:
+            frozen_parts.add(frozen)
         rows.append(
             {
                 "variant": name,

@@ -109,10 +109,13 @@ def used_by_lists(lists: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def list_differences(used: pd.DataFrame, lists: pd.DataFrame) -> list[str]:
-    """Names whose use by a model is not what the lists say, sorted."""
+def list_differences(used: pd.DataFrame, lists: pd.DataFrame, whole: bool = True) -> list[str]:
+    """Names whose use by a model is not what the lists say, sorted.
+
+    With `whole` false the model used a part of the lists, and what it left out is no difference.
+    """
     said, done = (
         set(frame[["name", "used_for"]].itertuples(index=False, name=None))
         for frame in (used_by_lists(lists), used)
     )
-    return sorted({name for name, _ in said ^ done})
+    return sorted({name for name, _ in (said ^ done if whole else done - said)})

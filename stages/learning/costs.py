@@ -66,8 +66,8 @@ def training_costs(
         the first epoch and in each; with small images also `small_epochs`, their number, and
         `training_tflop_small_epoch`, the operations in each of them.
     """
-    frozen, learning = _parts(model)
-    epochs, side = small
+    parts, (epochs, side) = divide(model), small
+    frozen, learning = (0.0, gflops(model)) if parts is None else map(gflops, parts)
     once, epoch = frozen * (train + val), learning * (3 * train + val)
     if augmented or epochs:
         once, epoch = 0.0, epoch + once
@@ -76,16 +76,8 @@ def training_costs(
         "training_tflop_epoch": round(epoch / 1e3, 6),
     }
     if epochs:
-        small_frozen, small_learning = _parts(at_side(model, side))
+        small_frozen = 0.0 if parts is None else gflops(at_side(parts[0], side))
+        small_learning = gflops(at_side(model, side)) - small_frozen
         cost = (3 * small_learning + small_frozen) * train + (learning + frozen) * val
         found |= {"small_epochs": epochs, "training_tflop_small_epoch": round(cost / 1e3, 6)}
     return found
-
-
-def _parts(model: keras.Model) -> tuple[float, float]:
-    """The GFLOP for an image of what is frozen and of what learns."""
-    parts = divide(model)
-    if parts is None:
-        return 0.0, gflops(model)
-    frozen, learning = map(gflops, parts)
-    return frozen, learning

@@ -46,7 +46,7 @@ def pairwise_tests(
         least 2 / (resamples + 1)); p_mcnemar (McNemar's exact test, two-sided: a group counts
         for the run that has more of its images right, and is left out at a tie; with groups
         of one image it is the usual test); p_holm (p_mcnemar after Holm's correction for all
-        rows of the table: Scandinavian Journal of Statistics 6(2), 1979).
+        rows of the same images: Scandinavian Journal of Statistics 6(2), 1979).
     """
     alike: dict[tuple[str, ...], list[str]] = {}
     for run, predictions in runs.items():
@@ -54,10 +54,11 @@ def pairwise_tests(
     rows: list[tuple[object, ...]] = []
     for names in alike.values():
         same = {run: runs[run] for run in names}
-        rows += _tests_on_same_images(same, groups[names[0]], confidence, resamples, seed)
-    table = pd.DataFrame(rows, columns=COLUMNS[:-1])
-    holm = multipletests(table["p_mcnemar"], method="holm")[1] if rows else []
-    return table.assign(p_holm=holm)
+        found = _tests_on_same_images(same, groups[names[0]], confidence, resamples, seed)
+        if found:
+            corrected = multipletests([row[-1] for row in found], method="holm")[1]
+            rows += [(*row, float(p)) for row, p in zip(found, corrected, strict=True)]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _tests_on_same_images(

@@ -186,6 +186,11 @@ class Subset(Section):
     train: Annotated[float, Field(gt=0, le=1)]
     val: Annotated[float, Field(gt=0, le=1)]
 
+    @property
+    def whole(self) -> bool:
+        """Whether all images are used."""
+        return self.train == self.val == 1
+
 
 class Train(Section):
     """What holds for the training of every variant."""

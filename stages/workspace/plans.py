@@ -158,12 +158,23 @@ def read_run(params: Params, variant: str, condition: str | None) -> Run:
     return _run(params, variant, condition, read_plan(variant))
 
 
-def plan_run(params: Params, variant: str, condition: str | None = None) -> Run:
-    """The same from params alone, for any known variant, whether it is in the suite or not."""
-    return _run(params, variant, condition, resolve(params, variant))
+def plan_run(
+    params: Params, variant: str, condition: str | None = None, epochs: int | None = None
+) -> Run:
+    """The same from params alone, for any known variant, whether it is in the suite or not.
+
+    `epochs`, if given, are those of the training, whatever `training` and `train` say.
+    """
+    return _run(params, variant, condition, resolve(params, variant), epochs)
 
 
-def _run(params: Params, variant: str, condition: str | None, plan: dict[str, Any]) -> Run:
+def _run(
+    params: Params,
+    variant: str,
+    condition: str | None,
+    plan: dict[str, Any],
+    epochs: int | None = None,
+) -> Run:
     structure, seed = plan["structure"], seed_of(condition)
     if condition == NATIVE:
         structure["preprocessing"] = "native"
@@ -172,7 +183,7 @@ def _run(params: Params, variant: str, condition: str | None, plan: dict[str, An
     if (whole := params.train.global_batch) and whole != training["batch_size"]:
         training["learning_rate"] *= (whole / training["batch_size"]) ** RATE_POWERS[rule]
         training["batch_size"] = whole
-    training["epochs"] = min(training["epochs"], params.train.max_epochs)
+    training["epochs"] = epochs or min(training["epochs"], params.train.max_epochs)
     recipe = plan["recipe"] | training | {"task_weights": params.train.task_weights.model_dump()}
     # Rounded first: 0.29 of 100 is 28.999999999999996.
     recipe["small_epochs"] = int(round(training["epochs"] * recipe.pop("small_share"), 6))

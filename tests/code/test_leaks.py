@@ -114,3 +114,6 @@ def test_a_model_of_other_lists_is_told_by_every_image_that_changed_its_use():
     assert list_differences(used_by_lists(lists), lists) == []
     assert list_differences(used_as(["a", "c"]), lists) == ["b", "c"]
     assert list_differences(used_as(["a", "b"]), lists) == ["b"]
+    # Of a part of the lists: what is left out is as it should be, what is not on them is told.
+    assert list_differences(used_as(["b"]), lists, whole=False) == []
+    assert list_differences(used_as(["a", "c"]), lists, whole=False) == ["c"]

@@ -88,6 +88,11 @@ def test_small_images_are_for_a_share_of_the_epochs_that_are_run(params: Params)
         assert run.recipe["small_epochs"] == small
 
 
+def test_the_epochs_can_be_given_and_all_that_counts_by_them_follows(params: Params):
+    run = plan_run(params, "mtl-vgg16-imagenet-best", epochs=10)
+    assert (run.recipe["epochs"], run.recipe["small_epochs"]) == (10, 6)
+
+
 def test_a_run_is_read_from_its_plan(
     params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -2,6 +2,7 @@
 
 import colorsys
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -145,7 +146,35 @@ def test_a_zoom_scales_by_at_most_its_share():
     assert 50 / 0.94 < sides.max() <= 50 / 0.89
 
 
-def test_places_are_changed_by_one_resampling_that_leaves_no_empty_border():
+def test_places_are_changed_without_an_empty_border():
     grey = np.full((32, 40, 40, 3), 200, np.uint8)
     found = augmented(grey, flip=True, rotation=20.0, shift=0.06, zoom=0.1)
     assert np.array_equal(found, grey)
+
+
+def test_all_changes_of_places_are_one_bilinear_resampling(monkeypatch: pytest.MonkeyPatch):
+    images = np.random.default_rng(2).integers(0, 256, (6, 40, 40, 3), np.uint8)
+    matrices = []
+    warp = keras.ops.image.affine_transform
+
+    def spy(pixels: object, matrix: object, **settings: object) -> object:
+        matrices.append(np.asarray(matrix))
+        return warp(pixels, matrix, **settings)
+
+    monkeypatch.setattr(keras.ops.image, "affine_transform", spy)
+    found = augmented(images, flip=True, rotation=20.0, shift=0.06, zoom=0.1)
+    assert len(matrices) == 1
+    for image, outcome, row in zip(images, found, matrices[0], strict=True):
+        wanted = cv2.warpAffine(
+            image,
+            row[:6].reshape(2, 3),
+            (40, 40),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        inside = slice(10, 30)  # OpenCV goes on beyond the border in another way
+        difference = np.abs(outcome[inside, inside].astype(int) - wanted[inside, inside])
+        assert difference.max() <= 6  # OpenCV places pixels in steps of 1/32
+    turns = matrices[0][:, :6].reshape(-1, 2, 3)[:, :, :2]
+    sizes = np.sqrt(np.abs(np.linalg.det(turns)))
+    assert 0.9 <= sizes.min() < sizes.max() <= 1.1

@@ -29,6 +29,7 @@ def test_a_frozen_part_is_probed_apart_from_what_learns():
     assert speed.frozen > 0
     assert speed.training > 0
     assert speed.validation > 0
+    assert speed.small is None
 
 
 def test_hours_are_images_over_speed_the_frozen_part_once_and_the_rest_each_epoch():
@@ -45,10 +46,13 @@ def test_a_head_of_years_is_probed_too():
     published = load_params(Path(__file__).parents[2] / "params.yaml")
     run = plan_run(published, "mtl-cnn-best")
     classes = {task: len(published.classes.of(task)) for task in run.tasks}
-    structure = run.network(classes, 32, published.classes.age_upper_bounds)
+    structure = run.network(classes, 100, published.classes.age_upper_bounds)
     model = build_network(**structure)
-    speed = probe(model, classes, Recipe(**run.recipe), Execution(), 2, 1)
+    assert run.recipe["small_epochs"] > 0
+    speed = probe(model, classes, Recipe(**run.recipe), Execution(), 4, 1)
     assert speed.training > 0
+    assert speed.small is not None
+    assert speed.small > 0
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])

@@ -342,10 +342,16 @@ def test_the_first_epochs_learn_from_small_images_and_all_are_validated_at_full_
 
 
 def test_the_twin_for_small_images_has_the_same_weights_and_sees_what_the_network_sees():
-    model = build_network("vgg16", "block5", "ge_am", "native", CLASSES, 64, None, "imagenet")
+    built = ("vgg16", "block5", "ge_am", "native", CLASSES)
+    model = build_network(*built, 64, None, "imagenet")
     twin = at_side(model, 32)
     assert all(a is b for a, b in zip(twin.weights, model.weights, strict=True))
     assert [w.path for w in twin.trainable_weights] == [w.path for w in model.trainable_weights]
+    apart = build_network(*built, 32, None, "imagenet")
+    apart.set_weights(model.get_weights())
+    found, wanted = twin(IMAGES[:4]), apart(IMAGES[:4])
+    for task in CLASSES:
+        np.testing.assert_allclose(found[task], wanted[task], rtol=1e-6)
 
 
 # --- going on after a kill ---------------------------------------------------------------
