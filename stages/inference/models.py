@@ -7,7 +7,7 @@ alone; a TFLite file has it beside it, in faces.json and <file>.json, and needs 
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,8 @@ def _open_folder(path: Path, device: str) -> Model:
         raise UserError(f"{path}: needs TensorFlow ({error}); an exported file does not") from None
     _warn_if_stale(path / NETWORK_FILE)
     network = load_network(path / NETWORK_FILE)
-    _check_size(path, feeding, network.input.shape[1])
+    sizes = {name: output.shape[-1] for name, output in network.output.items()}
+    _check_fits(path, feeding, network.input.shape[1], sizes)
     years = AGE_YEARS in network.output
     return Model(path.name, path, feeding, read_temperatures(path), network, years)
 
@@ -132,11 +133,15 @@ class OnnxNetwork:
             )
         except Exception as error:  # onnxruntime's own types have no common public base
             raise UserError(f"{path}: not an ONNX file that can be run: {error}") from error
-        self.outputs = [output.name for output in self.session.get_outputs()]
+        self.sizes = {output.name: output.shape[-1] for output in self.session.get_outputs()}
+        inputs = self.session.get_inputs()
+        if [i.name for i in inputs] != ["image"] or len(inputs[0].shape) != 4:
+            raise UserError(f"{path}: takes {[i.name for i in inputs]}, not images named `image`")
+        self.side = inputs[0].shape[1]
 
     def predict_on_batch(self, x: npt.NDArray[np.uint8], /) -> dict[str, npt.NDArray[np.float32]]:
         """Outputs by task, (M, classes), for uint8 images (M, size, size, 3)."""
-        return dict(zip(self.outputs, self.session.run(None, {"image": x}), strict=True))
+        return dict(zip(self.sizes, self.session.run(None, {"image": x}), strict=True))
 
 
 def _open_onnx(path: Path) -> Model:
@@ -146,11 +151,25 @@ def _open_onnx(path: Path) -> Model:
         raise UserError(
             f"{path}: does not say how it is fed; export it with `python -m stages.export <run>`"
         )
-    about: dict[str, Any] = json.loads(text)
+    about = _facts(text, path, ("run", "feeding", "temperatures"))
     feeding = parse_feeding(json.dumps(about["feeding"]), str(path))
-    _check_size(path, feeding, network.session.get_inputs()[0].shape[1])
-    years = AGE_YEARS in network.outputs
+    _check_fits(path, feeding, network.side, network.sizes)
+    years = AGE_YEARS in network.sizes
     return Model(about["run"], path, feeding, about["temperatures"], network, years)
+
+
+def _facts(text: str, place: Path, names: Sequence[str]) -> dict[str, Any]:
+    """What an exported file says of itself.
+
+    Raises:
+        UserError: it lacks one of the names.
+    """
+    try:
+        content = json.loads(text)
+        return {name: content[name] for name in names}
+    except (ValueError, KeyError, TypeError) as error:
+        listed = " or ".join(names)
+        raise UserError(f"{place}: lacks {listed} ({error}); export the model again") from error
 
 
 class TfliteNetwork:
@@ -170,10 +189,11 @@ class TfliteNetwork:
             with silenced_stderr():  # it tells of its delegate
                 self.interpreter = Interpreter(str(path), num_threads=os.cpu_count())
                 self.run = self.interpreter.get_signature_runner()
-        except (ValueError, RuntimeError) as error:
+            outputs = self.run.get_output_details()
+            self.sizes = {name: int(about["shape"][-1]) for name, about in outputs.items()}
+            self.side = int(self.run.get_input_details()["image"]["shape"][1])
+        except (ValueError, RuntimeError, KeyError, IndexError) as error:
             raise UserError(f"{path}: not a TFLite file that can be run: {error}") from error
-        self.outputs = list(self.run.get_output_details())
-        self.side = int(self.run.get_input_details()["image"]["shape"][1])
 
     def predict_on_batch(self, x: npt.NDArray[np.uint8], /) -> dict[str, npt.NDArray[np.float32]]:
         """Outputs by task, (M, classes), for uint8 images (M, size, size, 3)."""
@@ -185,17 +205,12 @@ def _open_tflite(path: Path) -> Model:
     about = path.with_name(f"{path.name}.json")
     if not about.is_file():
         raise UserError(f"{about}: missing; export it again by `python -m stages.export <run>`")
-    try:
-        facts = json.loads(about.read_text(encoding="utf-8"))
-        run, temperatures = facts["run"], facts["temperatures"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{about}: lacks run or temperatures ({error}); export the model again"
-        ) from error
+    facts = _facts(about.read_text(encoding="utf-8"), about, ("run", "temperatures"))
     feeding = read_feeding(path.parent)
     network = TfliteNetwork(path)
-    _check_size(path, feeding, network.side)
-    return Model(run, path, feeding, temperatures, network, AGE_YEARS in network.outputs)
+    _check_fits(path, feeding, network.side, network.sizes)
+    years = AGE_YEARS in network.sizes
+    return Model(facts["run"], path, feeding, facts["temperatures"], network, years)
 
 
 def describe(run: str, feeding: Feeding, temperatures: Mapping[str, float] | None) -> str:
@@ -204,7 +219,15 @@ def describe(run: str, feeding: Feeding, temperatures: Mapping[str, float] | Non
     return json.dumps(content)
 
 
-def _check_size(path: Path, feeding: Feeding, side: int) -> None:
+def _check_fits(path: Path, feeding: Feeding, side: int, sizes: Mapping[str, int]) -> None:
+    """Refuse a network that does not take or give what its description says."""
+    for task in feeding.tasks:
+        number = len(feeding.classes.of(task))
+        if sizes.get(task) != number:
+            raise UserError(
+                f"{path}: says that it tells {number} classes of {task}, but gives "
+                f"{sizes.get(task, 'nothing')}"
+            )
     if side != feeding.detect.size:
         raise UserError(
             f"{path}: takes {side} px, but says that it is fed with {feeding.detect.size} px"

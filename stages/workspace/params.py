@@ -146,13 +146,17 @@ class Split(Section):
         return self
 
 
+# Stands in cells of tables: a spreadsheet takes one that begins with = + - or @ for a formula.
+ClassName = Annotated[str, Field(pattern=r"^[^\s=+\-@][^\r\n\t]*$", max_length=100)]
+
+
 class Classes(Section):
     """Names of the classes, in the order of their codes; age groups by their upper bounds."""
 
     age_upper_bounds: Annotated[list[Annotated[int, Field(ge=1, le=116)]], Field(min_length=2)]
-    age: list[str]
-    gender: list[str]
-    race: list[str]
+    age: list[ClassName]
+    gender: list[ClassName]
+    race: list[ClassName]
 
     @model_validator(mode="after")
     def _lists_match(self) -> "Classes":

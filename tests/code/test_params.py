@@ -115,6 +115,10 @@ FAULTS = {
         ("  - 61-116", "  - 61-116\n  - 117-200"),
         ["classes", "age must list 5 different names"],
     ),
+    "a class that a spreadsheet takes for a formula": (
+        ("  - Black", "  - =1+1"),
+        ["classes.race.1", "pattern"],
+    ),
     "bounds that end early": (("  - 116", "  - 115"), ["classes", "age_upper_bounds", "116"]),
     "bounds that fall": (("  - 25", "  - 12"), ["classes", "age_upper_bounds", "rise"]),
     "a misspelt key": (

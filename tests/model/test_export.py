@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,60 @@ def test_an_onnx_file_that_does_not_say_how_it_is_fed_is_refused(workspace: Path
     (tmp_path / "no.onnx").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"no\.onnx: not an ONNX file"):
         open_model(tmp_path / "no.onnx")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda about: about.pop("run"), "lacks run or feeding or temperatures"),
+        (lambda about: about["feeding"].pop("tasks"), "tasks: Field required"),
+        (lambda about: about["feeding"]["classes"]["gender"].append("x"), "gender must list 2"),
+        (lambda about: about["feeding"].update(tasks=["gender", "age"]), None),
+        (lambda about: about["feeding"]["detect"].update(size=64), "takes 100 px"),
+        (lambda about: about["feeding"]["classes"].update(gender=["=1+1", "b"]), "gender.0"),
+    ],
+    ids=["no run", "no tasks", "a class more", "fewer tasks", "another size", "a formula"],
+)
+def test_an_onnx_file_that_is_not_what_it_says_is_refused(
+    workspace: Path, tmp_path: Path, change: Callable[[dict], object], told: str | None
+):
+    graph = onnx.load(workspace / "exports/small/small.onnx")
+    entry = next(e for e in graph.metadata_props if e.key == METADATA)
+    about = json.loads(entry.value)
+    change(about)
+    entry.value = json.dumps(about)
+    onnx.save(graph, tmp_path / "small.onnx")
+    if told is None:
+        assert open_model(tmp_path / "small.onnx").feeding.tasks == ["gender", "age"]
+        return
+    with pytest.raises(UserError, match=told):
+        open_model(tmp_path / "small.onnx")
+
+
+def test_an_onnx_file_of_other_outputs_or_inputs_is_refused(workspace: Path, tmp_path: Path):
+    for kind, told in (("output", "5 classes of age, but gives nothing"), ("input", "takes")):
+        graph = onnx.load(workspace / "exports/small/small.onnx")
+        values = getattr(graph.graph, kind)
+        value = next(v for v in values if v.name in ("age", "image"))
+        for node in graph.graph.node:
+            for names in (node.input, node.output):
+                names[:] = ["other" if name == value.name else name for name in names]
+        value.name = "other"
+        onnx.save(graph, tmp_path / "other.onnx")
+        with pytest.raises(UserError, match=told):
+            open_model(tmp_path / "other.onnx")
+
+
+def test_8_bits_that_tell_other_classes_are_not_kept(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(workspace)
+    monkeypatch.setitem(exports.LOWEST_AGREEMENT, "int8", 1.01)
+    monkeypatch.setattr(export, "EXPORTS", Path("other"))
+    monkeypatch.setattr(sys, "argv", ["export", "small", "--formats", "int8"])
+    with pytest.raises(UserError, match=r"tells the age as Keras does for .* not kept"):
+        export.main()
+    assert not any(Path("other").rglob("*.*"))
 
 
 def test_a_copy_that_is_too_far_from_keras_is_not_kept(
