@@ -134,12 +134,18 @@ def published(names: list[str]) -> list[Path]:
 
 
 def remove(names: list[str]) -> None:
-    """Remove the images from the workspace: rows, crops, and whatever else mentions them."""
-    crops = remove_crops(names, FACES / "index.csv", FACES / "crops.npy")
-    _tell(f"removed: {crops} crops of {FACES / 'crops.npy'}")
+    """Remove the images from the workspace: rows, crops, and whatever else mentions them.
+
+    What the names and their copies are found by goes last: interrupted before, it can be done
+    again; afterwards `dvc repro` makes the rest anew.
+    """
+    for name in DERIVED:
+        shutil.rmtree(shared_folder(name), ignore_errors=True)
+    shutil.rmtree(REPORT, ignore_errors=True)
+    last = (FACES / "index.csv", SPLIT)
     files = [path for top in OUTPUTS for path in sorted(top.rglob("*")) if path.is_file()]
     for path in files:
-        if RAW in path.parents:
+        if RAW in path.parents or path in last:
             continue
         if path.suffix == ".csv":
             if rows := remove_rows(names, path):
@@ -147,9 +153,10 @@ def remove(names: list[str]) -> None:
         elif mentions(names, path):
             path.unlink()
             _tell(f"removed: {path}, which mentions them; `dvc repro` makes it again")
-    shutil.rmtree(REPORT, ignore_errors=True)
-    for name in DERIVED:
-        shutil.rmtree(shared_folder(name), ignore_errors=True)
+    crops = remove_crops(names, FACES / "index.csv", FACES / "crops.npy")
+    _tell(f"removed: {crops} crops of {FACES / 'crops.npy'}")
+    for path in last:
+        _tell(f"removed: {remove_rows(names, path)} rows of {path}")
 
 
 if __name__ == "__main__":

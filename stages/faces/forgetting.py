@@ -13,7 +13,6 @@ copy of them is.
 import csv
 import hashlib
 import mmap
-import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -23,9 +22,9 @@ import pandas as pd
 
 from stages.faces.archives import Member
 from stages.faces.index import read_cropped, read_crops
-from stages.faces.shards import Chosen, ShardedCrops, in_place_of, write_shards
+from stages.faces.shards import Chosen, ShardedCrops, put_shards
 from stages.workspace.errors import UserError
-from stages.workspace.files import partial_path, read_csv, whole_file
+from stages.workspace.files import read_csv, whole_file
 
 IMAGES = Path("forgotten/images.csv")
 MODELS = Path("forgotten/models.csv")
@@ -115,10 +114,7 @@ def remove_crops(names: Collection[str], index: Path, crops: Path) -> int:
         )
     kept = ~cropped["name"].isin(names).to_numpy()
     if isinstance(pixels, ShardedCrops):
-        partial = partial_path(crops)
-        shutil.rmtree(partial, ignore_errors=True)
-        write_shards(Chosen(pixels, np.flatnonzero(kept)), partial)
-        in_place_of(crops, partial)
+        put_shards(Chosen(pixels, np.flatnonzero(kept)), crops)
     else:
         with whole_file(crops) as whole, whole.open("wb") as file:
             np.save(file, pixels[kept])

@@ -32,9 +32,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from stages.faces.images import Pixels
-from stages.faces.shards import ShardedCrops, in_place_of, write_shards
+from stages.faces.shards import ShardedCrops, put_shards, unfinished
 from stages.workspace.errors import UserError
-from stages.workspace.files import partial_path, read_csv, whole_file
+from stages.workspace.files import read_csv, whole_file
 
 STATUSES = ("cropped", "no_face", "unreadable", "bad_label")
 
@@ -89,8 +89,7 @@ def write_faces(
     """
     counts = dict.fromkeys(STATUSES, 0)
     seen: set[str] = set()
-    if crops.is_dir():
-        shutil.rmtree(crops)  # a file cannot be moved over a folder
+    shutil.rmtree(unfinished(crops), ignore_errors=True)  # of a process that was killed
     with (
         whole_file(crops) as crops_file,
         whole_file(index) as index_file,
@@ -110,16 +109,11 @@ def write_faces(
                 pixels.write(crop.tobytes())
         pixels.seek(0)
         pixels.write(_header(counts["cropped"], size))
+        if crops.is_dir():
+            shutil.rmtree(crops)  # a file cannot be moved over a folder
     if crops.stat().st_size > shard_above:
-        _shard(crops)
+        put_shards(np.load(crops, mmap_mode="r", allow_pickle=False), crops)
     return counts
-
-
-def _shard(crops: Path) -> None:
-    partial = partial_path(crops)
-    shutil.rmtree(partial, ignore_errors=True)
-    write_shards(np.load(crops, mmap_mode="r", allow_pickle=False), partial)
-    in_place_of(crops, partial)
 
 
 def _header(rows: int, size: int) -> bytes:

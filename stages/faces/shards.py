@@ -12,6 +12,7 @@ last file is filled up with zeros, as Zarr has it.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.workspace.errors import UserError
+from stages.workspace.files import partial_path
 
 META = "zarr.json"
 SHARD_BYTES = 1 << 28  # of one file at most
@@ -130,16 +132,28 @@ def write_shards(
             np.ascontiguousarray(part).tofile(opened)
             opened.flush()
             opened.truncate(each * int(np.prod(crops.shape[1:])))
+            os.fsync(opened.fileno())
     folder.mkdir(parents=True, exist_ok=True)
     chunk = {"name": "regular", "configuration": {"chunk_shape": [each, *crops.shape[1:]]}}
     meta = _FORM | {"shape": list(crops.shape), "chunk_grid": chunk}
     (folder / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
 
-def in_place_of(file: Path, partial: Path) -> None:
-    """Put a finished folder of shards where the file or an earlier folder stands."""
-    shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
-    partial.rename(file)
+def put_shards(crops: npt.NDArray[np.uint8] | ShardedCrops | Chosen, path: Path) -> None:
+    """Write crops into a folder of shards at `path`, where a file or another folder may stand.
+
+    Until it is whole it grows under a hidden name, of its own: not that of a file that grows.
+    """
+    partial = unfinished(path)
+    shutil.rmtree(partial, ignore_errors=True)
+    write_shards(crops, partial)
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    partial.rename(path)
+
+
+def unfinished(path: Path) -> Path:
+    """The hidden folder in which shards for `path` grow; a killed process may leave it."""
+    return partial_path(path.with_name(f"shards-{path.name}"))
 
 
 def _key(number: int) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages import forget
 from stages.faces.archives import Member
 from stages.faces.fates import CropSettings, examine_all
 from stages.faces.forgetting import (
@@ -90,6 +91,39 @@ def test_rows_and_crops_are_removed_by_exact_name(tmp_path: Path):
     assert [row[0] for row in rows(index)] == ["name", "11.jpg"]
     assert read_crops(crops)[:, 0, 0, 0].tolist() == [1]
     assert remove_rows(["1.jpg"], index) == 0
+
+
+def test_what_was_interrupted_can_be_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["1.jpg", "2.jpg", "3.jpg"]
+    fates = [
+        (Row(name, "a.tar", "cropped"), np.full((4, 4, 3), number, np.uint8))
+        for number, name in enumerate(names)
+    ]
+    Path("data/faces").mkdir(parents=True)
+    write_faces(fates, forget.FACES / "index.csv", forget.FACES / "crops.npy", 4)
+    split, predictions = Path("data/split/split.csv"), Path("data/predictions/a.csv")
+    for table, columns in ((split, "name,split,group"), (predictions, "name,split,x")):
+        table.parent.mkdir()
+        table.write_text(f"{columns}\n1.jpg,train,0\n2.jpg,train,0\n3.jpg,train,1\n")
+    cache = Path("data/features")
+    cache.mkdir()
+
+    def killed(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(forget, "remove_crops", killed)
+        with pytest.raises(KeyboardInterrupt):
+            forget.remove(forget.find(["1.jpg"]))
+    assert not cache.exists()
+    assert rows(predictions)[1:] == [["3.jpg", "train", "1"]]
+    found = forget.find(["1.jpg"])
+    assert found == ["1.jpg", "2.jpg"], "its copy is still known"
+    forget.remove(found)
+    assert [row[0] for row in rows(split)] == ["name", "3.jpg"]
+    assert [row[0] for row in rows(forget.FACES / "index.csv")] == ["name", "3.jpg"]
+    assert read_crops(forget.FACES / "crops.npy")[:, 0, 0, 0].tolist() == [2]
 
 
 def test_crops_that_do_not_belong_to_the_index_are_left_alone(tmp_path: Path):

@@ -76,6 +76,30 @@ def test_above_the_size_it_is_a_folder_and_below_a_file_whatever_was_there(tmp_p
         assert [path.name for path in sorted(tmp_path.iterdir())] == ["crops.npy", "index.csv"]
 
 
+@pytest.mark.parametrize("again", [0, 1e9], ids=["shards", "file"])
+def test_a_process_killed_while_it_shards_leaves_nothing_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: float
+):
+    write(tmp_path, 1e9)
+    opened = Path.open
+
+    class Killed(BaseException):
+        pass
+
+    def kill(path: Path, *arguments: object, **settings: object) -> object:
+        if path.match("c/1/0/0/0") or path.name == "zarr.json":
+            raise Killed
+        return opened(path, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "open", kill)
+    with pytest.raises(Killed):
+        write(tmp_path, 0)
+    monkeypatch.undo()
+    assert np.array_equal(read_crops(tmp_path / "crops.npy")[:], CROPS), "the whole file"
+    assert np.array_equal(read_crops(write(tmp_path, again))[:], CROPS)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["crops.npy", "index.csv"]
+
+
 def test_the_digest_of_a_folder_is_that_of_its_content(tmp_path: Path):
     first = digest(write(tmp_path / "a", 0))
     assert first == digest(write(tmp_path / "b", 0))
