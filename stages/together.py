@@ -4,12 +4,15 @@
 with its evaluation and its repeats, to a worker of section `cluster` (one GPU or CPU share each),
 and tells DVC of the outputs: `dvc repro` finds them and has only what follows left to do.
 
-A worker gets the files that the stages of dvc.yaml depend on, runs their commands in a folder of
-its own, and sends back their outputs, which are put into place when all of a variant's are
-there. A failed variant ends no other; a lost machine's is done on another.
+A worker gets the files that the stages of dvc.yaml depend on and the weights that they name, runs
+their commands in a folder of its own and by itself, and sends back their outputs, which take the
+place of the old ones when all of a variant's are there. A failed variant ends no other; a lost
+machine's is done on another.
 """
 
 import io
+import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,11 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from dvc.repo import Repo
+from ruamel.yaml import YAML
 
 from stages.workspace.cluster import run_tasks
 from stages.workspace.errors import UserError, run_node
-from stages.workspace.params import Params, load_params
+from stages.workspace.files import whole_file
+from stages.workspace.params import PARAMS_FILE, Params, load_params
 
+MANIFESTS = Path("data/pretrained/variants")
 CODE = ("stages", "params.yaml", "forgotten")  # that every command needs
 SAID = 2000  # characters of a failed command's output that are shown
 
@@ -42,6 +48,8 @@ def main() -> None:
         if isinstance(found, Exception):
             failed.append(f"{', '.join(chains[number])}: {found}")
             continue
+        for output in tasks[number][2]:
+            _remove(Path(output))  # else what is not made any more would stay in its folder
         unpack(found, Path())
         with Repo() as repo:
             for stage in chains[number]:
@@ -75,6 +83,7 @@ def _task(repo: Any, chain: Sequence[str]) -> tuple[bytes, list[list[str]], list
     stages = [stage for name in chain for stage in repo.stage.collect(name)]
     outputs = [Path(str(out)).as_posix() for stage in stages for out in stage.outs]
     needed = {str(dep) for stage in stages for dep in stage.deps} - set(outputs) | set(CODE)
+    needed |= {weights for path in needed if (weights := _weights(Path(path)))}
     commands = [
         command.split()
         for stage in stages
@@ -82,6 +91,22 @@ def _task(repo: Any, chain: Sequence[str]) -> tuple[bytes, list[list[str]], list
     ]
     paths = [path for path in sorted(needed) if not path.startswith("stages/")]
     return pack(paths, Path()), commands, outputs
+
+
+def _weights(manifest: Path) -> str | None:
+    """The weights file that data/pretrained/variants/<variant>.json names, if it is such a file."""
+    if manifest.parent != MANIFESTS:
+        return None
+    file = json.loads(manifest.read_text(encoding="utf-8"))["file"]
+    return file and (MANIFESTS.parent / file).as_posix()
+
+
+def _remove(path: Path) -> None:
+    """A file, a link or a folder, where it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def run_commands(inputs: bytes, commands: list[list[str]], outputs: list[str]) -> bytes:
@@ -93,6 +118,7 @@ def run_commands(inputs: bytes, commands: list[list[str]], outputs: list[str]) -
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         unpack(inputs, folder)
+        _alone(folder / PARAMS_FILE)
         for command in commands:
             words = [sys.executable if word == "python" else word for word in command]
             done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
@@ -100,6 +126,15 @@ def run_commands(inputs: bytes, commands: list[list[str]], outputs: list[str]) -
                 said = (done.stdout + done.stderr)[-SAID:]
                 raise UserError(f"{' '.join(command)}: exit status {done.returncode}: {said}")
         return pack(outputs, folder)
+
+
+def _alone(params: Path) -> None:
+    """Let commands work by themselves: to ask the cluster for more than their share would hang."""
+    yaml = YAML()
+    content = yaml.load(params)
+    content["cluster"]["engine"] = "local"
+    with whole_file(params) as partial:
+        yaml.dump(content, partial)
 
 
 def pack(paths: Iterable[str], folder: Path) -> bytes:

@@ -99,7 +99,8 @@ def _spread(
         def do(self, batch: list[Any]) -> list[Any]:
             return list(self.work(batch))
 
-    number = cluster.workers or int(ray.cluster_resources().get("CPU", 1) / cluster.cpus) or 1
+    room = _room(ray, cluster)
+    number = min(cluster.workers or room, room)
     # A worker that was lost is made anew on another machine.
     remote = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_restarts=-1)(Worker)
     shared = ray.put(make)
@@ -153,6 +154,27 @@ def _spread(
             ray.kill(worker)
 
 
+def _room(ray: Any, cluster: Cluster) -> int:
+    """How many workers the machines hold at once.
+
+    Raises:
+        UserError: not one; it would be waited for without end.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    wanted = {"CPU": cluster.cpus, "GPU": cluster.gpus}
+    room = sum(
+        min(int(node.get(kind, 0) / share) for kind, share in wanted.items() if share)
+        for node in nodes
+    )
+    if not room:
+        have = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
+        raise UserError(
+            f"cluster: no machine has room for one worker of {cluster.cpus:g} CPUs and "
+            f"{cluster.gpus:g} GPUs (they have {have}); lower cluster.cpus or cluster.gpus"
+        )
+    return room
+
+
 def run_tasks(
     cluster: Cluster,
     work: Callable[..., Result],
@@ -167,11 +189,15 @@ def run_tasks(
     """
     with connected(cluster) as ray:
         remote = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=TRIES)(work)
-        # What several tasks have in common is sent once.
-        sent: dict[int, Any] = {}
+        _room(ray, cluster)
+        # What several tasks have in common is sent once; kept, so that its id is no other's.
+        sent: dict[int, tuple[Any, Any]] = {}
         futures = {}
         for number, values in enumerate(tasks):
-            places = [sent.setdefault(id(value), ray.put(value)) for value in values]
+            for value in values:
+                if id(value) not in sent:
+                    sent[id(value)] = (value, ray.put(value))
+            places = [sent[id(value)][1] for value in values]
             futures[remote.remote(*places)] = number
         while futures:
             (done,), _ = ray.wait(list(futures), num_returns=1)
