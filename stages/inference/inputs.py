@@ -17,6 +17,7 @@ from stages.faces.archives import (
     too_large,
 )
 from stages.faces.names import spell
+from stages.workspace.errors import UserError
 
 STANDARD_INPUT = "-"
 # What is read of a user's own files at most; of an image 64 MiB.
@@ -69,6 +70,8 @@ def _in_archive(place: Path, limits: Limits) -> Iterator[Member]:
             yield replace(member, path=f"{spell(str(place))}/{member.path}")
     except DamagedArchiveError as error:
         yield _problem(place, error.fault)
+    except UserError as error:  # it cannot be read, or exceeds a limit
+        yield _problem(place, str(error))
 
 
 def _member(place: str, file: BinaryIO, limits: Limits) -> Member:

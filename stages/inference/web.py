@@ -65,7 +65,7 @@ class Limits:
         upload: bytes of a body.
         pixels: of its image.
         seconds: for the upload, and again for the work, waiting included.
-        waiting: requests at work or waiting for it; more are turned away.
+        waiting: requests at work, waiting for it or sending; more are turned away.
         threads: requests at work.
     """
 
@@ -90,7 +90,8 @@ class Desk:
         self.opened: dict[str, tuple[Model, Detector]] = {}
         self.opening = threading.Lock()
         self.asking = threading.Lock()  # Keras does not promise to be called by several threads
-        self.busy = 0
+        self.busy = 0  # requests at work or waiting for it
+        self.receiving = 0  # requests whose bodies come in
 
     async def do(self, work: Callable[[], Result]) -> Result:
         """Do work on a thread.
@@ -98,8 +99,7 @@ class Desk:
         Raises:
             HTTPException: 503, too many wait, or it takes too long.
         """
-        if self.busy >= self.limits.waiting:
-            raise HTTPException(503, "too many requests at once; try again")
+        self.refuse_when_full()
         self.busy += 1
         loop, future = asyncio.get_running_loop(), self.pool.submit(work)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
@@ -107,6 +107,28 @@ class Desk:
             return await asyncio.wait_for(asyncio.wrap_future(future), self.limits.seconds)
         except asyncio.TimeoutError:
             raise HTTPException(503, f"took more than {self.limits.seconds:g} s") from None
+
+    def refuse_when_full(self) -> None:
+        """Before a body is read, too: bodies that wait take memory.
+
+        Raises:
+            HTTPException: 503, too many are at work, waiting, or sending.
+        """
+        if self.busy + self.receiving >= self.limits.waiting:
+            raise HTTPException(503, "too many requests at once; try again")
+
+    async def body(self, request: Request) -> bytes:
+        """A request's body.
+
+        Raises:
+            HTTPException: 503, too many requests at once; 413, 408, 400: see `_body`.
+        """
+        self.refuse_when_full()
+        self.receiving += 1
+        try:
+            return await _body(request, self.limits)
+        finally:
+            self.receiving -= 1
 
     def _done(self) -> None:
         self.busy -= 1
@@ -117,6 +139,8 @@ class Desk:
         Raises:
             UserError: it cannot be opened.
         """
+        if name in self.opened:  # without waiting for another that is being opened
+            return self.opened[name]
         with self.opening:
             if name not in self.opened:
                 model = open_model(self.paths[name], self.device)
@@ -156,7 +180,7 @@ def create_app(desk: Desk, hosts: Sequence[str]) -> Starlette:
         return JSONResponse({"models": list(desk.paths), "max_upload": desk.limits.upload})
 
     async def predict(request: Request) -> Response:
-        name, data = _model(request, desk), await _body(request, desk.limits)
+        name, data = _model(request, desk), await desk.body(request)
 
         def work() -> dict[str, Any]:
             model, answer = desk.look(name, data)
@@ -167,14 +191,15 @@ def create_app(desk: Desk, hosts: Sequence[str]) -> Starlette:
         return JSONResponse(await desk.do(work))
 
     async def explain(request: Request) -> Response:
-        name, data = _model(request, desk), await _body(request, desk.limits)
+        name, data = _model(request, desk), await desk.body(request)
         face, task = request.query_params.get("face", "1"), request.query_params.get("task", "")
 
         def work() -> bytes:
             model, answer = desk.look(name, data)
             if task not in model.feeding.tasks:
                 raise HTTPException(400, f"task must be one of {', '.join(model.feeding.tasks)}")
-            if not face.isdecimal() or not 1 <= int(face) <= len(answer.outputs):
+            known = [str(number + 1) for number in range(len(answer.outputs))]
+            if face not in known:
                 raise HTTPException(400, f"face must be in 1..{len(answer.outputs)}")
             crop = answer.look.faces[int(face) - 1].crop
             chosen = int(answer.outputs[int(face) - 1][task].argmax())

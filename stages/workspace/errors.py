@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 INTERRUPTED = 130  # the exit status, as of any program that Ctrl-C ends
 REFUSALS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EEXIST),
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EMFILE),
 )
 
