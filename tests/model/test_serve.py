@@ -1,5 +1,6 @@
 """The command `serve` as a process of its own, asked over HTTP and in a real browser."""
 
+import asyncio
 import io
 import os
 import shutil
@@ -25,6 +26,10 @@ from stages.learning.prediction import BATCH_SIZE
 
 for package in ("starlette", "uvicorn"):
     pytest.importorskip(package, reason=f"NOT TESTED: serve needs {package}, of the extra serve")
+
+from starlette.requests import Request  # noqa: E402
+
+from stages.inference.web import Desk, Limits  # noqa: E402
 
 TOP = Path(__file__).parents[2]
 MAX_UPLOAD, TIMEOUT = 400_000, 6
@@ -146,6 +151,7 @@ def test_the_heat_is_drawn_on_the_crop(server: str, portrait: np.ndarray):
         ("explain", {"face": 1, "task": "hair"}, "portrait", 400, "one of age, gender, race"),
         ("explain", {"face": 2, "task": "age"}, "portrait", 400, "face must be in 1..1"),
         ("explain", {"face": "-1", "task": "age"}, "portrait", 400, "face must be in 1..1"),
+        ("explain", {"face": "9" * 5000, "task": "age"}, "portrait", 400, "face must be in 1..1"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_said(path, query, body, status, told, server, portrait):
@@ -161,6 +167,28 @@ def test_an_upload_that_does_not_end_is_ended(server: str):
         head = f"POST /api/predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\nabc"
         slow.sendall(head.encode())
         assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_requests_that_only_send_count_among_those_that_wait():
+    limits = Limits(upload=1000, pixels=1000, seconds=0.5, waiting=2, threads=1)
+    desk = Desk([Path("a")], "cpu", limits)
+    asked: list[int] = []
+
+    def slow(number: int) -> Request:
+        async def receive() -> dict[str, object]:
+            asked.append(number)
+            await asyncio.sleep(5)
+            raise AssertionError("the time is over before")
+
+        return Request({"type": "http", "method": "POST", "headers": []}, receive)
+
+    async def send_all() -> list[object]:
+        return await asyncio.gather(*(desk.body(slow(i)) for i in range(4)), return_exceptions=True)
+
+    found = asyncio.run(send_all())
+    assert [error.status_code for error in found] == [408, 408, 503, 503]
+    assert asked == [0, 1], "the others' bodies were not read"
+    assert desk.receiving == 0
 
 
 def test_only_this_machine_is_an_address_of_it(server: str):
