@@ -28,7 +28,7 @@ repro: .venv/installed
 test: .venv/installed-dev check
 	$(RUN) python -m pytest -n auto --dist loadfile -m 'not long'
 
-test-long: .venv/installed-dev
+test-long: .venv/installed-cluster
 	$(RUN) python -m pytest -m long
 
 test-lowest: .venv-lowest/installed
@@ -91,6 +91,10 @@ dag: .venv/installed
 .venv/installed-dev: pyproject.toml .venv/made
 	$(BIN)/python -m pip $(INSTALL) --editable '.[dev,docs,export,serve]'
 	touch $@ .venv/installed .venv/installed-docs
+
+.venv/installed-cluster: pyproject.toml .venv/installed-dev
+	$(BIN)/python -m pip $(INSTALL) --editable '.[cluster]'
+	touch $@
 
 .venv/installed-docs: pyproject.toml .venv/made
 	$(BIN)/python -m pip $(INSTALL) --editable '.[docs]'
