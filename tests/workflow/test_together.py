@@ -12,7 +12,7 @@ SMALL = {
     "params.yaml": {
         "portraits: 300": "portraits: 60",
         "max_epochs: 6": "max_epochs: 1",
-        "- mtl-cnn-ge\n- mtl-cnn-ge-gm\n- mtl-cnn-ge-am\n": "",  # one that starts from weights stays
+        "- mtl-cnn-ge\n- mtl-cnn-ge-gm\n- mtl-cnn-ge-am\n": "",  # left: one with weights
         "engine: local": "engine: ray",
         "address: auto": "address: local",
         "cpus: 1.0": "cpus: 0.5",
