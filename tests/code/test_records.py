@@ -13,6 +13,7 @@ from stages.workspace import records
 from stages.workspace.errors import UserError
 from stages.workspace.files import write_csv, write_json
 from stages.workspace.params import load_params
+from stages.workspace.plans import run_names
 from stages.workspace.records import files_of, restore, write_record
 
 TOP = Path(__file__).parents[2]
@@ -162,3 +163,11 @@ def test_forgetting_tells_which_published_files_name_the_image(params):
     write_csv(split, pd.read_csv("data/split/split.csv"))
     assert forget.published(["b.jpg"]) == [split, RECORD]
     assert forget.published(["c.jpg"]) == []
+
+
+@pytest.mark.parametrize("record", sorted((TOP / "docs/results").glob("*.tar.xz")), ids=str)
+def test_a_committed_record_is_read_by_this_version(record: Path, tmp_path: Path):
+    restore(record, tmp_path / "restored")
+    params = load_params(tmp_path / "restored/params.yaml")
+    for run in run_names(params):
+        assert (tmp_path / "restored/metrics" / f"{run}.json").is_file()
