@@ -475,10 +475,11 @@ class Params(Section):
             if len(set(getattr(self, key))) != len(getattr(self, key)):
                 faults.append(f"{key}: each name can stand there once")
         faults += self._misplaced_repeats() + self._unknown_names()
+        used = {self.variants[name].recipe for name in self.suite if name in self.variants}
         faults += [
             f"recipes.{name}.small_side: must be at most detect.size, {self.detect.size}"
             for name, recipe in self.recipes.items()
-            if recipe.small_share and recipe.small_side > self.detect.size
+            if name in used and recipe.small_share and recipe.small_side > self.detect.size
         ]
         for name in self.suite:
             if name not in self.variants:
