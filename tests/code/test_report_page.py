@@ -197,6 +197,7 @@ def test_the_values_of_a_chart_can_be_read_and_sorted(reader: Reader):
     chart = reader.chart(f"Confusion, gender: {CNN}")
     chart.locator("summary").click()
     table = chart.locator("details table")
+    table.wait_for()  # the browser tells the page of an opened element a moment later
     assert table.locator("th").all_inner_texts() == ["actual", "predicted", "images", "share"]
     table.get_by_role("button", name="images").click()
     numbers = [int(text) for text in table.locator("td:nth-child(3)").all_inner_texts()]
