@@ -40,10 +40,11 @@ def main() -> None:
     crops = read_crops(FACES / "crops.npy")
     pictures = compare_pictures(names, crops, **params.audit.model_dump())
     counts, leaks, faults = {}, [pd.DataFrame(columns=["run", *COLUMNS])], []
-    for condition in (None, *params.repeats):
+    for condition in (None, *params.repeats.conditions):
         lists = read_lists(lists_file(condition))
         test = lists["name"][lists["test"]].tolist()
-        for variant in tqdm(params.suite, f"auditing {lists_file(condition).stem}", disable=None):
+        variants = params.suite if condition is None else params.repeats.variants
+        for variant in tqdm(variants, f"auditing {lists_file(condition).stem}", disable=None):
             run = run_name(variant, condition)
             file = Path("models") / run / "images.csv"
             used = read_used(file)

@@ -34,7 +34,8 @@ def main() -> None:
     params = load_params()
     runs = run_names(params)
     curves = collect_curves(Path("data/curves"), runs)
-    table = with_epochs(compare(Path("metrics"), params.suite, params.repeats), curves)
+    conditions = {variant: params.conditions(variant) for variant in params.suite}
+    table = with_epochs(compare(Path("metrics"), conditions), curves)
     table = with_intervals(table, EVALUATION)
     costs = read_costs(EVALUATION, runs)
     gap = explain_gap(PREDICTIONS, table)
@@ -74,11 +75,11 @@ def compare_pairs(params: Params, names: list[str]) -> None:
 
 
 def fold_runs(params: Params) -> list[list[str]]:
-    """For each variant, its runs of all folds; nothing unless every fold is among the repeats."""
+    """For each repeated variant, its runs of all folds; nothing unless every fold is repeated."""
     folds = [f"fold-{number}" for number in range(params.split.folds)]
-    if not folds or not set(folds) <= set(params.repeats):
+    if not folds or not set(folds) <= set(params.repeats.conditions):
         return []
-    return [[run_name(variant, fold) for fold in folds] for variant in params.suite]
+    return [[run_name(variant, fold) for fold in folds] for variant in params.repeats.variants]
 
 
 if __name__ == "__main__":

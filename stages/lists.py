@@ -23,7 +23,7 @@ def main() -> None:
     params = load_params()
     split, published = read_split(SPLIT), read_lists(PUBLISHED)
     split[FOLD] = read_folds(FOLDS, split["name"])
-    files = {condition: lists_file(condition) for condition in (None, *params.repeats)}
+    files = {condition: lists_file(condition) for condition in (None, *params.repeats.conditions)}
     for condition, file in files.items():
         table = condition_lists(condition, split, published)
         write_csv(file, table.astype(dict.fromkeys(SPLITS, int)))

@@ -70,12 +70,13 @@ def experiments(params: Params, variants: list[str]) -> list[Combination]:
         if name not in params.variants or name not in params.training:
             near = suggestion(name, params.variants)
             raise UserError(f"unknown variant {name!r}{near}; see `python -m stages.variants`")
-    return [Combination(f"suite-{name}", name, {}, {"suite": [name]}) for name in variants]
+    alone = {name: {"suite": [name], "repeats.variants": [name]} for name in variants}
+    return [Combination(f"suite-{name}", name, {}, changes) for name, changes in alone.items()]
 
 
 def follows_from(params: Params, variant: str) -> object:
     """All params that a variant's scores follow from."""
-    return basis(params, variant), params.evaluate, params.repeats
+    return basis(params, variant), params.evaluate, params.repeats.conditions
 
 
 def enqueue(params: Params, queue: Queue, wanted: list[Combination]) -> None:
@@ -90,7 +91,7 @@ def enqueue(params: Params, queue: Queue, wanted: list[Combination]) -> None:
     states, _ = judge(params, queue, wanted, METRICS, follows_from)
     todo = missing(wanted, states)
     for each in todo:
-        runs = [run_name(each.variant, condition) for condition in (None, *params.repeats)]
+        runs = [run_name(each.variant, c) for c in (None, *params.repeats.conditions)]
         queue.add(each.name, [stage_name(run, "evaluate") for run in runs], each.changes)
     counts = _counted([states.get(each.name, NOT_QUEUED) for each in wanted if each not in todo])
     print(f"suite: {len(todo)} of {len(wanted)} variants queued{counts and '; ' + counts}")
@@ -134,10 +135,11 @@ def compare(variants: list[str]) -> None:
     """
     if not variants:
         raise UserError("no variant of the suite is finished; `make suite` queues them")
-    change = f"suite=[{','.join(variants)}]"
+    names = f"[{','.join(variants)}]"
+    changes = [f"--set-param=suite={names}", f"--set-param=repeats.variants={names}"]
     folder = Path(sys.executable).parent  # of the `python` that the stages start
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "exp", "run", "--set-param", change],
+        [sys.executable, "-m", "dvc", "exp", "run", *changes],
         env=os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"},
         check=False,
     )

@@ -63,7 +63,7 @@ def main() -> None:
 def _chains(params: Params) -> list[list[str]]:
     """Stages that have to follow each other; chains are independent."""
     own = [[f"train@{variant}", f"evaluate@{variant}"] for variant in params.suite]
-    again = [[f"repeat@{v}-{condition}"] for v in params.suite for condition in params.repeats]
+    again = [[f"repeat@{v}-{c}"] for v in params.suite for c in params.conditions(v)]
     return own + again
 
 

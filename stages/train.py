@@ -18,7 +18,12 @@ from stages.workspace.feeding import FEEDING_FILE, Feeding
 from stages.workspace.files import digest, whole_file, write_csv, write_json
 from stages.workspace.params import load_params
 from stages.workspace.plans import read_run, run_parser
-from stages.workspace.provenance import fingerprint, history, surroundings
+from stages.workspace.provenance import (
+    fingerprint,
+    history,
+    refuse_repository_without_commit,
+    surroundings,
+)
 
 if TYPE_CHECKING:
     from stages.learning.recipe import Log
@@ -38,6 +43,7 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, help="folder for a trace of some steps")
     arguments = parser.parse_args()
     params = load_params()
+    refuse_repository_without_commit()
     run = read_run(params, arguments.variant, arguments.condition)
     wants_xla = run.structure["backbone"] in params.train.xla
     setup = (

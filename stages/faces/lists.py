@@ -51,7 +51,7 @@ def condition_lists(
     """The lists of a run under a condition.
 
     Args:
-        condition: a name from repeats; None: none.
+        condition: one from repeats; None: none.
         split: as `read_split` gives it, with the column `fold` of `read_folds`.
         published: as `published_lists` gives it.
 

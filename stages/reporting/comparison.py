@@ -7,7 +7,7 @@ on. They stand side by side to be told apart, not to be beaten.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,13 @@ NOTE = (
 )
 
 
-def compare(metrics: Path, variants: Sequence[str], repeats: Sequence[str] = ()) -> pd.DataFrame:
+def compare(metrics: Path, variants: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """Each variant, then its native twin, the mean of its seeds and that of its folds.
 
     Args:
         metrics: folder of <run>.json; files of runs not named are not read.
-        variants: names, in the order of the rows.
-        repeats: conditions under which each of them was trained and evaluated too.
+        variants: names, in the order of the rows, each with the conditions under which it was
+            trained and evaluated too.
 
     Returns:
         Columns variant (`<variant>`, `<variant>+native`, `+seeds` or `+folds`), runs (how many
@@ -63,19 +63,19 @@ def compare(metrics: Path, variants: Sequence[str], repeats: Sequence[str] = ())
         UserError: a run has no metrics.
     """
     published = pd.read_csv(PUBLISHED, index_col="variant")
-    seeds = [None, *(c for c in repeats if seed_of(c) is not None)]
-    folds = [c for c in repeats if fold_of(c) is not None]
     rows = []
-    for variant in variants:
+    for variant, conditions in variants.items():
+        seeds = [None, *(c for c in conditions if seed_of(c) is not None)]
+        folds = [c for c in conditions if fold_of(c) is not None]
         own = _measured(metrics, run_name(variant, None))
         row: dict[str, Any] = dict(own)
         if variant in published.index:
             row.update({f"published_{name}": published.at[variant, name] for name in NAMES})
-        if PUBLISHED_SPLIT in repeats:
+        if PUBLISHED_SPLIT in conditions:
             rerun = _measured(metrics, run_name(variant, PUBLISHED_SPLIT))
             row |= {f"rerun_{name}": rerun[name] for name in NAMES}
         rows.append({"variant": variant, "runs": 1} | row)
-        if NATIVE in repeats:
+        if NATIVE in conditions:
             twin = _measured(metrics, run_name(variant, NATIVE))
             change = {f"difference_{name}": _difference(twin[name], own[name]) for name in NAMES}
             rows.append({"variant": run_name(variant, NATIVE), "runs": 1} | twin | change)

@@ -439,11 +439,30 @@ Condition = Annotated[
 ]
 
 
+class Repeats(Section):
+    """Which variants are trained and evaluated again, and under which conditions."""
+
+    variants: list[str]
+    conditions: list[Condition]
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> "Repeats":
+        faults = [
+            f"{key}: each name can stand there once"
+            for key in ("variants", "conditions")
+            if len(set(getattr(self, key))) != len(getattr(self, key))
+        ]
+        if self.conditions and not self.variants:
+            faults.append("variants: none is named for the conditions; name variants of the suite")
+        _refuse(faults)
+        return self
+
+
 class Params(Section):
     """The whole file."""
 
     suite: Annotated[list[str], Field(min_length=1)]
-    repeats: list[Condition]
+    repeats: Repeats
     seed: Seed
     data: Data
     pretrained: Pretrained
@@ -462,6 +481,10 @@ class Params(Section):
     training: dict[str, Training]
     searches: dict[str, Search]
 
+    def conditions(self, variant: str) -> list[str]:
+        """The conditions under which a variant is trained and evaluated again."""
+        return list(self.repeats.conditions) if variant in self.repeats.variants else []
+
     @property
     def shows_pictures(self) -> bool:
         """Whether the report shows faces: auto means drawn ones only."""
@@ -471,9 +494,8 @@ class Params(Section):
     @model_validator(mode="after")
     def _suite_is_known(self) -> "Params":
         faults = []
-        for key in ("suite", "repeats"):
-            if len(set(getattr(self, key))) != len(getattr(self, key)):
-                faults.append(f"{key}: each name can stand there once")
+        if len(set(self.suite)) != len(self.suite):
+            faults.append("suite: each name can stand there once")
         faults += self._misplaced_repeats() + self._unknown_names()
         used = {self.variants[name].recipe for name in self.suite if name in self.variants}
         faults += [
@@ -497,16 +519,21 @@ class Params(Section):
         return self
 
     def _misplaced_repeats(self) -> list[str]:
-        """Folds that are not there, and the seed that the variants have anyway."""
+        """Variants and folds that are not there, and the seed that the variants have anyway."""
         folds = [f"fold-{number}" for number in range(self.split.folds)]
         known = f"known: {', '.join(folds)}" if folds else "set split.folds to 3 or more"
         faults = [
-            f"repeats: there is no {name}; {known}"
-            for name in self.repeats
+            f"repeats.conditions: there is no {name}; {known}"
+            for name in self.repeats.conditions
             if name.startswith("fold-") and name not in folds
         ]
-        if f"seed-{self.seed}" in self.repeats:
-            faults.append(f"repeats: seed-{self.seed} is the seed of the variants themselves")
+        faults += [
+            f"repeats.variants: {name!r} is not in suite; take it out there or put it in here"
+            for name in self.repeats.variants
+            if name not in self.suite
+        ]
+        if (own := f"seed-{self.seed}") in self.repeats.conditions:
+            faults.append(f"repeats.conditions: {own} is the seed of the variants themselves")
         return faults
 
     def _unknown_names(self) -> list[str]:

@@ -76,7 +76,7 @@ def run_parser(description: str | None) -> argparse.ArgumentParser:
     """The parser of `parse_arguments`, for a node that takes more."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("variant", help="a name from suite in params.yaml")
-    parser.add_argument("--condition", help="a name from repeats in params.yaml")
+    parser.add_argument("--condition", help="one of its conditions in repeats of params.yaml")
     return parser
 
 
@@ -86,8 +86,8 @@ def run_name(variant: str, condition: str | None) -> str:
 
 
 def run_names(params: Params) -> list[str]:
-    """Of all runs: each variant of the suite as it stands, then under each of the repeats."""
-    return [run_name(v, condition) for v in params.suite for condition in (None, *params.repeats)]
+    """Of all runs: each variant of the suite as it stands, then under each of its conditions."""
+    return [run_name(v, c) for v in params.suite for c in (None, *params.conditions(v))]
 
 
 def stage_name(run: str, node: str) -> str:
@@ -148,13 +148,13 @@ def read_run(params: Params, variant: str, condition: str | None) -> Run:
     """What a training needs, from a variant's plan and its own row in `training`.
 
     Raises:
-        UserError: the variant is not in the suite, the condition not in repeats, or the plan
+        UserError: the variant is not in the suite, the condition not among its own, or the plan
             is missing.
     """
     if variant not in params.suite:
         raise UserError(f"variant {variant!r} is not in suite of params.yaml")
-    if condition is not None and condition not in params.repeats:
-        raise UserError(f"condition {condition!r} is not in repeats of params.yaml")
+    if condition is not None and condition not in params.conditions(variant):
+        raise UserError(f"{variant} under {condition!r} is not in repeats of params.yaml")
     return _run(params, variant, condition, read_plan(variant))
 
 

@@ -20,6 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from stages.workspace.errors import UserError
+
 DECISIVE = ("tensorflow", "keras", "numpy", "h5py")  # whose versions can change a network's bytes
 SOURCES = ("stages", "params.yaml", "dvc.yaml")  # in which an uncommitted change matters
 
@@ -40,6 +42,16 @@ def surroundings() -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {p: version(p) for p in DECISIVE},
         "machine": {"system": platform.system(), "architecture": platform.machine()},
     }
+
+
+def refuse_repository_without_commit() -> None:
+    """DVC's experiments, and the log of a training, name the commit that they start from.
+
+    Raises:
+        UserError: this is a git repository in which nothing was ever committed.
+    """
+    if _git("rev-parse", "--git-dir") is not None and _git("rev-parse", "HEAD") is None:
+        raise UserError("this git repository has no commit yet: `git add .`, then `git commit`")
 
 
 def history() -> dict[str, Any]:

@@ -89,6 +89,8 @@ def _overrides(params: Params, search: Search, setting: Setting) -> dict[str, An
     variant = search.variant
     common = {
         "suite": [variant],  # the workflow has stages for the suite's variants only
+        "repeats.variants": [],
+        "repeats.conditions": [],
         "train.max_epochs": search.epochs,
         "train.subset.train": search.subset.train,
         "train.subset.val": search.subset.val,

@@ -22,6 +22,10 @@ TRAIN, VAL, TEST = (
 )
 PEOPLE = [*TRAIN, *VAL, *TEST]
 VARIANT = "mtl-cnn"
+REPEATED = [
+    ("  variants: []", f"  variants: [{VARIANT}]"),
+    ("  conditions: []", "  conditions: [published-split]"),
+]
 
 
 def encoded(crop):
@@ -159,7 +163,7 @@ def test_a_model_of_an_earlier_split_ends_the_run_with_what_to_do(workspace):
 
 
 def test_runs_under_the_published_protocol_are_measured_but_do_not_fail(workspace):
-    workspace.params(("repeats: []", "repeats: [published-split]"))
+    workspace.params(*REPEATED)
     audit.main()
     runs = pd.read_csv("data/audit/runs.csv").set_index("run")
     assert runs.loc["mtl-cnn+published-split", ["exempt", "seen"]].tolist() == [1, 3]
@@ -168,7 +172,7 @@ def test_runs_under_the_published_protocol_are_measured_but_do_not_fail(workspac
 
 
 def test_a_stale_model_fails_under_the_published_protocol_too(workspace):
-    workspace.params(("repeats: []", "repeats: [published-split]"))
+    workspace.params(*REPEATED)
     workspace.model(f"{VARIANT}+published-split", TRAIN, VAL)
     with pytest.raises(UserError, match="`dvc repro -f repeat@mtl-cnn-published-split`"):
         audit.main()

@@ -37,27 +37,27 @@ def metrics(tmp_path: Path) -> Path:
 
 
 def test_measured_and_published_figures_stand_side_by_side(metrics: Path):
-    row = compare(metrics, [BLOCK5]).iloc[0]
+    row = compare(metrics, {BLOCK5: []}).iloc[0]
     assert (row["variant"], row["images"]) == (BLOCK5, 2371)
     assert (row["age_accuracy"], row["published_age_accuracy"]) == (0.61, 0.9028)
     assert (row["race_macro_f1"], row["published_race_macro_f1"]) == (0.75, 0.91)
 
 
 def test_only_declared_variants_are_read_in_their_order(metrics: Path):
-    assert compare(metrics, [OWN, BLOCK5])["variant"].tolist() == [OWN, BLOCK5]
-    assert compare(metrics, [BLOCK5])["variant"].tolist() == [BLOCK5]
+    assert compare(metrics, {OWN: [], BLOCK5: []})["variant"].tolist() == [OWN, BLOCK5]
+    assert compare(metrics, {BLOCK5: []})["variant"].tolist() == [BLOCK5]
 
 
 def test_a_variant_that_nobody_published_has_measured_figures_only(metrics: Path):
     (metrics / "mine.json").write_text((metrics / f"{OWN}.json").read_text())
     for name in (OWN, "mine"):
-        row = compare(metrics, [name]).iloc[0]
+        row = compare(metrics, {name: []}).iloc[0]
         assert row["gender_accuracy"] == 0.8
         assert row.filter(like="published_").isna().all()
 
 
 def test_a_network_of_one_task_leaves_the_others_empty(metrics: Path):
-    row = compare(metrics, [BLOCK5, GENDER]).iloc[1]
+    row = compare(metrics, {BLOCK5: [], GENDER: []}).iloc[1]
     assert (row["gender_accuracy"], row["published_gender_accuracy"]) == (0.93, 0.9805)
     others = [c for c in row.index if "age_" in c or "race_" in c]
     assert len(others) == 4 * len(["", "sd", "difference", "published", "rerun"])
@@ -66,7 +66,7 @@ def test_a_network_of_one_task_leaves_the_others_empty(metrics: Path):
 
 def test_a_variant_without_metrics_says_what_to_run(metrics: Path):
     with pytest.raises(UserError, match=r"absent\.json: missing; run `dvc repro evaluate@absent`"):
-        compare(metrics, [OWN, "absent"])
+        compare(metrics, {OWN: [], "absent": []})
 
 
 def write(metrics: Path, run: str, age: float, images: int = 2371):
@@ -85,7 +85,7 @@ def repeated(metrics: Path) -> pd.DataFrame:
     ages = [0.53, 0.56, 0.59, 0.4, 0.5, 0.6, 0.9]
     for condition, age in zip(REPEATS, ages, strict=True):
         write(metrics, f"{OWN}+{condition}", age, 700 if "fold" in condition else 2371)
-    return compare(metrics, [OWN], REPEATS)
+    return compare(metrics, {OWN: REPEATS})
 
 
 def test_repeats_by_seed_and_fold_become_their_mean_and_spread(repeated: pd.DataFrame):
@@ -117,7 +117,7 @@ def test_the_published_protocol_stands_beside_the_honest_figures_of_its_variant(
 
 def test_a_repeat_without_metrics_says_what_to_run(metrics: Path):
     with pytest.raises(UserError, match=rf"run `dvc repro repeat@{OWN}-native`"):
-        compare(metrics, [OWN], ["native"])
+        compare(metrics, {OWN: ["native"]})
 
 
 def table_of(text: str, figure: str) -> list[list[str]]:
@@ -129,7 +129,7 @@ def table_of(text: str, figure: str) -> list[list[str]]:
 
 
 def test_the_markdown_tables_show_every_figure(metrics: Path):
-    text = as_markdown(compare(metrics, list(MEASURED)))
+    text = as_markdown(compare(metrics, dict.fromkeys(MEASURED, ())))
     heads = [f"{t} {kind}" for t in ("age", "gender", "race") for kind in ("published", "honest")]
     assert table_of(text, "Accuracy") == [
         ["Accuracy", *heads],
@@ -181,7 +181,7 @@ def test_epochs_and_intervals_stand_beside_the_honest_figures_of_single_runs(
 def test_the_terminal_tables_show_every_figure_even_into_a_file(
     metrics: Path, repeated: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ):
-    print_table(compare(metrics, list(MEASURED)))
+    print_table(compare(metrics, dict.fromkeys(MEASURED, ())))
     print_table(repeated)
     lines = capsys.readouterr().out.splitlines()
     for variant, figures in (
@@ -222,7 +222,7 @@ def test_the_chart_of_costs_has_every_variant_and_is_the_same_each_time(tmp_path
 
 
 def test_the_comparison_survives_its_csv(metrics: Path, repeated: pd.DataFrame, tmp_path: Path):
-    for comparison in (compare(metrics, list(MEASURED)), repeated):
+    for comparison in (compare(metrics, dict.fromkeys(MEASURED, ())), repeated):
         comparison.to_csv(tmp_path / "c.csv", index=False)
         again = pd.read_csv(tmp_path / "c.csv")
         assert as_markdown(again) == as_markdown(comparison)

@@ -52,10 +52,19 @@ def test_a_path_given_by_hand_is_found_under_the_key_of_its_weights(load: Load):
     assert params.pretrained.path("vgg16-imagenet") == "/data/vgg16.h5"
 
 
+def repeats(conditions: str, variants: str = "mtl-cnn") -> tuple[str, str]:
+    """The edit that asks for repeats."""
+    lines = "  variants: [{}] # names from suite\n  conditions: [{}]"
+    return lines.format("", ""), lines.format(variants, conditions)
+
+
 def test_all_conditions_can_be_asked_for_together(load: Load):
-    repeats = "repeats: [native, seed-2, published-split, fold-0, fold-4]"
-    params = load(("repeats: []", repeats), ("  folds: 0", "  folds: 5"))
-    assert params.repeats == ["native", "seed-2", "published-split", "fold-0", "fold-4"]
+    params = load(
+        repeats("native, seed-2, published-split, fold-0, fold-4"), ("  folds: 0", "  folds: 5")
+    )
+    wanted = ["native", "seed-2", "published-split", "fold-0", "fold-4"]
+    assert params.conditions("mtl-cnn") == wanted
+    assert params.conditions("mtl-cnn-ge") == []
 
 
 FAULTS = {
@@ -73,16 +82,28 @@ FAULTS = {
         ["training.mtl-cnn.batch_size", "less than or equal to 4096"],
     ),
     "a condition that nobody knows": (
-        ("repeats: []", "repeats: [folds]"),
-        ["repeats.0", "native|published-split|seed-", "is 'folds'"],
+        repeats("folds"),
+        ["repeats.conditions.0", "native|published-split|seed-", "is 'folds'"],
     ),
     "a fold without folds": (
-        ("repeats: []", "repeats: [native, fold-0]"),
-        ["repeats: there is no fold-0", "set split.folds to 3 or more"],
+        repeats("native, fold-0"),
+        ["repeats.conditions: there is no fold-0", "set split.folds to 3 or more"],
     ),
     "the seed that the variants have": (
-        ("repeats: []", "repeats: [seed-1]"),
-        ["repeats: seed-1 is the seed of the variants themselves"],
+        repeats("seed-1"),
+        ["repeats.conditions: seed-1 is the seed of the variants themselves"],
+    ),
+    "a variant that is repeated but not in the suite": (
+        repeats("native", "mtl-cnn, mtl-vgg16-imagenet-full"),
+        ["repeats.variants: 'mtl-vgg16-imagenet-full' is not in suite"],
+    ),
+    "a variant that is repeated twice": (
+        repeats("native", "mtl-cnn, mtl-cnn"),
+        ["repeats", "variants: each name can stand there once"],
+    ),
+    "conditions for no variant": (
+        ("  conditions: []", "  conditions: [native]"),
+        ["repeats", "variants: none is named for the conditions"],
     ),
     "shares that do not sum to 1": (
         ("  test: 0.1", "  test: 0.2"),
@@ -173,11 +194,8 @@ FAULTS = {
         ("    augmentation: none", "    augmentation: strong"),
         ["recipes.stl.augmentation: unknown 'strong'", "known: none, published, moderate"],
     ),
-    "an unknown condition": (
-        ("repeats: []", "repeats: [naive]"),
-        ["repeats.0", "native", "'naive'"],
-    ),
-    "a condition named twice": (("repeats: []", "repeats: [native, native]"), ["repeats", "once"]),
+    "an unknown condition": (repeats("naive"), ["repeats.conditions.0", "native", "'naive'"]),
+    "a condition named twice": (repeats("native, native"), ["repeats", "conditions", "once"]),
     "a local source without paths": (
         ("  source: demo", "  source: local"),
         ["data", "local must list at least one archive or folder"],

@@ -101,7 +101,7 @@ def test_a_run_is_read_from_its_plan(
         read_run(params, BLOCK5, None)
     write_json(Path("data/plan") / f"{BLOCK5}.json", resolve(params, BLOCK5))
     assert read_run(params, BLOCK5, None) == plan_run(params, BLOCK5)
-    with pytest.raises(UserError, match="condition 'nativ' is not in repeats"):
+    with pytest.raises(UserError, match=f"{BLOCK5} under 'nativ' is not in repeats"):
         read_run(params, BLOCK5, "nativ")
     with pytest.raises(UserError, match="'mtl-vgg19-imagenet-full' is not in suite"):
         read_run(params, "mtl-vgg19-imagenet-full", None)

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from stages.workspace.provenance import DECISIVE, fingerprint, history, surroundings
+from stages.workspace.errors import UserError
+from stages.workspace.provenance import (
+    DECISIVE,
+    fingerprint,
+    history,
+    refuse_repository_without_commit,
+    surroundings,
+)
 
 TOP = Path(__file__).parents[2]
 TOLD = """
@@ -59,6 +66,20 @@ def test_history_is_the_commit_and_what_differs_from_it(
     assert history() == {"commit": commit, "changed": []}
     (tmp_path / "params.yaml").write_text("two\n")
     assert history() == {"commit": commit, "changed": ["params.yaml"]}
+
+
+def test_a_repository_without_a_commit_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    refuse_repository_without_commit()  # outside git there is nothing to refuse
+    git(tmp_path, "init", "-q")
+    with pytest.raises(UserError, match="no commit yet: `git add"):
+        refuse_repository_without_commit()
+    (tmp_path / "params.yaml").write_text("one\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "one")
+    refuse_repository_without_commit()
 
 
 def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.workspace.params import Params, load_params
+from stages.workspace.params import Params, Repeats, load_params
 from stages.workspace.searches import basis, combinations, label
 
 COMMITTED = Path(__file__).parents[2] / "params.yaml"
@@ -59,6 +59,8 @@ def test_a_combination_changes_its_variant_or_the_recipe_that_the_variant_follow
     rate = combinations(params, "mtl-vgg16-block5")[0]
     assert rate.changes == [
         "suite=[mtl-vgg16-imagenet-block5]",
+        "repeats.variants=[]",
+        "repeats.conditions=[]",
         "train.max_epochs=10",
         "train.subset.train=0.1",
         "train.subset.val=0.05",
@@ -105,7 +107,8 @@ def test_the_ablations_change_each_ingredient_of_the_recipe(params: Params, name
 
 def test_what_a_training_follows_from_leaves_out_what_does_not_touch_it(params: Params):
     variant = "mtl-vgg16-imagenet-block5"
-    other = params.model_copy(update={"suite": ["mtl-cnn"], "repeats": ["native"]})
+    repeats = Repeats(variants=["mtl-cnn"], conditions=["native"])
+    other = params.model_copy(update={"suite": ["mtl-cnn"], "repeats": repeats})
     assert basis(other, variant) == basis(params, variant)
     for combination in combinations(params, "mtl-vgg16-block5"):
         assert basis(combination.applied(params), variant) != basis(params, variant)

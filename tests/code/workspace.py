@@ -80,7 +80,8 @@ def _params() -> str:
     suite = "".join(f"- {name}\n" for name in SUITE)
     text = re.sub(r"^suite:\n(- .*\n)+", f"suite:\n{suite}", text, flags=re.MULTILINE)
     for old, new in {
-        "repeats: []": f"repeats: [{', '.join(REPEATS)}]",
+        "  variants: []": f"  variants: [{', '.join(SUITE)}]",
+        "  conditions: []": f"  conditions: [{', '.join(REPEATS)}]",
         "folds: 0": "folds: 3",
         "size: 100": f"size: {SIZE}",
         "resamples: 2000": "resamples: 100",

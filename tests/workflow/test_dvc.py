@@ -173,8 +173,10 @@ def test_the_notebook_goes_from_the_experiments_to_a_figure(
 def test_a_twin_and_the_published_protocol_are_compared_and_a_leak_ends_the_workflow(
     run: Run,
 ) -> None:
-    repeats = "repeats=[native,published-split]"
-    output = run("dvc", "exp", "run", "-S", repeats, "-S", "suite=[mtl-cnn]")
+    output = run(
+        *("dvc", "exp", "run", "-S", "suite=[mtl-cnn]", "-S", "repeats.variants=[mtl-cnn]"),
+        *("-S", "repeats.conditions=[native,published-split]"),
+    )
     assert {
         *("lists", "repeat@mtl-cnn-native", "repeat@mtl-cnn-published-split", "audit", "compare")
     } <= _stages_run(output)
