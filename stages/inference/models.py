@@ -26,7 +26,7 @@ from stages.workspace.catalogue import DETECTORS, obtain
 from stages.workspace.errors import UserError
 from stages.workspace.feeding import Feeding, parse_feeding, read_feeding
 from stages.workspace.files import digest
-from stages.workspace.untrusted import read_onnx
+from stages.workspace.untrusted import LARGEST, read_onnx
 
 NETWORK_FILE = "model.keras"
 ONNX_SUFFIX = ".onnx"
@@ -185,6 +185,8 @@ class TfliteNetwork:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise UserError(f"{path}: needs {error.name}: pip install ai-edge-litert") from None
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path}: more than {LARGEST} bytes")
         try:
             with silenced_stderr():  # it tells of its delegate
                 self.interpreter = Interpreter(str(path), num_threads=os.cpu_count())
@@ -192,6 +194,8 @@ class TfliteNetwork:
             outputs = self.run.get_output_details()
             self.sizes = {name: int(about["shape"][-1]) for name, about in outputs.items()}
             self.side = int(self.run.get_input_details()["image"]["shape"][1])
+            # What it cannot run (an operation of TensorFlow, which could write files) shows here.
+            self.predict_on_batch(np.zeros((1, self.side, self.side, 3), np.uint8))
         except (ValueError, RuntimeError, KeyError, IndexError) as error:
             raise UserError(f"{path}: not a TFLite file that can be run: {error}") from error
 

@@ -176,33 +176,31 @@ def _signed(low: float, high: float) -> str:
 
 
 def costs_table(results: Results) -> Table:
-    """Parameters, size, arithmetic and time of each variant."""
+    """Parameters, size and arithmetic of each variant, and the time of its training if wanted."""
     rows = []
-    timings = results.timings.set_index("variant")
+    timings = None if results.timings is None else results.timings.set_index("variant")
     for variant, run in results.runs.items():
-        costs, timing = run.costs, timings.loc[variant]
+        costs = run.costs
         numbers = [
             (costs["parameters"], count),
             (costs["trainable_parameters"], count),
             (costs["megabytes"], decimal(1)),
             (costs["gflops"], decimal(3)),
-            (timing["seconds"], decimal(0)),
-            (timing["images_per_second"], decimal(1)),
             (run.training["epochs_run"], count),
         ]
+        if timings is not None:
+            timing = timings.loc[variant]
+            numbers += [
+                (timing["seconds"], decimal(0)),
+                (timing["images_per_second"], decimal(1)),
+            ]
         rows.append(
             [Cell(variant)]
             + [Cell(EMPTY) if pd.isna(n) else Cell(form(n), float(n)) for n, form in numbers]
         )
-    header = [
-        "parameters",
-        "that learn",
-        "MB",
-        "GFLOPs per image",
-        "training, s",
-        "training, images/s",
-        "epochs",
-    ]
+    header = ["parameters", "that learn", "MB", "GFLOPs per image", "epochs"]
+    if timings is not None:
+        header += ["training, s", "training, images/s"]
     return crossed("What the variants cost", "variant", header, rows)
 
 

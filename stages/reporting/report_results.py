@@ -81,7 +81,7 @@ class Results:
         audit: metrics/audit.json.
         comparison: as `compare` gives it, with the costs.
         curves, tests, gap, issues, disputed: the tables of these files.
-        timings: of all runs; empty where the run was not trained here.
+        timings: of all runs, empty where the run was not trained here; None: not to be shown.
         searches: the table of each search that has one, by name.
     """
 
@@ -95,7 +95,7 @@ class Results:
     gap: pd.DataFrame
     issues: pd.DataFrame
     disputed: pd.DataFrame
-    timings: pd.DataFrame
+    timings: pd.DataFrame | None
     searches: dict[str, pd.DataFrame]
 
 
@@ -121,7 +121,7 @@ def read_results(params: Params) -> Results:
         _read(compared / "gap.csv", "compare", GAP_COLUMNS[:2], GAP_COLUMNS[2:]),
         _read(compared / "label_issues.csv", "compare", ISSUE_COLUMNS[:4], ISSUE_COLUMNS[4:]),
         _read(data / "split/disputed.csv", "split", ("name", "split"), ("group", "age")),
-        read_timings(data / "timings", runs),
+        read_timings(data / "timings", runs) if params.report.timings else None,
         _read_searches(data / "tuning", params),
     )
 

@@ -225,6 +225,7 @@ class Report(Section):
     pictures: Literal["auto", True, False]
     errors: Annotated[int, Field(ge=0, le=1000)]
     issues: Annotated[int, Field(ge=0, le=10_000)]
+    timings: bool
 
 
 class Machine(Section):

@@ -265,8 +265,8 @@ def test_tests_costs_curves_gaps_and_issues_are_those_of_their_files(reported: P
         there = json.loads(file.read_text())
         names = ("parameters", "trainable_parameters", "megabytes", "gflops")
         assert [value for _, value in costs[variant]][:4] == [there[name] for name in names]
-    assert [value for _, value in costs[CNN]][4:] == [10.0, 100.5, 3.0]
-    assert costs[GENDER][4] == ("-", None), "trained elsewhere"
+    assert [value for _, value in costs[CNN]][4:] == [3.0, 10.0, 100.5]
+    assert costs[GENDER][5] == ("-", None), "trained elsewhere"
 
     curves = csv(reported, "comparison/curves.csv")
     for title, figure in (("Loss", "loss"), ("Score", "score")):
@@ -333,6 +333,19 @@ def test_the_same_results_give_the_same_bytes(reported: Path, copy: Callable[...
     with inside(folder):
         report.main()
     assert (folder / report.PAGE).read_bytes() == (reported / report.PAGE).read_bytes()
+
+
+def test_how_long_it_took_is_in_the_page_only_if_asked_for(copy: Callable[..., Path]):
+    folder = copy(timings="false")
+    pages = []
+    for seconds in (10.0, 99.0):
+        timing = {"seconds": seconds, "images_per_second": 100.5}
+        (folder / f"data/timings/{CNN}.json").write_text(json.dumps(timing))
+        with inside(folder):
+            report.main()
+        pages.append((folder / report.PAGE).read_bytes())
+    assert pages[0] == pages[1]
+    assert len(read_page(folder).rows("What the variants cost")[CNN]) == 5
 
 
 def test_the_page_asks_the_network_for_nothing(page: Page):

@@ -83,6 +83,7 @@ def _params() -> str:
         "  variants: []": f"  variants: [{', '.join(SUITE)}]",
         "  conditions: []": f"  conditions: [{', '.join(REPEATS)}]",
         "folds: 0": "folds: 3",
+        "timings: false": "timings: true",
         "size: 100": f"size: {SIZE}",
         "resamples: 2000": "resamples: 100",
         "min_cell: 30": "min_cell: 5",

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from stages.workspace.errors import UserError
 from stages.workspace.files import write_csv
 from stages.workspace.params import TASKS
 
-for package in ("tf2onnx", "ai_edge_litert"):
+for package in ("tf2onnx", "ai_edge_litert", "flatbuffers"):
     pytest.importorskip(package, reason=f"NOT TESTED: exports need {package}, of the extra export")
 
 TOP = Path(__file__).parents[2]
@@ -211,6 +212,24 @@ def test_a_tflite_file_without_what_lies_beside_it_is_refused(workspace: Path, t
     copy.write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"small\.int8\.tflite: not a TFLite file"):
         open_model(copy)
+
+
+def test_a_tflite_file_with_an_operation_of_tensorflow_is_refused(workspace: Path, tmp_path: Path):
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    origin = workspace / "exports/small/small.float16.tflite"
+    for beside in (f"{origin.name}.json", "faces.json"):
+        shutil.copy(origin.with_name(beside), tmp_path)
+    content = schema.ModelT.InitFromPackedBuf(origin.read_bytes())
+    code = content.operatorCodes[0]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode = b"FlexWriteFile"
+    builder = flatbuffers.Builder()
+    builder.Finish(content.Pack(builder), b"TFL3")
+    (tmp_path / origin.name).write_bytes(builder.Output())
+    with pytest.raises(UserError, match=r"tflite: not a TFLite file that can be run: .*Flex"):
+        open_model(tmp_path / origin.name)
 
 
 def test_where_a_tflite_file_looked_is_found_by_covering(workspace: Path):

@@ -17,8 +17,11 @@ TOP = Path(__file__).parents[2]
 VARIANT = "mtl-cnn"
 NODES = (
     *("download", "plan", "pretrained", "detect", "split", "lists"),
-    *(f"train {VARIANT}", f"evaluate {VARIANT}", "audit", "compare"),
+    *(f"train {VARIANT}", f"evaluate {VARIANT}"),
+    *(f"train {VARIANT} --condition seed-2", f"evaluate {VARIANT} --condition seed-2"),
+    *("audit", "compare", "report"),
 )
+TOPS = ("data", "models", "metrics", "report")  # of all that nodes write
 # Two runs differ in these: how long they took, which commit, what is shared by all of them.
 NOT_COMPARED = ("data/timings", "data/provenance", "data/checkpoints", "data/features")
 
@@ -55,7 +58,7 @@ class Workspace:
         """Of all outputs by their paths."""
         files = (
             path
-            for top in ("data", "models", "metrics")
+            for top in TOPS
             for path in (self.folder / top).rglob("*")
             if path.is_file() and (hidden or not path.name.startswith("."))
         )
@@ -64,7 +67,7 @@ class Workspace:
 
     def back_to(self, node: str) -> None:
         """Put everything back to how it was before a node."""
-        for top in ("data", "models", "metrics"):
+        for top in TOPS:
             shutil.rmtree(self.folder / top, ignore_errors=True)
             if (self.before[node] / top).is_dir():
                 shutil.copytree(self.before[node] / top, self.folder / top)
@@ -82,6 +85,7 @@ def make_workspace(folder: Path, weights: Path, images: Path | None = None) -> W
     yaml = YAML()
     params = yaml.load(TOP / "params.yaml")
     params["suite"], params["data"]["demo"]["portraits"] = [VARIANT], 60
+    params["repeats"] = {"variants": [VARIANT], "conditions": ["seed-2"]}
     params["train"]["max_epochs"] = 3
     params["pretrained"]["retinaface-mobilenet025"] = str(weights)
     if images is not None:

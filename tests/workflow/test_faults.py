@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from nodes import NODES, VARIANT, Workspace, make_workspace
+from nodes import NODES, TOPS, VARIANT, Workspace, make_workspace
 
 CHEAP = ("download", "plan", "split", "lists")  # seconds each, without TensorFlow or weights
-KILLS = 20
+KILLS = int(os.environ.get("UTKFACE_KILLS", "2"))  # of each node, by the long test
 RANDOM = random.Random(0)
 
 
@@ -39,7 +39,7 @@ def finished(
             if node in workspace.after:
                 continue
             workspace.before[node] = copies / node
-            for top in ("data", "models", "metrics"):
+            for top in TOPS:
                 if (workspace.folder / top).is_dir():
                     shutil.copytree(workspace.folder / top, copies / node / top)
             (copies / node).mkdir(exist_ok=True)
@@ -82,11 +82,10 @@ def test_every_node_survives_kills_at_random_moments(finished: Callable[[str], W
     running = [
         kill_and_run_again(workspace, node, RANDOM.uniform(0.3, 1.0))
         for node in NODES
-        for _ in range(KILLS // len(NODES))
+        for _ in range(KILLS)
     ]
-    print(f"kills survived: {len(running)} of {KILLS}, {sum(running)} while the node was running")
-    assert len(running) == KILLS
-    assert sum(running) >= KILLS // 2
+    print(f"kills survived: {len(running)}, {sum(running)} of them while the node was running")
+    assert sum(running) >= len(running) / 2
 
 
 @pytest.mark.long

@@ -53,7 +53,9 @@ def project_of(run: Run) -> Path:
 
 def outputs(project: Path) -> dict[str, str]:
     """Digests of all that the workflow made, by path."""
-    files = [p for top in ("data", "models", "metrics") for p in (project / top).rglob("*")]
+    files = [
+        p for top in ("data", "models", "metrics", "report") for p in (project / top).rglob("*")
+    ]
     found = {p.relative_to(project).as_posix(): digest(p) for p in files if p.is_file()}
     return {name: d for name, d in found.items() if not name.startswith(UNTRACKED)}
 
@@ -66,7 +68,9 @@ def test_a_forced_run_leaves_every_byte_and_dvc_lock_as_they_are(run: Run):
     project = project_of(run)
     before, lock = outputs(project), (project / "dvc.lock").read_bytes()
     output = run("dvc", "repro", "--force")
-    assert {"download", "detect", "split", "train@mtl-cnn", "compare"} <= stages_run(output)
+    assert {"download", "detect", "split", "train@mtl-cnn", "compare", "report"} <= stages_run(
+        output
+    )
     assert (project / "dvc.lock").read_bytes() == lock
     assert outputs(project) == before
     assert run("git", "status", "--porcelain") == ""
