@@ -52,7 +52,7 @@ def main() -> None:
         states, found = judge(params, queue, wanted, METRICS, follows_from)
     show(wanted, states, found)
     if arguments.command == "compare":
-        compare([each.variant for each in wanted if each.name in found])
+        compare(params, [each.variant for each in wanted if each.name in found])
 
 
 def published_variants() -> list[str]:
@@ -70,13 +70,19 @@ def experiments(params: Params, variants: list[str]) -> list[Combination]:
         if name not in params.variants or name not in params.training:
             near = suggestion(name, params.variants)
             raise UserError(f"unknown variant {name!r}{near}; see `python -m stages.variants`")
-    alone = {name: {"suite": [name], "repeats.variants": [name]} for name in variants}
-    return [Combination(f"suite-{name}", name, {}, changes) for name, changes in alone.items()]
+    return [Combination(f"suite-{name}", name, {}, _suite_of(params, [name])) for name in variants]
+
+
+def _suite_of(params: Params, variants: list[str]) -> dict[str, list[str]]:
+    """The overrides that make these variants the suite; repeated is who was repeated before."""
+    repeated = [name for name in variants if params.conditions(name)]
+    conditions = list(params.repeats.conditions) if repeated else []
+    return {"suite": variants, "repeats.variants": repeated, "repeats.conditions": conditions}
 
 
 def follows_from(params: Params, variant: str) -> object:
     """All params that a variant's scores follow from."""
-    return basis(params, variant), params.evaluate, params.repeats.conditions
+    return basis(params, variant), params.evaluate, params.conditions(variant)
 
 
 def enqueue(params: Params, queue: Queue, wanted: list[Combination]) -> None:
@@ -91,7 +97,7 @@ def enqueue(params: Params, queue: Queue, wanted: list[Combination]) -> None:
     states, _ = judge(params, queue, wanted, METRICS, follows_from)
     todo = missing(wanted, states)
     for each in todo:
-        runs = [run_name(each.variant, c) for c in (None, *params.repeats.conditions)]
+        runs = [run_name(each.variant, c) for c in (None, *params.conditions(each.variant))]
         queue.add(each.name, [stage_name(run, "evaluate") for run in runs], each.changes)
     counts = _counted([states.get(each.name, NOT_QUEUED) for each in wanted if each not in todo])
     print(f"suite: {len(todo)} of {len(wanted)} variants queued{counts and '; ' + counts}")
@@ -127,7 +133,7 @@ def show(
     print(f"suite: {_counted(list(table['state']))}; {TABLE}")
 
 
-def compare(variants: list[str]) -> None:
+def compare(params: Params, variants: list[str]) -> None:
     """Run the workflow with these variants as its suite.
 
     Raises:
@@ -135,8 +141,8 @@ def compare(variants: list[str]) -> None:
     """
     if not variants:
         raise UserError("no variant of the suite is finished; `make suite` queues them")
-    names = f"[{','.join(variants)}]"
-    changes = [f"--set-param=suite={names}", f"--set-param=repeats.variants={names}"]
+    overrides = _suite_of(params, variants)
+    changes = [f"--set-param={key}=[{','.join(names)}]" for key, names in overrides.items()]
     folder = Path(sys.executable).parent  # of the `python` that the stages start
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "exp", "run", *changes],
