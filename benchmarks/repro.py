@@ -31,7 +31,7 @@ from stages.workspace.errors import run_node
 ONE_FILE, FOLDER = "data/faces/crops.npy", "data/faces/crops"
 JPEG_BYTES = 3500  # of a crop
 NOTHING_TO_DO = "Data and pipelines are up to date."
-COPIED = ("dvc.yaml", "params.yaml", "stages", ".dvcignore", ".dvc/plots")
+COPIED = ("dvc.yaml", "params.yaml", "stages", "forgotten", ".dvcignore")
 LIMIT = 3.0  # seconds
 QUIET = {"DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 
@@ -69,28 +69,32 @@ def build_tree(folder: Path, images: int, one_file: bool) -> Path:
         images: crops.
         one_file: whether they stand in one array.
     """
+    copy_project(folder)
+    if not one_file:
+        pipeline = folder / "dvc.yaml"
+        text = pipeline.read_text(encoding="utf-8").replace(ONE_FILE, FOLDER)
+        pipeline.write_text(text, encoding="utf-8")
+    _write_files_of_nodes(folder, images)
+    run_quietly(folder, ["dvc", "commit", "--quiet", "--force"])
+    return folder
+
+
+def copy_project(folder: Path) -> None:
+    """Make a folder with this project's workflow in a DVC repository of its own."""
     folder.mkdir()
     for name in COPIED:
         source = Path(name)
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif source.is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        else:
             shutil.copyfile(source, folder / name)
-    if not one_file:
-        pipeline = folder / "dvc.yaml"
-        text = pipeline.read_text(encoding="utf-8").replace(ONE_FILE, FOLDER)
-        pipeline.write_text(text, encoding="utf-8")
-    for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet", "--force"]):
-        _run(folder, command)
-    _write_files_of_nodes(folder, images)
-    _run(folder, ["dvc", "commit", "--quiet", "--force"])
-    return folder
+    for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
+        run_quietly(folder, command)
 
 
 def repro(folder: Path) -> str:
     """What `dvc repro` says there."""
-    return _run(folder, ["dvc", "repro"])
+    return run_quietly(folder, ["dvc", "repro"])
 
 
 def _write_files_of_nodes(folder: Path, images: int) -> None:
@@ -120,7 +124,8 @@ def _write_crops(folder: Path, images: int) -> None:
         (folder / f"{number:06}.jpg").write_bytes(random.bytes(JPEG_BYTES))
 
 
-def _run(folder: Path, command: list[str]) -> str:
+def run_quietly(folder: Path, command: list[str]) -> str:
+    """What a command prints in a folder, where nothing of the user's own settings counts."""
     done = subprocess.run(
         command, cwd=folder, env=os.environ | QUIET, capture_output=True, text=True, check=False
     )

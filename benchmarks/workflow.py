@@ -42,6 +42,7 @@ from benchmarks.faces import (
     mobilenet,
     weights_of,
 )
+from benchmarks.repro import QUIET, copy_project, run_quietly
 from benchmarks.side_by_side import add_number, print_report
 from benchmarks.training import make_task
 from stages.faces.archives import Limits, Member
@@ -65,10 +66,8 @@ VARIANTS = [
     "mtl-vgg16-imagenet-block5-ge-gm",
     "mtl-vgg16-imagenet-block5-ge-am",
 ]
-COPIED = ("dvc.yaml", "params.yaml", "stages", ".dvcignore", "forgotten")
 ONCE = ("download", "plan", "pretrained", "detect", "split", "lists")
 LAST = ("audit", "compare")
-QUIET = {"DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 SHARES = (0.8, 0.1)  # of the published lists that train and validate
 
 
@@ -120,20 +119,10 @@ class Now:
         self, params: Params, archive: Path, variants: Sequence[str], epochs: int, folder: Path
     ) -> None:
         self.folder, self.variants = folder, variants
-        folder.mkdir()
-        for name in COPIED:
-            if Path(name).is_dir():
-                skipped = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(name, folder / name, ignore=skipped)
-            else:
-                shutil.copyfile(name, folder / name)
+        copy_project(folder)
         author = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
-        for command in (
-            ["git", "init", "--quiet"],
-            ["dvc", "init", "--quiet"],
-            ["git", *author, "commit", "--quiet", "--message", "what DVC needs"],
-        ):
-            subprocess.run(command, cwd=folder, env=os.environ | QUIET, check=True)
+        commit = ["commit", "--quiet", "--message", "a training wants one"]
+        run_quietly(folder, ["git", *author, *commit])
         backbones = {params.variants[name].backbone for name in variants} - {"cnn"}
         with modify_yaml(folder / "params.yaml") as content:
             content["suite"] = list(variants)
