@@ -66,6 +66,7 @@ def render_report(
         script=Markup(_read("report.js")),
         library=Markup(_library()),
         demo=params.data.source == "demo",
+        timings=params.report.timings,
         short=in_short(results, people, params.evaluate.confidence),
         pictures=pictures,
         models=[

@@ -335,7 +335,8 @@ def test_the_same_results_give_the_same_bytes(reported: Path, copy: Callable[...
     assert (folder / report.PAGE).read_bytes() == (reported / report.PAGE).read_bytes()
 
 
-def test_how_long_it_took_is_in_the_page_only_if_asked_for(copy: Callable[..., Path]):
+def test_how_long_it_took_is_in_the_page_only_if_asked_for(copy: Callable[..., Path], page: Page):
+    assert "Seconds and images per second" in page.text
     folder = copy(timings="false")
     pages = []
     for seconds in (10.0, 99.0):
@@ -345,7 +346,10 @@ def test_how_long_it_took_is_in_the_page_only_if_asked_for(copy: Callable[..., P
             report.main()
         pages.append((folder / report.PAGE).read_bytes())
     assert pages[0] == pages[1]
-    assert len(read_page(folder).rows("What the variants cost")[CNN]) == 5
+    plain = read_page(folder)
+    assert len(plain.rows("What the variants cost")[CNN]) == 5
+    assert "Seconds and images per second" not in plain.text
+    assert "report.timings: true" in plain.text
 
 
 def test_the_page_asks_the_network_for_nothing(page: Page):
