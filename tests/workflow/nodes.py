@@ -33,6 +33,7 @@ class Workspace:
     folder: Path
     seconds: dict[str, float] = field(default_factory=dict)  # that each node takes undisturbed
     before: dict[str, Path] = field(default_factory=dict)  # a copy of all from before each node
+    behind: dict[str, Path] = field(default_factory=dict)  # and from after it
     after: dict[str, Mapping[str, str]] = field(default_factory=dict)  # digests from after it
 
     def start(self, node: str, *wrapper: str) -> subprocess.Popen[str]:
@@ -65,12 +66,20 @@ class Workspace:
         names = {path.relative_to(self.folder).as_posix(): path for path in files}
         return {n: digest(path) for n, path in names.items() if not n.startswith(NOT_COMPARED)}
 
-    def back_to(self, node: str) -> None:
-        """Put everything back to how it was before a node."""
+    def keep(self, copy: Path) -> Path:
+        """Copy all outputs."""
+        copy.mkdir(parents=True)
+        for top in TOPS:
+            if (self.folder / top).is_dir():
+                shutil.copytree(self.folder / top, copy / top)
+        return copy
+
+    def put_back(self, copy: Path) -> None:
+        """Make the outputs those of a copy."""
         for top in TOPS:
             shutil.rmtree(self.folder / top, ignore_errors=True)
-            if (self.before[node] / top).is_dir():
-                shutil.copytree(self.before[node] / top, self.folder / top)
+            if (copy / top).is_dir():
+                shutil.copytree(copy / top, self.folder / top)
 
 
 def make_workspace(folder: Path, weights: Path, images: Path | None = None) -> Workspace:
