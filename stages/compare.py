@@ -11,7 +11,7 @@ from stages.reporting.comparison import (
     with_epochs,
     with_intervals,
 )
-from stages.reporting.costs import read_costs, read_timings, score_over_cost
+from stages.reporting.costs import accuracy_over_cost, read_costs, read_timings
 from stages.reporting.curves import collect_curves
 from stages.reporting.gap import as_markdown as gap_as_markdown
 from stages.reporting.gap import explain_gap
@@ -40,7 +40,7 @@ def main() -> None:
     costs = read_costs(EVALUATION, runs)
     gap = explain_gap(PREDICTIONS, table)
     write_csv(COMPARISON / "curves.csv", curves)
-    cost = score_over_cost(curves, costs)
+    cost = accuracy_over_cost(curves, costs)
     write_csv(COMPARISON / "cost.csv", cost)
     draw_cost(COMPARISON / "cost.svg", cost)
     write_csv(COMPARISON / "comparison.csv", table.merge(costs, on="variant", how="left"))

@@ -29,7 +29,10 @@ SPLIT = Path("data/split/split.csv")
 DOCS = Path("docs")
 CHARTS = {
     "chart": ("leak.svg", "Published, rerun and honest accuracy of each variant"),
-    "cost": ("cost.svg", "Best validation score of each variant over the cost of its training"),
+    "cost": (
+        "cost.svg",
+        "Validation accuracy of each variant over the cost of its training, by task",
+    ),
 }
 
 

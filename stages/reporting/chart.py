@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from stages.reporting.comparison import KINDS
 from stages.workspace.files import whole_file
@@ -50,30 +51,32 @@ def draw_leak(path: Path, comparison: pd.DataFrame) -> None:
 
 
 def draw_cost(path: Path, cost: pd.DataFrame) -> None:
-    """Draw the best score so far over the cost of training, as an SVG file.
+    """Draw each task's accuracy over the cost of training, as an SVG file.
 
     Args:
         path: the file.
-        cost: as `score_over_cost` gives it; runs of conditions are left out.
+        cost: as `accuracy_over_cost` gives it; runs of conditions are left out.
     """
     rows = cost[~cost["variant"].str.contains("+", regex=False)]
-    figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
-    axes = figure.subplots()
-    for number, (variant, curve) in enumerate(rows.groupby("variant", sort=False)):
-        axes.plot(
-            curve["tflop"],
-            curve["score"],
-            color=f"C{number % 10}",
-            linestyle=("-", "--", ":", "-.")[number // 10 % 4],
-            marker="o",
-            markersize=3,
-            label=variant,
-        )
-    axes.set(xscale="log", xlabel="training, 10¹² operations", ylabel="best validation score")
-    axes.grid(color="#eeeeee")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    looks = {
+        variant: {
+            "color": f"C{number % 10}",
+            "linestyle": ("-", "--", ":", "-.")[number // 10 % 4],
+            "label": variant,
+        }
+        for number, variant in enumerate(dict.fromkeys(rows["variant"]))
+    }
+    figure = Figure(figsize=(WIDTH, 3.6 + 0.19 * -(-len(looks) // 3)), layout="constrained")
+    for axes, task in zip(figure.subplots(1, len(TASKS)), TASKS, strict=True):
+        for variant, curve in rows[rows["task"] == task].groupby("variant", sort=False):
+            axes.plot("tflop", "accuracy", data=curve, marker="o", markersize=3, **looks[variant])
+        axes.set(title=task, xscale="log", xlabel="training, 10¹² operations")
+        axes.grid(color="#eeeeee")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set(ylabel="accuracy, validation")
+    handles = [Line2D([], [], marker="o", markersize=3, **look) for look in looks.values()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     _save(figure, path)
 
 

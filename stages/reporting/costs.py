@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.workspace.errors import UserError
+from stages.workspace.params import TASKS
 
 COSTS = ("parameters", "megabytes", "gflops")
 ONCE, EPOCH = "training_tflop_once", "training_tflop_epoch"
@@ -50,7 +51,7 @@ def read_timings(folder: Path, runs: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["variant", *TIMINGS])
 
 
-def score_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+def accuracy_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     """How good each variant was after how much training.
 
     Args:
@@ -58,18 +59,28 @@ def score_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         costs: as `read_costs` gives them, of the same variants.
 
     Returns:
-        Columns variant, epoch, tflop (10^12 operations up to its end) and score (on the
-        validation images, the best up to then).
+        Columns variant, task, epoch, tflop (10^12 operations up to its end) and accuracy (on the
+        validation images, of the weights that would be kept then: those of the epoch with the
+        best score so far). A variant has rows of its own tasks only.
     """
-    scores = curves[(curves["figure"] == "score") & (curves["side"] == "val")]
-    table = scores.merge(costs, on="variant", how="left")
+    val = curves[curves["side"] == "val"]
+    scores = val[val["figure"] == "score"]
+    best = scores.groupby("variant", sort=False)["value"].cummax()
+    # The first of equals is kept, as in training.
+    rises = best.groupby(scores["variant"], sort=False).diff().ne(0)
+    kept = scores["epoch"].where(rises).groupby(scores["variant"], sort=False).ffill()
+    table = scores[["variant", "epoch"]].assign(kept=kept.astype(int)).merge(costs, on="variant")
     small = table["epoch"].clip(upper=table[SMALL])
     learnt = small * table[SMALL_EPOCH] + (table["epoch"] - small) * table[EPOCH]
-    return pd.DataFrame(
-        {
-            "variant": table["variant"],
-            "epoch": table["epoch"],
-            "tflop": table[ONCE] + learnt,
-            "score": table.groupby("variant", sort=False)["value"].cummax(),
-        }
-    )
+    table["tflop"] = table[ONCE] + learnt
+    by_task = [
+        table.merge(
+            val[val["figure"] == f"{task} accuracy"][["variant", "epoch", "value"]],
+            left_on=["variant", "kept"],
+            right_on=["variant", "epoch"],
+            suffixes=("", "_kept"),
+        ).assign(task=task)
+        for task in TASKS
+    ]
+    columns = ["variant", "task", "epoch", "tflop", "value"]
+    return pd.concat(by_task, ignore_index=True)[columns].rename(columns={"value": "accuracy"})

@@ -211,8 +211,8 @@ def test_the_chart_has_every_variant_and_is_the_same_each_time(
 
 def test_the_chart_of_costs_has_every_variant_and_is_the_same_each_time(tmp_path: Path):
     names = [f"variant-{number}" for number in range(31)]
-    rows = [(n, e, e * 10.0, 0.5) for n in [*names, "variant-0+native"] for e in (1, 2)]
-    cost = pd.DataFrame(rows, columns=["variant", "epoch", "tflop", "score"])
+    rows = [(n, "age", e, e * 10.0, 0.5) for n in [*names, "variant-0+native"] for e in (1, 2)]
+    cost = pd.DataFrame(rows, columns=["variant", "task", "epoch", "tflop", "accuracy"])
     for file in ("one.svg", "two.svg"):
         draw_cost(tmp_path / file, cost)
     drawn = (tmp_path / "one.svg").read_bytes()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.reporting.costs import read_costs, read_timings, score_over_cost
+from stages.reporting.costs import accuracy_over_cost, read_costs, read_timings
 from stages.workspace.errors import UserError
 
 COSTS = {"parameters": 12, "trainable_parameters": 10, "megabytes": 0.5, "gflops": 0.25}
@@ -39,12 +39,16 @@ def test_a_run_that_was_not_trained_here_has_no_timing(tmp_path: Path):
     assert pd.isna(table.iloc[1][["seconds", "images_per_second"]]).all()
 
 
-def test_the_score_over_the_cost_is_the_best_up_to_then():
-    rows = [("a", epoch, "score", "val", value) for epoch, value in ((1, 0.5), (2, 0.7), (3, 0.6))]
+def test_the_accuracy_over_the_cost_is_that_of_the_best_epoch_up_to_then():
+    scores = {"a": [0.5, 0.7, 0.7, 0.6], "b": [0.4]}
+    accuracies = {("a", "age"): [0.1, 0.2, 0.3, 0.9], ("a", "race"): [0.9, 0.8, 0.7, 0.6]}
+    accuracies[("b", "gender")] = [0.4]
+    rows = [(v, e, "score", "val", x) for v, xs in scores.items() for e, x in enumerate(xs, 1)]
     rows += [
-        ("b", 1, "score", "val", 0.4),
-        ("b", 1, "score", "train", 0.9),
-        ("a", 1, "x", "val", 9),
+        (variant, epoch, f"{task} accuracy", side, value + (side == "train"))
+        for (variant, task), values in accuracies.items()
+        for epoch, value in enumerate(values, 1)
+        for side in ("train", "val")
     ]
     curves = pd.DataFrame(rows, columns=["variant", "epoch", "figure", "side", "value"])
     costs = pd.DataFrame(
@@ -56,9 +60,16 @@ def test_the_score_over_the_cost_is_the_best_up_to_then():
             "training_tflop_small_epoch": [0, 0.5],
         }
     )
-    assert score_over_cost(curves, costs).to_dict("list") == {
-        "variant": ["a", "a", "a", "b"],
-        "epoch": [1, 2, 3, 1],
-        "tflop": [10.5, 11, 13, 3],
-        "score": [0.5, 0.7, 0.7, 0.4],
-    }
+    table = accuracy_over_cost(curves, costs)
+    assert list(table.columns) == ["variant", "task", "epoch", "tflop", "accuracy"]
+    assert table.to_numpy().tolist() == [
+        ["a", "age", 1, 10.5, 0.1],
+        ["a", "age", 2, 11, 0.2],
+        ["a", "age", 3, 13, 0.2],
+        ["a", "age", 4, 15, 0.2],
+        ["b", "gender", 1, 3, 0.4],
+        ["a", "race", 1, 10.5, 0.9],
+        ["a", "race", 2, 11, 0.8],
+        ["a", "race", 3, 13, 0.8],
+        ["a", "race", 4, 15, 0.8],
+    ]
