@@ -35,7 +35,7 @@ from stages.learning.objective import (
     balanced_class_weights,
 )
 from stages.learning.optimizer import build_optimizer
-from stages.learning.replicas import Replicas
+from stages.learning.replicas import Replicas, normalises
 from stages.learning.replicas import fit as fit_together
 from stages.learning.trace import Trace
 
@@ -227,6 +227,8 @@ def compile_learner(
         recipe: the settings.
         seed: of the augmentation.
         execution: how the steps are run; with `on_device` the learner takes rows of `inputs`.
+            XLA cannot compile batch normalisation that counts over several devices: there, a
+            network that has it goes without.
     """
     objective = Objective(
         classes,
@@ -241,7 +243,8 @@ def compile_learner(
     augment = None if recipe.augmentation is None else Augmentation(recipe.augmentation, seed)
     store = inputs if execution.on_device else None
     side = recipe.small_side if recipe.small_epochs else 0
-    learner = Learner(network, objective, augment, execution.xla, store, side)
+    xla = execution.xla and not (execution.replicas is not None and normalises(network))
+    learner = Learner(network, objective, augment, xla, store, side)
     learner.compile(
         build_optimizer(
             network,

@@ -29,7 +29,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -373,11 +373,16 @@ def _mean_loss(
     return mean, counted
 
 
+def normalises(*parts: keras.Layer) -> bool:
+    """Whether batch normalisation learns in any of these networks."""
+    return any(layer.trainable for layer in _norms(parts))
+
+
 @contextmanager
 def _as_one(*parts: keras.Layer | None) -> Iterator[None]:
     """Let layers count over all replicas where they normalise, and draw apart where by chance."""
-    layers = [layer for part in parts if part is not None for layer in _flat(part)]
-    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    present = [part for part in parts if part is not None]
+    layers, norms = [layer for part in present for layer in _flat(part)], _norms(present)
     generators = {
         id(generator): generator
         for layer in layers
@@ -395,6 +400,11 @@ def _as_one(*parts: keras.Layer | None) -> Iterator[None]:
             layer.synchronized = False
         for generator in generators:
             del generator.next
+
+
+def _norms(parts: Iterable[keras.Layer]) -> list[keras.layers.BatchNormalization]:
+    layers = [layer for part in parts for layer in _flat(part)]
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def _flat(layer: keras.Layer) -> list[keras.Layer]:

@@ -23,7 +23,12 @@ tf.config.set_logical_device_configuration(
 from stages.learning import device  # noqa: E402
 from stages.workspace.errors import run_node  # noqa: E402
 
-device.prepare(device="cpu", precision=REQUEST.get("precision", "float32"), seed=1)
+device.prepare(
+    device="cpu",
+    precision=REQUEST.get("precision", "float32"),
+    deterministic=not REQUEST.get("execution", {}).get("xla", False),  # they do not go together
+    seed=1,
+)
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import keras
+import numpy as np
 import psutil
 import pytest
 
@@ -16,6 +18,8 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster as Nodes
 from ruamel.yaml import YAML
 
+from stages.learning import device
+from stages.learning.spreading import features_on
 from stages.workspace import cluster as module
 from stages.workspace.cluster import run_tasks, spread
 from stages.workspace.errors import UserError
@@ -118,6 +122,19 @@ def test_tasks_end_by_themselves_and_a_failure_ends_no_other(nodes: Nodes):
     ended = dict(run_tasks(section(nodes), work, [(n,) for n in range(5)]))
     assert isinstance(ended.pop(2), KeyError)
     assert ended == {0: 0, 1: 10, 3: 30, 4: 40}
+
+
+def test_features_have_the_bytes_of_one_machine_and_their_order(nodes: Nodes):
+    setup = ("cpu", True, "float32", True, 1)
+    device.prepare(*setup)
+    images = keras.Input((32, 32, 3), dtype="uint8")
+    scaled = keras.layers.Rescaling(1 / 255)(images)
+    frozen = keras.Model(images, keras.layers.Conv2D(4, 3, activation="relu")(scaled))
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
+    batches = [pixels[start : start + 6] for start in range(0, 40, 6)]
+    wanted = [frozen.predict_on_batch(batch) for batch in batches]
+    found = list(features_on(section(nodes), frozen, iter(batches), *setup))
+    assert [each.tobytes() for each in found] == [each.tobytes() for each in wanted]
 
 
 @pytest.fixture
