@@ -1,10 +1,13 @@
 """params.yaml: what is committed loads, and every fault ends as one readable UserError."""
 
 from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
-from dvc.utils.serialize import modify_yaml
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import load_yaml, modify_yaml
 from ruamel.yaml import YAML
 
 from stages.workspace.errors import UserError
@@ -54,7 +57,7 @@ def test_a_path_given_by_hand_is_found_under_the_key_of_its_weights(load: Load):
 
 def repeats(conditions: str, variants: str = "mtl-cnn") -> tuple[str, str]:
     """The edit that asks for repeats."""
-    lines = "  variants: [{}] # names from suite\n  conditions: [{}]"
+    lines = "  variants: [{}]\n  conditions: [{}]"
     return lines.format("", ""), lines.format(variants, conditions)
 
 
@@ -328,3 +331,16 @@ def test_dvc_rewrites_the_committed_file_to_the_same_text(tmp_path: Path):
     with modify_yaml(path) as content:
         content["seed"] = 5
     assert path.read_text() == COMMITTED.read_text().replace("\nseed: 1 #", "\nseed: 5 #")
+
+
+@pytest.mark.parametrize("key", ["suite", "repeats.variants", "repeats.conditions", "data.local"])
+def test_dvc_fills_and_empties_a_list_without_harm_to_the_file(key: str, tmp_path: Path):
+    """A comment beside a list would end up inside of the YAML, and the file be unreadable."""
+    path = tmp_path / "params.yaml"
+    path.write_text(COMMITTED.read_text())
+    for items in ("[one]", "[]", "[one,two]", "[]"):
+        apply_overrides(path, [f"{key}={items}"])
+        found = reduce(getitem, key.split("."), load_yaml(path))
+        assert found == [item for item in items[1:-1].split(",") if item]
+    wanted = [line.strip() for line in COMMITTED.read_text().splitlines() if "#" in line]
+    assert [line.strip() for line in path.read_text().splitlines() if "#" in line] == wanted
