@@ -6,7 +6,9 @@ groups whole, or do both without a bound on the deviation. Here the groups are d
 and the single images make up for them: each cell comes within one image of its target in
 every split (a group's size, where a cell has too few single images; where groups of several
 strata crowd a cell, rarely more), and what is rounded in one cell is made up for in the
-next, so that the whole comes out right too.
+next, so that the whole comes out right too. Where the cells are of few images each, and of
+equal numbers, a class could still come short in a split or have no image there; then what is
+rounded is made up for in the next cell of the same class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +25,7 @@ from stages.workspace.files import read_csv
 SPLITS = ("train", "val", "test")
 DROPPED = "dropped"  # stands in split.csv for an image that is in no split
 COLUMNS = ("name", "split", "group")
+CLASS_SLACK = 3  # images by which a split may be short of a class; UTKFace's stay within it
 FOLD = "fold"  # a further column where there are folds
 
 
@@ -50,7 +53,8 @@ def stratified_split(
     """Assign every image to exactly one split.
 
     Args:
-        strata: the stratum of each image, any hashable and sortable value (N).
+        strata: the stratum of each image (N): its classes as a tuple, or any other value that
+            is one class.
         groups: the group of each image (N); equal numbers stay together.
         shares: the share of each split; they sum to 1.
         seed: of all random choices.
@@ -77,12 +81,16 @@ def stratified_split(
     # Those of most strata first, while there is most room.
     for images in sorted(several, key=lambda images: -len(np.unique(cell[images]))):
         place(images, _choose_for_group(lacking, cell[images], generator))
-    owed = np.zeros(len(target))  # what rounding has kept from each split, over the cells so far
-    for index in range(len(cells)):
-        singles = np.flatnonzero((cell == index) & (chosen < 0))
-        counts = _round(lacking[index], len(singles), owed)
-        owed += lacking[index] - counts
-        chosen[generator.permutation(singles)] = np.repeat(np.arange(len(target)), counts)
+    singles = [np.flatnonzero((cell == index) & (chosen < 0)) for index in range(len(cells))]
+    of_class = _classes(strata, cell)
+    numbers = [len(images) for images in singles]
+    counts = _round_all(lacking, numbers, np.ones((1, len(cells)), bool))
+    wanted = of_class @ (sizes[:, np.newaxis] * target)
+    off = of_class @ (lacking - counts)  # images that each split is short of each class
+    if (off > CLASS_SLACK).any() or ((wanted >= 1) & (wanted - off < 0.5)).any():
+        counts = _round_all(lacking, numbers, of_class)
+    for images, count in zip(singles, counts, strict=True):
+        chosen[generator.permutation(images)] = np.repeat(np.arange(len(target)), count)
     small = sizes < len(target)
     counts_small = int(small.sum()), int(sizes[small].sum())
     return Assignment(np.array(names)[chosen], len(cells), *counts_small)
@@ -104,6 +112,45 @@ def _choose_for_group(
     if not room.any():
         return int(np.argmin(excess))
     return int(generator.choice(len(room), p=room / room.sum()))
+
+
+def _classes(strata: Sequence[object], cell: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which cells each class has: bool (classes, cells); a class is a place in a tuple and a value.
+
+    Args:
+        strata: of each image (N).
+        cell: the number of each image's stratum (N).
+    """
+    cells = int(cell.max(initial=-1)) + 1
+    _, first = np.unique(cell, return_index=True)
+    found: dict[object, npt.NDArray[np.bool_]] = {}
+    for number, stratum in enumerate(strata[index] for index in first):
+        parts = stratum if isinstance(stratum, tuple) else (stratum,)
+        for part in enumerate(parts):
+            found.setdefault(part, np.zeros(cells, bool))[number] = True
+    return np.array(list(found.values()), bool).reshape(len(found), cells)
+
+
+def _round_all(
+    lacking: npt.NDArray[np.float64], numbers: Sequence[int], levels: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """`_round` of each cell, one after the other.
+
+    Args:
+        lacking: images that each split lacks of each cell (cells, splits).
+        numbers: of images in each cell that are still to be dealt.
+        levels: bool (levels, cells): what rounding has kept from a split in one cell is owed to
+            it in the other cells of the same level.
+
+    Returns:
+        int64 (cells, splits), rows that sum to `numbers`.
+    """
+    owed = np.zeros((len(levels), lacking.shape[1]))
+    counts = np.empty(lacking.shape, np.int64)
+    for index, number in enumerate(numbers):
+        counts[index] = _round(lacking[index], number, owed[levels[:, index]].sum(axis=0))
+        owed[levels[:, index]] += lacking[index] - counts[index]
+    return counts
 
 
 def _round(

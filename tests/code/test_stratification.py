@@ -1,6 +1,7 @@
 """The split, its promises tried on many random data sets; duplicates; one split's examples."""
 
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -141,6 +142,28 @@ def test_strata_that_are_too_small_for_all_splits_are_counted():
 def test_many_small_strata_still_fill_every_split():
     split = stratified_split(list(range(500)), np.arange(500), SHARES, 0).split
     np.testing.assert_array_equal(counts(split, SHARES), [400, 50, 50])
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 6, 8, 12, 20])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_in_balanced_data_of_small_strata_no_split_comes_short_of_a_class(size: int, seed: int):
+    table = pd.DataFrame(product(range(5), range(2), range(5), range(size)))[[0, 1, 2]]
+    strata = list(table.itertuples(index=False, name=None))
+    table["split"] = stratified_split(strata, np.arange(len(table)), SHARES, seed).split
+    for classes in (0, 1, 2):
+        found = table.groupby([classes, "split"]).size().unstack(fill_value=0)
+        wanted = table.groupby(classes).size()
+        for name, share in SHARES.items():
+            short = (wanted * share - found[name]) / (wanted * share)
+            assert short.max() <= 1 / 3, f"{name} is short of a class in column {classes}"
+    np.testing.assert_allclose(counts(table["split"], SHARES), len(table) * TARGET, atol=1)
+
+
+def test_a_class_that_is_a_single_value_is_dealt_like_one_in_a_tuple():
+    values = [number // 4 for number in range(200)]
+    single = stratified_split(values, np.arange(200), SHARES, 0).split
+    in_tuple = stratified_split([(value,) for value in values], np.arange(200), SHARES, 0).split
+    assert (counts(single, SHARES) == counts(in_tuple, SHARES)).all()
 
 
 def test_no_images_are_split_into_nothing():
