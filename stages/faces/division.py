@@ -103,7 +103,7 @@ def count_duplicates(
         "groups_of_identical_images": int((np.bincount(duplicates.identical) > 1).sum()),
         "groups": int((sizes > 1).sum()),
         "images_in_groups": int(sizes[sizes > 1].sum()),
-        "images_in_largest_group": int(sizes.max(initial=0)),
+        "images_in_largest_group": int(sizes[sizes > 1].max(initial=0)),
         "pairs": len(pairs),
         "pairs_mirrored": int(pairs["mirrored"].sum()),
         "disputed_groups": len(np.unique(duplicates.groups[disputed])),

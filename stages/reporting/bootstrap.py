@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+from statsmodels.stats.proportion import proportion_confint
 
 _BLOCK = 250  # resamples drawn at once, which bounds the memory; part of the random stream
 
@@ -59,6 +60,35 @@ def interval(resampled: Array, confidence: float) -> tuple[Array, Array]:
         Lower and upper bound, (...).
     """
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return low, high
+
+
+def effective_number(groups: npt.NDArray[np.int64]) -> float:
+    """How many independent images are worth as much, copies of a picture counting as dependent.
+
+    Kish's (sum m)^2 / sum m^2 over the groups of m images (Survey Sampling, 1965).
+
+    Args:
+        groups: the group of each image (N).
+    """
+    _, sizes = np.unique(groups, return_counts=True)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def wilson(share: Any, number: Any, confidence: float) -> tuple[Any, Any]:
+    """Wilson's interval of a share, which also fits few images and shares near 0 or 1.
+
+    Brown, Cai & DasGupta, Statistical Science 16(2), 2001.
+
+    Args:
+        share: of images that are right, 0..1 (...).
+        number: of independent images (...).
+        confidence: of the interval, in (0, 1).
+
+    Returns:
+        Lower and upper bound, (...).
+    """
+    low, high = proportion_confint(share * number, number, alpha=1 - confidence, method="wilson")
     return low, high
 
 

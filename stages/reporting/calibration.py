@@ -12,6 +12,7 @@ Array = npt.NDArray[np.float64]
 # step of a float64 at 1, as in scikit-learn's log_loss, for else one image made all infinite.
 FLOOR = float(np.finfo(np.float64).eps)
 COOLEST, WARMEST = 0.05, 20.0  # where a temperature is sought
+BOUND = 1.01  # factor up to which one is taken for an end of that
 
 
 def negative_log_likelihood(probabilities: Array, true: npt.NDArray[np.int64]) -> Array:
@@ -52,6 +53,11 @@ def fit_temperature(probabilities: Array, true: npt.NDArray[np.int64]) -> float:
     bounds = (np.log(COOLEST), np.log(WARMEST))  # the NLL has one minimum in the logarithm
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-7})
     return float(np.exp(found.x))
+
+
+def at_bound(temperature: float) -> bool:
+    """Whether a fitted temperature is where the search ends, and so no minimum."""
+    return min(temperature / COOLEST, WARMEST / temperature) < BOUND
 
 
 def reliability(probabilities: Array, right: npt.NDArray[np.bool_], bins: int) -> pd.DataFrame:

@@ -203,6 +203,8 @@ def _weakest(table: pd.DataFrame) -> list[str]:
         found.append(
             f"{task}: {least['class']}, recognised in {least['recall']:.1%} of "
             f"{least['support']:,} images"
+            if least["recall"] < 1
+            else f"{task}: none, all are always recognised"
         )
     return found
 

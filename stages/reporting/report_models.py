@@ -1,6 +1,9 @@
 """The report's tables and charts of one model."""
 
+import numpy as np
+
 from stages.reporting import report_model_charts as charts
+from stages.reporting.calibration import at_bound
 from stages.reporting.report_results import RunResults
 from stages.reporting.report_tables import (
     Cell,
@@ -50,7 +53,9 @@ def classes_table(run: RunResults, variant: str) -> Table:
     numbers = dict.fromkeys(["precision", "recall", "f1"], share)
     formats = {**numbers, "support": count}
     titles = {"f1": "F1", "support": "images"}
-    return make_table(f"Classes, {variant}", run.tables["per_class"], formats, titles)
+    table = run.tables["per_class"].copy()
+    table.loc[table["support"] == 0, ["recall", "f1"]] = np.nan  # there is nothing to recognise
+    return make_table(f"Classes, {variant}", table, formats, titles)
 
 
 def confusion_charts(run: RunResults, variant: str) -> list[Chart]:
@@ -59,10 +64,12 @@ def confusion_charts(run: RunResults, variant: str) -> list[Chart]:
     for task, table in run.tables["confusion"].groupby("task", sort=False):
         right = table.loc[table["actual"] == table["predicted"], "images"].sum()
         wrong = table[(table["actual"] != table["predicted"])].nlargest(1, "images").iloc[0]
-        words = (
-            f"{right:,} of {table['images'].sum():,} right; most often confused: "
-            f"{wrong['actual']} taken for {wrong['predicted']}, {wrong['images']:,} images"
-        )
+        words = f"{right:,} of {table['images'].sum():,} right"
+        if wrong["images"]:
+            words += (
+                f"; most often confused: {wrong['actual']} taken for {wrong['predicted']}, "
+                f"{wrong['images']:,} images"
+            )
         spec = charts.confusion_matrix(table.drop(columns="task"))
         found.append(Chart(f"Confusion, {task}: {variant}", words, spec))
     return found
@@ -76,6 +83,8 @@ def reliability_charts(run: RunResults, variant: str) -> list[Chart]:
         heat = run.temperatures.get(str(task))
         words = f"Calibration error {before:.3f}"
         words += f", {after:.3f} at temperature {heat:.2f}" if heat else ""
+        if heat and at_bound(heat):
+            words += ", the end of the range that was searched"
         spec = charts.reliability_diagram(table.drop(columns="task"))
         found.append(Chart(f"Calibration, {task}: {variant}", words, spec))
     return found
@@ -88,9 +97,14 @@ def subgroup_charts(run: RunResults, variant: str) -> list[Chart]:
         traits = [table[trait] for trait in ("gender", "race", "age")]
         groups = [" ".join(filter(None, names)) for names in zip(*traits, strict=True)]
         shown = table.assign(group=groups)
-        single = shown[~shown["by"].str.contains(" ") & (shown["images"] > 0)]
-        worst = single.loc[single["accuracy"].idxmin()]
-        words = f"Lowest: {worst['group']}, {worst['accuracy']:.3f} of {worst['images']:,} images"
+        single = shown[~shown["by"].str.contains(" ") & ~shown["small"]]
+        words = "All groups are small"
+        if len(single):
+            worst = single.loc[single["accuracy"].idxmin()]
+            words = (
+                f"Lowest of those that are not small: {worst['group']}, "
+                f"{worst['accuracy']:.3f} of {worst['images']:,} images"
+            )
         columns = ["by", "group", "images", "accuracy", "low", "high", "small"]
         spec = charts.subgroup_accuracies(shown[columns])
         found.append(Chart(f"Subgroups, {task}: {variant}", words, spec))

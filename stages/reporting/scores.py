@@ -14,7 +14,13 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix
 from sklearn.metrics import precision_recall_fscore_support as per_class_scores
 
-from stages.reporting.bootstrap import Array, interval, resampled_sums
+from stages.reporting.bootstrap import (
+    Array,
+    effective_number,
+    interval,
+    resampled_sums,
+    wilson,
+)
 from stages.reporting.calibration import negative_log_likelihood, scaled
 from stages.reporting.predictions import Predictions
 
@@ -78,7 +84,9 @@ def score_table(
     Returns:
         Columns task, metric, value, low, high. Metrics of a task: those of `rates`; nll (mean,
         nats) and nll_scaled (at the task's temperature); mae (mean absolute error of the
-        expected age, years). The last row is the combined score (task `all`).
+        expected age, years). The last row is the combined score (task `all`). Where all images
+        are right, or none, every resample says the same: the interval of accuracy and one_off
+        is then Wilson's, as in `subgroup_table`.
     """
     parts = _parts(predictions, temperatures)
     values = np.hstack(list(parts.values()))
@@ -102,6 +110,8 @@ def score_table(
     rows = []
     for (task, metric), each in figures.items():
         low, high = interval(each[1:], confidence)
+        if metric in ("accuracy", "one_off") and each[0] in (0, 1):
+            low, high = wilson(each[0], effective_number(groups), confidence)
         rows.append((task, metric, float(each[0]), float(low), float(high)))
     return pd.DataFrame(rows, columns=["task", "metric", "value", "low", "high"])
 

@@ -115,14 +115,15 @@ def describe(tests: pd.DataFrame, runs: Mapping[str, Predictions], level: float)
         accuracy = {r: float(p.right(task).mean()) for r, p in same.items() if task in p.tasks}
         if len(accuracy) < 2:
             continue
-        best = max(accuracy, key=lambda run: accuracy[run])
+        best, *equal = (run for run in accuracy if accuracy[run] == max(accuracy.values()))
         rows = tests[
             (tests["task"] == task) & (tests[["variant_a", "variant_b"]] == best).any(axis=1)
         ]
         others = rows["variant_a"].where(rows["variant_b"] == best, rows["variant_b"])
         beaten = ", ".join(others[rows["p_holm"] < level])
-        alike = ", ".join(others[rows["p_holm"] >= level])
-        clauses = [f"{task}: {best} is most often right ({accuracy[best]:.3f})"]
+        alike = ", ".join(others[(rows["p_holm"] >= level) & ~others.isin(equal)])
+        as_often = f", as often as {', '.join(equal)}" if equal else ""
+        clauses = [f"{task}: {best} is most often right ({accuracy[best]:.3f}){as_often}"]
         clauses += [f"significantly more often than {beaten}"] if beaten else []
         clauses += [f"not significantly more often than {alike}"] if alike else []
         lines.append("; ".join(clauses))

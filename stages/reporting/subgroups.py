@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from fairlearn.metrics import equalized_odds_difference
-from statsmodels.stats.proportion import proportion_confint
 
+from stages.reporting.bootstrap import wilson
 from stages.reporting.predictions import Predictions
 
 TRAITS = ("gender", "race", "age")
@@ -24,10 +24,8 @@ def subgroup_table(
 ) -> pd.DataFrame:
     """The accuracy of each task in each subgroup, those without an image included.
 
-    The interval is Wilson's, which also fits few images and accuracies near 1 (Brown, Cai &
-    DasGupta, Statistical Science 16(2), 2001); the bootstrap's has no width where all are
-    right. Copies of a picture count as wholly dependent: n is Kish's effective number,
-    (sum m)^2 / sum m^2 over the cell's duplicate groups of m images (Survey Sampling, 1965).
+    The interval is Wilson's (`bootstrap.wilson`); the bootstrap's has no width where all are
+    right. Copies of a picture count as wholly dependent: n is Kish's `effective_number`.
 
     Args:
         predictions: of N images.
@@ -52,9 +50,7 @@ def subgroup_table(
         effective = images**2 / squares.reindex(images.index)
         for task in predictions.tasks:
             accuracy = cells[f"{task} right"].mean()
-            low, high = proportion_confint(
-                accuracy * effective, effective, alpha=1 - confidence, method="wilson"
-            )
+            low, high = wilson(accuracy, effective, confidence)
             table = pd.DataFrame(
                 {"images": images, "accuracy": accuracy, "low": low, "high": high}
             ).reset_index()

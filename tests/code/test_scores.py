@@ -142,6 +142,17 @@ def test_the_intervals_hold_the_figures_and_copies_of_pictures_widen_them(draw: 
     assert row["high"] - row["low"] == pytest.approx(wanted, rel=0.12)
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_an_interval_has_a_width_where_all_images_are_right_or_none(right: bool, draw: Draw):
+    drawn = draw(40, seed=2, skill=50.0 if right else -50.0, tasks=["gender"])
+    groups = np.arange(40) // 2
+    table = score_table(drawn, groups, {}, WEIGHTS, 0.95, 200, 1).set_index("metric")
+    found = table.loc["accuracy", ["value", "low", "high"]].tolist()
+    far = 1.96**2 / (20 + 1.96**2)  # Wilson's, of twenty pictures of two images each
+    wanted = [1.0, 1 - far, 1.0] if right else [0.0, 0.0, far]
+    assert found == pytest.approx(wanted, abs=1e-4)
+
+
 def test_the_mean_error_in_years_is_told_where_years_are_predicted(tmp_path: Path):
     table = draw_table(2, seed=1, tasks=["age"])
     table["years_true"], table["years_predicted"] = [30, 47], [31, 50]
