@@ -83,10 +83,13 @@ def main() -> None:
     manifest = PRETRAINED / "variants" / f"{arguments.variant}.json"
     weights = json.loads(manifest.read_text(encoding="utf-8"))
     crops = digest(FACES / "crops.npy")
+    with execution.scope():
+        model = build_network(**structure, weights=weights["file"] and PRETRAINED / weights["file"])
+    execution = execution.suited_to(model)
     facts = {
         "seed": run.seed,
         "precision": precision,
-        "xla": xla,
+        "xla": execution.xla,
         "deterministic": params.train.deterministic,
         "network": structure,
         "recipe": run.recipe,
@@ -101,8 +104,6 @@ def main() -> None:
     identity = fingerprint(facts | surroundings())[:32]
     checkpoints, features = shared_folder("checkpoints"), shared_folder("features")
     remove_older(checkpoints, CHECKPOINT_DAYS)
-    with execution.scope():
-        model = build_network(**structure, weights=weights["file"] and PRETRAINED / weights["file"])
 
     def examples(faces: LabelledFaces) -> Examples:
         years = {AGE_YEARS: faces.ages} if AGE_YEARS in model.output else {}
@@ -164,7 +165,8 @@ def main() -> None:
     write_csv(folder / "images.csv", pd.concat(sides))
     write_json(folder / FEEDING_FILE, Feeding.of(params, run.tasks).model_dump())
     timing = {key: summary.pop(key) for key in ("seconds", "images_per_second")}
-    write_json(TRAINING / f"{run.name}.json", {"precision": precision, "xla": xla, **summary})
+    used = {"precision": precision, "xla": execution.xla}
+    write_json(TRAINING / f"{run.name}.json", used | summary)
     write_json(TIMINGS / f"{run.name}.json", timing)
     network = {"model.keras": digest(folder / "model.keras")}
     if replicas is not None:

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-# Shifts and scales have no reason to be small.
-_NOT_DECAYED = ("bias", "gamma", "beta")
+# Shifts, scales and learnt task weights have no reason to be small. A pattern of names.
+_NOT_DECAYED = r"^(?!.*kernel)"
 
 
 def build_optimizer(
@@ -46,7 +46,7 @@ def build_optimizer(
         name="adam",  # by the class's name, which TensorFlow refuses as a scope
     )
     if weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
+        optimizer.exclude_from_weight_decay(var_names=[_NOT_DECAYED])
     return optimizer
 
 
@@ -81,6 +81,8 @@ class _Course(keras.optimizers.schedules.LearningRateSchedule):
 class _DepthwiseAdam(keras.optimizers.Adam):
     """Adam whose step of some weights is smaller: scaling their gradients would do nothing."""
 
+    weight_decay: float | None
+
     def __init__(self, factors: dict[str, float], **settings: Any) -> None:
         super().__init__(**settings)
         self._factors = factors
@@ -94,3 +96,12 @@ class _DepthwiseAdam(keras.optimizers.Adam):
         """Update one weight."""
         path = self._trainable_variables[self._get_variable_index(variable)].path
         super().update_step(gradient, variable, learning_rate * self._factors.get(path, 1.0))
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        # Keras multiplies it by the highest rate; decay goes by each weight's own.
+        if (whole := self.weight_decay) is None:
+            return
+        for variable in variables:
+            self.weight_decay = whole * self._factors.get(variable.path, 1.0)
+            super()._apply_weight_decay([variable])
+        self.weight_decay = whole

@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,15 @@ class Execution:
     trace: Path | None = None
     replicas: Replicas | None = None
 
+    def suited_to(self, network: keras.Model) -> "Execution":
+        """The same, without XLA where that cannot compile the network.
+
+        That is batch normalisation that counts over several devices.
+        """
+        if self.replicas is None or not normalises(network):
+            return self
+        return replace(self, xla=False)
+
     def scope(self) -> AbstractContextManager[Any]:
         """What a network that is to be trained so has to be made in."""
         return nullcontext() if self.replicas is None else self.replicas.strategy.scope()
@@ -154,6 +163,7 @@ def fit(
         task; `seconds` of training (features not included) and `images_per_second` in this
         process.
     """
+    execution = execution.suited_to(model)
     network, inputs = model, images
     if recipe.caches and (parts := divide(model)) is not None:
         frozen, network = parts
@@ -227,8 +237,6 @@ def compile_learner(
         recipe: the settings.
         seed: of the augmentation.
         execution: how the steps are run; with `on_device` the learner takes rows of `inputs`.
-            XLA cannot compile batch normalisation that counts over several devices: there, a
-            network that has it goes without.
     """
     objective = Objective(
         classes,
@@ -243,8 +251,7 @@ def compile_learner(
     augment = None if recipe.augmentation is None else Augmentation(recipe.augmentation, seed)
     store = inputs if execution.on_device else None
     side = recipe.small_side if recipe.small_epochs else 0
-    xla = execution.xla and not (execution.replicas is not None and normalises(network))
-    learner = Learner(network, objective, augment, xla, store, side)
+    learner = Learner(network, objective, augment, execution.xla, store, side)
     learner.compile(
         build_optimizer(
             network,

@@ -20,7 +20,7 @@ from stages.reporting.significance import COLUMNS as TEST_COLUMNS
 from stages.workspace.errors import UserError
 from stages.workspace.files import read_csv
 from stages.workspace.params import TASKS, Params
-from stages.workspace.plans import read_plan, run_names, stage_name
+from stages.workspace.plans import plan_run, read_plan, run_names, stage_name
 
 _TRAITS = ("gender", "race", "age")
 _TABLES = {  # of data/evaluation/<run>/: the columns that are text, and those that are numbers
@@ -131,8 +131,8 @@ def _read_run(params: Params, variant: str) -> RunResults:
     folder = data / "evaluation" / variant
     evaluated, trained = (stage_name(variant, node) for node in ("evaluate", "train"))
     classes = {task: params.classes.of(task) for task in TASKS}
-    training = params.training[variant].model_dump()
-    training["epochs"] = min(training["epochs"], params.train.max_epochs)
+    recipe = plan_run(params, variant).recipe
+    training = {name: recipe[name] for name in ("learning_rate", "batch_size", "epochs")}
     outcome = _read_json(data / "training" / f"{variant}.json", trained)
     return RunResults(
         read_plan(variant),

@@ -31,7 +31,10 @@ def _sentences(results: Results, people: pd.DataFrame, confidence: float) -> Ite
         f"The audit compared {audit['pairs_checked']:,} pairs of a test image and an image that "
         f"was trained on or validated with: {audit['leaks']:,} leaks."
     )
-    best = max(results.runs, key=lambda name: results.runs[name].score(COMBINED, "score")[0])
+    # Scores of models of different tasks are not of one kind.
+    most = max(len(run.predictions.tasks) for run in results.runs.values())
+    compared = [name for name, run in results.runs.items() if len(run.predictions.tasks) == most]
+    best = max(compared, key=lambda name: results.runs[name].score(COMBINED, "score")[0])
     run = results.runs[best]
     scores = []
     for task in TASKS:

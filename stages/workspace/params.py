@@ -497,7 +497,11 @@ class Params(Section):
         faults = []
         if len(set(self.suite)) != len(self.suite):
             faults.append("suite: each name can stand there once")
-        faults += self._misplaced_repeats() + self._unknown_names()
+        faults += self._misplaced_repeats() + self._unknown_names() + self._unfit_values()
+        faults += [
+            f"training: lacks {n!r}, which variants has"
+            for n in self.variants.keys() - self.training.keys()
+        ]
         used = {self.variants[name].recipe for name in self.suite if name in self.variants}
         faults += [
             f"recipes.{name}.small_side: must be at most detect.size, {self.detect.size}"
@@ -511,8 +515,6 @@ class Params(Section):
                     f"known: {', '.join(self.variants)}"
                 )
                 continue
-            if name not in self.training:
-                faults.append(f"training: lacks {name!r}, which suite names")
             weights = [getattr(self.train.task_weights, t) for t in self.variants[name].task_list]
             if not any(weights):
                 faults.append(f"train.task_weights: all tasks of {name} have weight 0")
@@ -535,6 +537,26 @@ class Params(Section):
         ]
         if (own := f"seed-{self.seed}") in self.repeats.conditions:
             faults.append(f"repeats.conditions: {own} is the seed of the variants themselves")
+        return faults
+
+    def _unfit_values(self) -> list[str]:
+        """Values of grids that fit by themselves, but not the search's variant or images."""
+        faults = []
+        for name, search in self.searches.items():
+            if (chosen := self.variants.get(search.variant)) is None:
+                continue
+            where = f"searches.{name}.grid"
+            for key, values in search.grid.items():
+                for value in values if section_of(key) is Variant else ():
+                    try:
+                        Variant.model_validate(chosen.model_dump() | {key: value})
+                    except ValidationError as error:
+                        faults += [f"{where}: {key} {value!r}: {f['msg']}" for f in error.errors()]
+            faults += [
+                f"{where}: small_side {value!r}: must be at most detect.size, {self.detect.size}"
+                for value in search.grid.get("small_side", [])
+                if float(value) > self.detect.size
+            ]
         return faults
 
     def _unknown_names(self) -> list[str]:

@@ -74,7 +74,10 @@ def _short(key: str, value: float | str) -> str:
 
 def basis(params: Params, variant: str) -> tuple[object, ...]:
     """All params that a variant's training follows from, from the raw images on."""
-    sections = (params.data, params.detect, params.split, params.classes, params.train)
+    sections = (
+        *(params.data, params.pretrained, params.detect, params.split),
+        *(params.classes, params.train),
+    )
     return (plan_run(params, variant), *sections)
 
 
@@ -96,6 +99,8 @@ def _overrides(params: Params, search: Search, setting: Setting) -> dict[str, An
         "train.subset.val": search.subset.val,
         f"training.{variant}.epochs": search.epochs,
     }
+    if "batch_size" in search.grid:
+        common["train.global_batch"] = 0  # it would stand for all of them
     return common | {
         path: value for key, value in setting.items() for path in _paths(params, variant, key)
     }

@@ -189,6 +189,18 @@ FAULTS = {
         ("    trainable: block5", "    trainable: conv5"),
         ["trainable of vgg16 must be", "block1 or block2 or block3 or block4 or block5"],
     ),
+    "a grid with a block that the variant's backbone lacks": (
+        ("      trainable:\n      - all\n", "      trainable:\n      - conv5\n"),
+        ["searches.ablation-vgg16.grid: trainable 'conv5'", "trainable of vgg16 must be"],
+    ),
+    "a grid with images larger than the crops": (
+        ("      small_share:\n", "      small_side: [300]\n      small_share:\n"),
+        ["searches.ablation-cnn.grid: small_side 300", "at most detect.size, 100"],
+    ),
+    "a variant without a row in training": (
+        ("  mtl-vgg19-imagenet-full:\n    learning_rate", "  mtl-vgg19-full:\n    learning_rate"),
+        ["training: lacks 'mtl-vgg19-imagenet-full'"],
+    ),
     "an unknown recipe": (
         ("    recipe: mtl", "    recipe: mlt"),
         ["variants.mtl-cnn.recipe: unknown 'mlt'; did you mean 'mtl'", "known: stl, mtl, best"],

@@ -65,15 +65,24 @@ def test_a_combination_changes_its_variant_or_the_recipe_that_the_variant_follow
         "train.subset.train=0.1",
         "train.subset.val=0.05",
         "training.mtl-vgg16-imagenet-block5.epochs=10",
+        "train.global_batch=0",
         "training.mtl-vgg16-imagenet-block5.learning_rate=1e-06",
         "training.mtl-vgg16-imagenet-block5.batch_size=16",
     ]
     width = combinations(params, "stl-gender-head-width")[0]
     assert "recipes.stl.head_width=32" in width.changes
+    assert "train.global_batch=0" not in width.changes, "batches are not what it varies"
     applied = width.applied(params)
     assert applied.recipes["stl"].head_width == 32
     assert applied.suite == ["stl-vgg16-imagenet-frozen-gender"]
     assert params.recipes["stl"].head_width == 128
+
+
+def test_another_weights_file_makes_another_training(params: Params):
+    other = params.model_copy(deep=True)
+    assert basis(other, "mtl-cnn") == basis(params, "mtl-cnn")
+    other.pretrained = other.pretrained.model_copy(update={"vgg16_imagenet": "/data/vgg16.h5"})
+    assert basis(other, "mtl-cnn") != basis(params, "mtl-cnn")
 
 
 def test_an_ablation_is_the_variant_as_it_is_and_each_value_alone(params: Params):

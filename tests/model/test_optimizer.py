@@ -78,3 +78,26 @@ def test_kernels_decay_and_biases_do_not():
     optimizer.apply(zeros, model.trainable_variables)
     assert float(model.get_layer("age").kernel[0, 0]) == pytest.approx(1 - 0.1 * 0.5)
     assert float(model.get_layer("age").bias[0]) == 1.0
+
+
+def test_blocks_further_down_decay_as_much_slower_as_they_learn():
+    model = small()
+    changes = {"weight_decay": 0.5, "layer_decay": 0.5}
+    optimizer = build_optimizer(model, lambda _: 0.1, **SETTINGS | changes)
+    before = {v.path: v.numpy() for v in model.trainable_variables}
+    zeros = [tf.zeros(v.shape) for v in model.trainable_variables]
+    optimizer.apply(zeros, model.trainable_variables)
+    for path, factor in (
+        ("age/kernel", 1),
+        ("block2_conv/kernel", 0.5),
+        ("block1_conv/kernel", 0.25),
+    ):
+        (after,) = (v.numpy() for v in model.trainable_variables if v.path == path)
+        np.testing.assert_allclose(after, before[path] * (1 - 0.1 * 0.5 * factor), rtol=1e-6)
+
+
+def test_learnt_task_weights_do_not_decay():
+    weights = keras.Variable([1.0], name="age_log_variance")
+    optimizer = build_optimizer(small(), lambda _: 0.1, **SETTINGS | {"weight_decay": 0.5})
+    optimizer.apply([tf.zeros(1)], [weights])
+    assert float(weights[0]) == 1.0
