@@ -79,9 +79,9 @@ def test_a_combination_changes_its_variant_or_the_recipe_that_the_variant_follow
 
 
 def test_another_weights_file_makes_another_training(params: Params):
-    other = params.model_copy(deep=True)
-    assert basis(other, "mtl-cnn") == basis(params, "mtl-cnn")
-    other.pretrained = other.pretrained.model_copy(update={"vgg16_imagenet": "/data/vgg16.h5"})
+    assert basis(params.model_copy(deep=True), "mtl-cnn") == basis(params, "mtl-cnn")
+    files = params.pretrained.model_copy(update={"vgg16_imagenet": "/data/vgg16.h5"})
+    other = params.model_copy(update={"pretrained": files})
     assert basis(other, "mtl-cnn") != basis(params, "mtl-cnn")
 
 
