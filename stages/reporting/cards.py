@@ -14,7 +14,13 @@ import pandas as pd
 from ruamel.yaml import YAML
 from tabulate import tabulate
 
-from stages.reporting.licences import LICENCE_OF_IMAGES, Licence, licence_of_model, licences
+from stages.reporting.licences import (
+    LICENCE_OF_IMAGES,
+    SOURCES,
+    Licence,
+    licence_of_model,
+    licences,
+)
 from stages.reporting.report import make_environment
 from stages.reporting.report_diagram import in_words
 from stages.reporting.report_faces import class_counts
@@ -23,12 +29,6 @@ from stages.reporting.scores import COMBINED
 from stages.workspace.files import digest
 from stages.workspace.params import TASKS, Params
 
-SOURCES = {
-    "demo": "faces drawn by this project",
-    "utkface-wild": "UTKFace, in-the-wild release",
-    "utkface-aligned": "UTKFace, aligned and cropped release",
-    "local": "own images with UTKFace-style names",
-}
 _SCORES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",

@@ -39,6 +39,12 @@ _RESEARCH = Licence(
     name="non-commercial-research",
     link=UTKFACE,
 )
+SOURCES = {
+    "demo": "faces drawn by this project",
+    "utkface-wild": "UTKFace, in-the-wild release",
+    "utkface-aligned": "UTKFace, aligned and cropped release",
+    "local": "own images with UTKFace-style names",
+}
 LICENCE_OF_IMAGES = {
     "demo": Licence("MIT, as the code that draws them", "mit"),
     "utkface-wild": _RESEARCH,

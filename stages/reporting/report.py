@@ -21,6 +21,7 @@ from stages.reporting import report_comparison as compared
 from stages.reporting import report_faces as faces
 from stages.reporting import report_models as models
 from stages.reporting.gap import in_words as gap_in_words
+from stages.reporting.licences import SOURCES
 from stages.reporting.report_diagram import draw_structure
 from stages.reporting.report_errors import ConfidentError, confident_errors
 from stages.reporting.report_pictures import Pictures, contact_sheet
@@ -66,6 +67,9 @@ def render_report(
         script=Markup(_read("report.js")),
         library=Markup(_library()),
         demo=params.data.source == "demo",
+        source=SOURCES[params.data.source],
+        setting=params,
+        variants=models.variants_table(results.runs),
         timings=params.report.timings,
         short=in_short(results, people, params.evaluate.confidence),
         pictures=pictures,

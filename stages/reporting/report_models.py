@@ -1,5 +1,7 @@
 """The report's tables and charts of one model."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from stages.reporting import report_model_charts as charts
@@ -29,6 +31,29 @@ _SCORES = {
     "ece": "expected calibration error",
     "ece_scaled": "the same after temperature scaling",
 }
+
+
+def variants_table(runs: Mapping[str, RunResults]) -> Table:
+    """What each variant is and how it learnt, a row each."""
+    rows = []
+    for name, run in runs.items():
+        structure, training = run.plan["structure"], run.training
+        weights = structure["weights"]
+        learns = {"all": "all", "none": "heads only"}.get(
+            structure["trainable"], f"{structure['trainable']} on"
+        )
+        cells = [
+            *(name, structure["tasks"], structure["backbone"]),
+            "random" if weights == "none" else weights,
+            *(learns, structure["heads"].replace("_", ", ").upper().replace("PLAIN", "plain")),
+            structure["preprocessing"],
+        ]
+        numbers = [training[key] for key in ("epochs_run", "batch_size", "learning_rate")]
+        rows.append([Cell(text) for text in cells] + [Cell(f"{n:g}", float(n)) for n in numbers])
+    header = ["variant", "tasks", "backbone", "from", "learns", "heads", "pixels"]
+    figures = ["epochs", "batch", "rate"]
+    numeric = [False] * len(header) + [True] * len(figures)
+    return Table("The variants", header + figures, numeric, rows)
 
 
 def scores_table(run: RunResults, variant: str, confidence: float) -> Table:
