@@ -65,9 +65,9 @@ def describe_audit(audit: Mapping[str, object], published: Mapping[str, object])
         f"{published['trained_on']:,} ({published['trained_on_share']:.1%}) are training images, "
         f"and of {published['copies_trained_on']:,} more "
         f"({published['copies_trained_on_share']:.1%}) a copy is. The audit of the honest runs "
-        f"({audit['runs']}, with {audit['test_images']:,} test images in all) compared "
-        f"{audit['pairs_checked']:,} pairs of a test image and an image that was trained on or "
-        f"validated with, and found {audit['leaks']} leaks."
+        f"({audit['runs']}, which test {audit['test_images']:,} images) compared each test image "
+        f"with each image that the run trained on or validated with, {audit['pairs_checked']:,} "
+        f"pairs over all runs, and found {audit['leaks']} leaks."
     )
 
 

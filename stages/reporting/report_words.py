@@ -28,8 +28,8 @@ def _sentences(results: Results, people: pd.DataFrame, confidence: float) -> Ite
             f"all copies of a picture lie in one split."
         )
     yield (
-        f"The audit compared {audit['pairs_checked']:,} pairs of a test image and an image that "
-        f"was trained on or validated with: {audit['leaks']:,} leaks."
+        f"Over {audit['runs']:,} runs the audit compared {audit['pairs_checked']:,} pairs of a "
+        f"test image and an image that was trained on or validated with: {audit['leaks']:,} leaks."
     )
     # Scores of models of different tasks are not of one kind.
     most = max(len(run.predictions.tasks) for run in results.runs.values())
