@@ -156,8 +156,6 @@ def read_members(archive: Archive, limits: Limits, keep_damaged: bool = False) -
         is_zip = _is_zip(archive) and not _is_tar(archive)
         for member in (_zip_members if is_zip else _tar_members)(archive, limits):
             number += 1
-            if number > limits.members:
-                raise _DamageError(f"more members than detect.max_members {limits.members}")
             yield member
     except UserError:
         raise  # a record's own, which says all
@@ -213,22 +211,22 @@ def _tar_members(archive: Archive, limits: Limits) -> Iterator[Member]:
     with _unpacked(archive) as unpacked:
         file = _Bounded(unpacked, limits.archive_bytes)
         with _open_tar(file) as tar:
-            for info in tar:
+            for number, info in enumerate(tar, 1):
+                if number > limits.members:
+                    raise _DamageError(_too_many(limits.members))
+                # Else it keeps all it saw.
+                tar.members, tar.pax_headers = [], {}  # type: ignore[attr-defined]
                 if info.size < 0:
                     raise _DamageError("a member of negative size")
-                if info.isdir():
-                    continue
                 path = spell(info.name)
-                if not info.isfile():
-                    yield Member(name, path, None, "not a plain file")
-                elif info.size > limits.member_bytes:
+                if info.isfile() and info.size > limits.member_bytes:
                     yield Member(name, path, None, too_large(info.size, limits))
-                else:
+                elif info.isfile():
                     content = tar.extractfile(info)
                     assert content is not None  # isfile() was asked
                     yield Member(name, path, content.read())
-                # Else it keeps all it saw.
-                tar.members, tar.pax_headers = [], {}  # type: ignore[attr-defined]
+                elif not info.isdir():
+                    yield Member(name, path, None, "not a plain file")
         while file.read(1 << 20):  # to the very end, where gzip's checksum stands
             pass
 
@@ -293,7 +291,7 @@ class _ZipFile(io.BufferedReader):
             raise _DamageError(f"a directory of {size} bytes; see detect.max_members")
         data = super().read(size)
         if not self.checked and data.count(_ENTRY) > self.members:
-            raise _DamageError(f"more members than detect.max_members {self.members}")
+            raise _DamageError(_too_many(self.members))
         return data
 
 
@@ -314,6 +312,10 @@ def _zip_problem(info: zipfile.ZipInfo, limits: Limits) -> str:
 def too_large(size: int, limits: Limits) -> str:
     """Why a file of more bytes than the limit is not read."""
     return f"{size} bytes are more than detect.max_file_bytes {limits.member_bytes}"
+
+
+def _too_many(limit: int) -> str:
+    return f"more members than detect.max_members {limit}"
 
 
 def _exceeds(limit: int) -> str:

@@ -94,32 +94,28 @@ def group_identical(crops: Crops) -> Numbers:
     return np.array(groups, np.int64)
 
 
-def near_duplicates(
-    crops: Crops, max_bits: int, min_correlation: float, others: Crops | None = None
-) -> pd.DataFrame:
+def near_duplicates(crops: Crops, max_bits: int, min_correlation: float) -> pd.DataFrame:
     """All pairs of crops that show the same picture, as it is or mirrored.
 
     Args:
         crops: uint8 RGB (N, height, width, 3), height and width >= 32; may be mapped.
         max_bits: most bits by which the hashes of a pair differ, 0..64.
         min_correlation: lowest Pearson correlation of the thumbnails of a pair, 0..1.
-        others: a second set, as train crops beside test crops; None: pairs within `crops`.
 
     Returns:
-        One row for each pair, in order: `first` (row in `crops`), `second` (row in `others`, or
-        a later one in `crops`), `mirrored` (whether only the mirrored second is like the
-        first), `bits` (different ones), `correlation`.
+        One row for each pair, in order: `first` (row in `crops`), `second` (a later one),
+        `mirrored` (whether only the mirrored second is like the first), `bits` (different
+        ones), `correlation`.
     """
-    own = thumbnails(crops)
-    theirs = own if others is None else thumbnails(others)
-    hashes = perceptual_hashes(own)
+    plain = thumbnails(crops)
+    hashes = perceptual_hashes(plain)
     none = np.zeros(0, np.int64)
     found: list[tuple[npt.NDArray[Any], ...]] = [(none, none, none > 0, none, none / 1)]
     for mirrored in (False, True):
-        seconds = theirs[:, :, ::-1] if mirrored else theirs
-        compared = hashes if seconds is own else perceptual_hashes(seconds)
-        for first, second, bits in close_hashes(hashes, compared, max_bits, others is None):
-            correlation = _correlate(own, seconds, first, second)
+        seconds = plain[:, :, ::-1] if mirrored else plain
+        compared = perceptual_hashes(seconds) if mirrored else hashes
+        for first, second, bits in close_hashes(hashes, compared, max_bits):
+            correlation = _correlate(plain, seconds, first, second)
             columns = first, second, np.full(len(first), mirrored), bits, correlation
             found.append(tuple(column[correlation >= min_correlation] for column in columns))
     names = ("first", "second", "mirrored", "bits", "correlation")
@@ -151,18 +147,17 @@ def perceptual_hashes(small: Crops) -> Hashes:
 
 
 def close_hashes(
-    hashes: Hashes, others: Hashes, max_bits: int, later_only: bool
+    hashes: Hashes, others: Hashes, max_bits: int
 ) -> Iterator[tuple[Numbers, Numbers, Numbers]]:
-    """All pairs of hashes that differ in few bits, compared tile by tile.
+    """All pairs of a hash and a later one that differ in few bits, compared tile by tile.
 
     24,000 hashes take half a second, 200,000 half a minute, with one tile's memory at any
     number: indices that are faster exist but are not needed.
 
     Args:
         hashes: uint64 (N,).
-        others: uint64 (M,).
+        others: uint64 (N,), of the same images: their hashes, or those of them mirrored.
         max_bits: most different bits of a pair.
-        later_only: only pairs whose second number is above the first, for a set with itself.
 
     Yields:
         For some of the pairs the number in `hashes`, in `others`, and the different bits,
@@ -170,15 +165,14 @@ def close_hashes(
     """
     height, width = TILE
     for top in range(0, len(hashes), height):
-        for left in range(top if later_only else 0, len(others), width):
+        for left in range(top, len(others), width):
             tile = hashes[top : top + height, np.newaxis] ^ others[left : left + width]
             bits = np.bitwise_count(tile)
             close = np.flatnonzero(bits <= max_bits)  # in one dimension: three times as fast
             row, column = np.divmod(close, bits.shape[1])
             first, second, bits = row + top, column + left, bits.ravel()[close].astype(np.int64)
-            if later_only:
-                later = second > first
-                first, second, bits = first[later], second[later], bits[later]
+            later = second > first
+            first, second, bits = first[later], second[later], bits[later]
             for start in range(0, len(first), BATCH):
                 part = slice(start, start + BATCH)
                 yield first[part], second[part], bits[part]

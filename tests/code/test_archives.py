@@ -455,6 +455,19 @@ def test_members_beyond_the_limit_end_the_archive(make, tmp_path):
     assert len(list(read_members(tmp_path / "a", replace(limits, members=len(FILES))))) == 5
 
 
+def test_folders_in_a_tar_count_and_do_not_pile_up(tmp_path):
+    path = tmp_path / "a.tar"
+    with path.open("wb") as file:
+        for number in range(20_000):
+            file.write(header(tarfile.DIRTYPE, 0, f"{number}"))
+        file.write(bytes(1024))
+    members, peak = peak_of(lambda: list(read_members(path, LIMIT)))
+    assert members == []
+    assert peak < 2 << 20
+    with pytest.raises(UserError, match=r"more members than detect\.max_members 10"):
+        list(read_members(path, replace(LIMIT, members=10)))
+
+
 def test_the_directory_of_a_zip_is_bounded_before_it_is_kept(tmp_path):
     entries = 100_000
     name = b"x" * 54
