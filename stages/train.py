@@ -15,7 +15,7 @@ from stages.learning import device
 from stages.workspace.caches import remove_older, shared_folder
 from stages.workspace.errors import run_node
 from stages.workspace.feeding import FEEDING_FILE, Feeding
-from stages.workspace.files import digest, whole_file, write_csv, write_json
+from stages.workspace.files import PARTIAL_SUFFIX, digest, whole_file, write_csv, write_json
 from stages.workspace.params import load_params
 from stages.workspace.plans import read_run, run_parser
 from stages.workspace.provenance import (
@@ -35,6 +35,7 @@ TIMINGS = Path("data/timings")  # not tracked: no two runs take the same time
 PROVENANCE = Path("data/provenance")  # not tracked: the git commit
 GIB = 2**30
 CHECKPOINT_DAYS = 30  # a killed training that nobody went on with for so long is given up
+PARTIAL_DAYS = 1  # features that did not grow for so long are of a killed training
 
 
 def main() -> None:
@@ -104,6 +105,7 @@ def main() -> None:
     identity = fingerprint(facts | surroundings())[:32]
     checkpoints, features = shared_folder("checkpoints"), shared_folder("features")
     remove_older(checkpoints, CHECKPOINT_DAYS)
+    remove_older(features, PARTIAL_DAYS, f"*{PARTIAL_SUFFIX}")
 
     def examples(faces: LabelledFaces) -> Examples:
         years = {AGE_YEARS: faces.ages} if AGE_YEARS in model.output else {}

@@ -97,12 +97,14 @@ def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
     Archives of s3:// addresses are recorded there, see `stages.faces.remote`.
 
     Raises:
-        UserError: a path is missing, is no archive or folder, or two have the same name.
+        UserError: a path is missing, hidden, no archive or folder, or two have the same name.
     """
     targets: dict[Path, Path] = {}
     records: dict[Path, str] = {}
     for text in sources:
         if is_remote(text):
+            if PurePosixPath(text).name.startswith("."):
+                raise UserError(f"data.local: {_hidden(text)}")
             target = folder / f"{PurePosixPath(text).name}{SUFFIX}"
             if target in records:
                 raise UserError(
@@ -116,6 +118,8 @@ def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
         if not source.is_dir() and not (source.is_file() and is_archive(source)):
             raise UserError(f"data.local: {source} is no .tar, .tar.gz or .zip file, nor a folder")
         name = f"{source.resolve().name}.tar" if source.is_dir() else source.name
+        if name.startswith("."):
+            raise UserError(f"data.local: {_hidden(source)}")
         target = folder / name
         if target in targets:
             raise UserError(
@@ -133,6 +137,10 @@ def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
             target.unlink()
             raise UserError(f"data.local: {text} is no .tar, .tar.gz or .zip file")
     return [*targets, *records]
+
+
+def _hidden(source: str | Path) -> str:
+    return f"{source} is hidden, and would not be read; rename it"
 
 
 def pack_folder(source: Path, target: Path) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,22 @@ def frozen_features(
     """
     names = _identities(frozen, digest)
     path = folder / f"{names[-1]}.npy"
-    if not path.is_file():
-        place = _nearest(frozen, names, folder)
-        inputs = images
-        if place is not None:
-            inputs = _mapped(folder / f"{names[place]}.npy", frozen.layers[place].output)
+    features = _stored(path, frozen.output)
+    if features is None:
+        place, inputs = _nearest(frozen, names, folder) or (None, images)
         rest = frozen if place is None else keras.Model(frozen.layers[place].output, frozen.output)
-        _compute(rest, inputs, path, compute)
-    os.utime(path)  # used now
+        features = _compute(rest, inputs, path, compute)
+    with suppress(FileNotFoundError):  # what is mapped stays readable
+        os.utime(path)  # used now
     _make_room(folder, path, limit)
-    return _mapped(path, frozen.output)
+    return features
+
+
+def _stored(path: Path, output: keras.KerasTensor) -> npt.NDArray[Any] | None:
+    """Features of the cache; None where they are not, or another training just removed them."""
+    with suppress(FileNotFoundError):
+        return _mapped(path, output)
+    return None
 
 
 def _mapped(path: Path, output: keras.KerasTensor) -> npt.NDArray[Any]:
@@ -91,19 +98,21 @@ def _identities(frozen: keras.Model, images_digest: str) -> list[str]:
     return names
 
 
-def _nearest(frozen: keras.Model, names: Sequence[str], folder: Path) -> int | None:
-    """The last layer after which features are stored from which the rest can be computed."""
-    return next(
-        (
-            place
-            for place in reversed(range(len(names)))
-            if (folder / f"{names[place]}.npy").is_file() and separates(frozen.layers, place)
-        ),
-        None,
-    )
+def _nearest(
+    frozen: keras.Model, names: Sequence[str], folder: Path
+) -> tuple[int, npt.NDArray[Any]] | None:
+    """The last layer after which features are stored from which the rest follows, and they."""
+    for place in reversed(range(len(names))):
+        if separates(frozen.layers, place):
+            output = frozen.layers[place].output
+            if (features := _stored(folder / f"{names[place]}.npy", output)) is not None:
+                return place, features
+    return None
 
 
-def _compute(frozen: keras.Model, inputs: npt.NDArray[Any], path: Path, compute: Compute) -> None:
+def _compute(
+    frozen: keras.Model, inputs: npt.NDArray[Any], path: Path, compute: Compute
+) -> npt.NDArray[Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The process's number keeps two trainings that start together apart; the last one wins.
     partial = partial_path(path.with_name(f"{os.getpid()}-{path.name}"))
@@ -116,16 +125,21 @@ def _compute(frozen: keras.Model, inputs: npt.NDArray[Any], path: Path, compute:
         for start, some in tqdm(found, "features", len(starts), unit="batch", disable=None):
             features[start : start + BATCH] = some
         features.flush()
-        del features
+        whole = _mapped(partial, frozen.output)  # another training may make room at once
         commit(partial, path)
+        return whole
     finally:
         partial.unlink(missing_ok=True)
 
 
 def _make_room(folder: Path, keep: Path, limit: float) -> None:
-    files = sorted(folder.glob("*.npy"), key=lambda path: path.stat().st_mtime)
-    total = sum(path.stat().st_size for path in files)
-    for path in files:
+    files = []
+    for path in folder.glob("*.npy"):
+        with suppress(FileNotFoundError):  # another training makes room too
+            state = path.stat()
+            files.append((state.st_mtime, path, state.st_size))
+    total = sum(size for _, _, size in files)
+    for _, path, size in sorted(files):
         if total > limit and path != keep:
-            total -= path.stat().st_size
-            path.unlink()
+            total -= size
+            path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ class is predicted with at least the mean confidence that the class has among it
 That is no proof: a network's errors are among them, and those of rare classes more so.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ def find_label_issues(
     Raises:
         UserError: a prediction file is missing or malformed, or folds overlap.
     """
-    tables = [_read_folds(predictions, folds) for folds in runs]
+    tables = [_read_folds(predictions, folds, classes) for folds in runs]
     found = [pd.DataFrame(columns=list(COLUMNS))]
     for task, names in classes.items():
         columns = [f"{task}_p_{name}" for name in names]
@@ -63,12 +63,10 @@ def find_label_issues(
     return issues.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
 
-def _read_folds(predictions: Path, runs: Sequence[str]) -> pd.DataFrame:
+def _read_folds(predictions: Path, runs: Sequence[str], tasks: Iterable[str]) -> pd.DataFrame:
     """The predictions of all folds of a variant in one table, by name."""
-    parts = [
-        read_csv(predictions / f"{run}.csv", ["name"], "repeat", dtype={"name": "str"})
-        for run in runs
-    ]
+    kinds = {"name": "str"} | {f"{task}_true": "str" for task in tasks}
+    parts = [read_csv(predictions / f"{run}.csv", ["name"], "repeat", dtype=kinds) for run in runs]
     table = pd.concat(parts).set_index("name")
     if (twice := table.index.duplicated()).any():
         raise UserError(

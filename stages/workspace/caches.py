@@ -7,6 +7,7 @@ which all copies share. `dvc gc` looks only at its own files there.
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from dvc.exceptions import NotDvcRepoError
@@ -24,8 +25,13 @@ def shared_folder(name: str) -> Path:
         return Path("data") / name
 
 
-def remove_older(folder: Path, days: float) -> None:
+def remove_older(folder: Path, days: float, pattern: str = "*") -> None:
     """Remove the entries of a folder that were last changed more than `days` ago."""
-    for path in folder.glob("*"):
-        if time.time() - path.stat().st_mtime > days * DAY:
-            shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(pattern):
+        with suppress(FileNotFoundError):  # another process has just removed it
+            if time.time() - path.stat().st_mtime <= days * DAY:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()

@@ -8,18 +8,21 @@ equal bytes.
 """
 
 import io
+import lzma
+import shutil
 import tarfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from stages.workspace.errors import UserError
-from stages.workspace.files import whole_file
+from stages.workspace.files import partial_path, whole_file
 from stages.workspace.params import AUTO, PARAMS_FILE, Params
 
 RESULTS = Path("docs/results")
 SPLIT = Path("data/split/split.csv")
 TOP = (Path("metrics/detect.json"), Path("metrics/split.json"), SPLIT)
 MAX_BYTES = 2**30  # that a record unpacks to
+_DAMAGE = (tarfile.TarError, lzma.LZMAError, EOFError)
 
 
 def record_file(name: str) -> Path:
@@ -73,28 +76,42 @@ def restore(path: Path, folder: Path) -> int:
     if not path.is_file():
         known = ", ".join(sorted(p.name for p in RESULTS.glob("*.tar.xz"))) or "none"
         raise UserError(f"{path}: missing; there are: {known}")
+    folder = folder.absolute()
+    if folder == Path.cwd():
+        raise UserError(f"{folder}: is the current folder; name a new one")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: is not empty; name a new folder")
+    unpacked = partial_path(folder)  # what is cut short is not taken for a workspace
     try:
         with tarfile.open(path, "r:xz") as archive:
             members = archive.getmembers()
             _check(path, members)
-            archive.extractall(folder, members, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
+            archive.extractall(unpacked, members, filter="data")
+        unpacked.replace(folder)
+    except (*_DAMAGE, OSError) as error:
         raise UserError(f"{path}: cannot be unpacked into {folder} ({error})") from error
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
     return len(members)
 
 
 def mentions(path: Path, names: Collection[str]) -> bool:
-    """Whether any file in a record names one of the images."""
+    """Whether any file in a record names one of the images.
+
+    Raises:
+        UserError: the record is damaged.
+    """
     wanted = [name.encode() for name in names]
-    with tarfile.open(path, "r:xz") as archive:
-        for entry in archive:
-            file = archive.extractfile(entry)
-            if file is not None:
-                content = file.read()
-                if any(name in content for name in wanted):
-                    return True
+    try:
+        with tarfile.open(path, "r:xz") as archive:
+            for entry in archive:
+                file = archive.extractfile(entry)
+                if file is not None:
+                    content = file.read()
+                    if any(name in content for name in wanted):
+                        return True
+    except _DAMAGE as error:
+        raise UserError(f"{path}: damaged ({error}); take it from its source again") from error
     return False
 
 

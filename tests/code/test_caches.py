@@ -38,3 +38,12 @@ def test_what_was_not_changed_for_long_is_removed(tmp_path: Path):
     remove_older(tmp_path, 30)
     assert [path.name for path in tmp_path.iterdir()] == ["young"]
     remove_older(tmp_path / "missing", 30)
+
+
+def test_of_files_only_those_of_the_pattern_are_removed(tmp_path: Path):
+    for name in (".1-old.npy.partial", ".2-young.npy.partial", "old.npy"):
+        (tmp_path / name).write_bytes(b"features")
+        if "old" in name:
+            os.utime(tmp_path / name, (time.time() - 2 * DAY,) * 2)
+    remove_older(tmp_path, 1, "*.partial")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".2-young.npy.partial", "old.npy"]

@@ -19,12 +19,18 @@ def runs_of(variant: str) -> list[str]:
     return [f"{variant}+fold-{fold}" for fold in range(FOLDS)]
 
 
-def write_folds(folder: Path, variant: str, tasks: list[str], strength: float = 4.0):
+def write_folds(
+    folder: Path,
+    variant: str,
+    tasks: list[str],
+    strength: float = 4.0,
+    class_names: dict[str, list[str]] = CLASSES,
+):
     """Write predictions of a network that is right where a label is; those of WRONG are not."""
     generator = np.random.default_rng(len(variant))
     names = np.array([f"{i}.jpg" for i in range(IMAGES)])
     table = pd.DataFrame({"name": names})
-    for task, classes in CLASSES.items():
+    for task, classes in class_names.items():
         codes = np.arange(IMAGES) % len(classes)
         logits = generator.normal(0, 0.5, (IMAGES, len(classes)))
         # The network is surer of the images with a wrong label than of most of their class.
@@ -63,6 +69,13 @@ def test_several_variants_judge_together_each_by_its_tasks(tmp_path):
     pd.testing.assert_frame_equal(*race)
     means = [t[t["task"] == "gender"]["confidence"].max() for t in (both, alone)]
     assert means[0] < means[1]
+
+
+def test_class_names_may_look_like_numbers(tmp_path):
+    numbers = {task: [str(i) for i in range(len(names))] for task, names in CLASSES.items()}
+    write_folds(tmp_path, "one", ["gender", "race"], class_names=numbers)
+    issues = find_label_issues(tmp_path, [runs_of("one")], numbers)
+    assert sorted(issues["name"]) == sorted(WRONG * len(CLASSES))
 
 
 def test_without_folds_nothing_is_disputed(tmp_path):

@@ -14,7 +14,7 @@ from stages.workspace.errors import UserError
 from stages.workspace.files import write_csv, write_json
 from stages.workspace.params import load_params
 from stages.workspace.plans import run_names
-from stages.workspace.records import files_of, restore, write_record
+from stages.workspace.records import files_of, mentions, restore, write_record
 
 TOP = Path(__file__).parents[2]
 RUNS = ("mtl-cnn", "mtl-cnn+seed-2")
@@ -122,6 +122,35 @@ def test_a_record_that_is_missing_or_damaged_is_named(params):
         restore(RECORD.with_name("cut.tar.xz"), Path("again"))
     with pytest.raises(UserError, match=r"other\.tar\.xz: missing; there are: cut.*, faces"):
         restore(RECORD.with_name("other.tar.xz"), Path("again"))
+
+
+def test_a_damaged_byte_leaves_nothing_half_unpacked(params):
+    write_record(RECORD, params, RUNS)
+    whole = RECORD.read_bytes()
+    for place in range(8, len(whole) * 3 // 4, 97):
+        damaged = bytearray(whole)
+        damaged[place] ^= 255
+        RECORD.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"faces\.tar\.xz: cannot be unpacked"):
+            restore(RECORD, Path("again"))
+        with pytest.raises(UserError, match=r"faces\.tar\.xz: damaged"):
+            mentions(RECORD, ["no such image"])
+    assert not Path("again").exists()
+    assert not list(Path().glob(".*"))
+    RECORD.write_bytes(whole)
+    Path("again").mkdir()
+    restore(RECORD, Path("again"))
+    assert Path("again/params.yaml").is_file()
+
+
+def test_a_record_is_not_unpacked_over_the_current_folder(params, monkeypatch, tmp_path):
+    write_record(RECORD, params, RUNS)
+    record = RECORD.absolute()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir("new")
+    with pytest.raises(UserError, match="new: is the current folder; name a new one"):
+        restore(record, Path())
 
 
 def planted(name: str, kind: bytes = tarfile.REGTYPE, size: int = 1) -> Path:

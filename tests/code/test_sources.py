@@ -149,6 +149,20 @@ def test_a_file_that_is_no_archive_is_refused_by_its_name(name, data, tmp_path, 
         take_local([str(tmp_path / name)], raw)
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_is_hidden_is_refused_and_not_left_out_silently(folder, tmp_path, raw):
+    source = tmp_path / ".faces.tar"
+    if folder:
+        source.mkdir()
+        (source / "30_0_0_1.jpg").write_bytes(b"data")
+    else:
+        with tarfile.open(source, "w"):
+            pass
+    with pytest.raises(UserError, match=r"data\.local: .*\.faces\.tar is hidden"):
+        take_local([str(source)], raw)
+    assert not raw.exists() or not list(raw.iterdir())
+
+
 def test_a_missing_path_is_refused_before_anything_is_copied(tmp_path, raw):
     whole = write_tar(tmp_path / "a.tar.gz")
     with pytest.raises(UserError, match=r"data\.local: .*absent\.tar does not exist"):

@@ -85,9 +85,9 @@ def test_what_lies_deeper_is_computed_from_what_is_there(
     nearer = frozen_features(trunk, images, "a", tmp_path, GIB)
     used, compute = [], module._compute
 
-    def noted(rest: keras.Model, inputs: np.ndarray, *others: object) -> None:
+    def noted(rest: keras.Model, inputs: np.ndarray, *others: object) -> np.ndarray:
         used.append(inputs.shape)
-        compute(rest, inputs, *others)
+        return compute(rest, inputs, *others)
 
     monkeypatch.setattr(module, "_compute", noted)
     whole = frozen(backbone=backbone, trainable="none")
@@ -124,3 +124,31 @@ def test_a_broken_computation_leaves_nothing(images: np.ndarray, tmp_path: Path)
     with pytest.raises(Exception, match="shape"):
         frozen_features(frozen(), broken, "digest", tmp_path, GIB)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_training_that_makes_room_meanwhile_does_no_harm(
+    images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever is in the cache goes whenever this training is about to look at it."""
+    expected = np.array(frozen_features(frozen(), images, "a", tmp_path / "alone", GIB))
+
+    def clear() -> None:
+        for path in tmp_path.glob("*.npy"):
+            path.unlink()
+
+    original_utime, original_replace = os.utime, Path.replace
+
+    def utime(path: Path) -> None:
+        clear()
+        original_utime(path)
+
+    def replace(path: Path, target: Path) -> None:
+        original_replace(path, target)
+        clear()
+
+    monkeypatch.setattr(os, "utime", utime)
+    frozen_features(frozen(), images, "a", tmp_path, 0)
+    monkeypatch.setattr(Path, "replace", replace)
+    found = frozen_features(frozen(), images, "a", tmp_path, 0)
+    np.testing.assert_array_equal(found, expected)
+    assert list(tmp_path.glob("*.npy")) == []
