@@ -170,6 +170,6 @@ def load_network(path: Path) -> keras.Model:
     try:
         check_model_file(path)
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # what Keras stumbles over in a damaged file is of any type
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path}: not a network that can be loaded: {reason}") from error

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import numpy_helper
 
-from stages.workspace.untrusted import check_hdf5, read_onnx
+from stages.workspace.untrusted import open_hdf5, read_onnx
 
 Array = npt.NDArray[np.float32]
 Layers = Mapping[str, tuple[Array, ...]]
@@ -105,13 +105,9 @@ def read_h5_layers(path: Path, shapes: Shapes) -> Layers:
         float32 arrays by layer, in the order of `shapes`.
 
     Raises:
-        ValueError: not HDF5, with parts in other files, too large, a layer is missing or too
-            many, or an array has another shape.
+        ValueError: not HDF5, damaged, with parts in other files, too large, a layer is missing
+            or too many, or an array has another shape.
     """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"not an HDF5 file: {error}") from error
     found: dict[str, tuple[Array, ...]] = {}
 
     def collect(name: str, item: object) -> None:
@@ -119,8 +115,7 @@ def read_h5_layers(path: Path, shapes: Shapes) -> Layers:
             layer = name.removeprefix("model_weights/").replace("/", "_")
             found[layer] = tuple(_arrays(item))
 
-    with file:
-        check_hdf5(file)
+    with open_hdf5(path) as file:
         file.visititems(collect)
     return _checked(found, shapes)
 

@@ -5,7 +5,9 @@ weights, and both can announce far more numbers than the file has bytes.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import onnx
@@ -13,6 +15,29 @@ import onnx.numpy_helper
 from google.protobuf.message import Message
 
 LARGEST = 2 << 30  # bytes of all arrays of a file; VGG19, the largest network here, has 0.6 GB
+
+
+@contextmanager
+def open_hdf5(source: Path | BinaryIO) -> Iterator[h5py.File]:
+    """Open a file that `check_hdf5` finds nothing wrong with, to be read within the context.
+
+    Raises:
+        ValueError: not HDF5, refused by `check_hdf5`, or damaged where it is read.
+    """
+    try:
+        file = h5py.File(source, "r")
+    except Exception as error:
+        raise ValueError(f"not an HDF5 file: {error}") from error
+    try:
+        with file:
+            check_hdf5(file)
+            yield file
+    except ValueError:
+        raise
+    except Exception as error:
+        # h5py raises whatever a damaged file makes it stumble over (RuntimeError, KeyError,
+        # SystemError, OSError without a number ...): all mean the same here.
+        raise ValueError(f"damaged: {error}") from error
 
 
 def check_hdf5(file: h5py.File) -> None:

@@ -88,6 +88,30 @@ def test_an_ordinary_hdf5_file_is_read(tmp_path: Path):
     assert (kernel.sum(), bias.sum()) == (6, 0)
 
 
+def test_a_damaged_hdf5_file_is_refused_whatever_h5py_makes_of_it(tmp_path: Path):
+    with weights_file(tmp_path / "weights.h5") as file:
+        file["layer"]["kernel"] = np.ones((2, 3), np.float32)
+    whole = (tmp_path / "weights.h5").read_bytes()
+    random, told = np.random.default_rng(5), []
+    for _ in range(200):
+        data = bytearray(whole)
+        for place in random.integers(len(data), size=3):
+            data[place] ^= int(random.integers(1, 256))
+        (tmp_path / "weights.h5").write_bytes(data)
+        try:
+            read_h5_layers(tmp_path / "weights.h5", SHAPE)
+        except ValueError as error:
+            told.append(str(error))
+    assert sum(text.startswith("damaged: ") for text in told) > 20
+
+
+def test_an_hdf5_file_whose_names_are_no_list_is_refused(tmp_path: Path):
+    with weights_file(tmp_path / "weights.h5") as file:
+        file["layer"].attrs["weight_names"] = 7
+    with pytest.raises(ValueError, match="damaged: "):
+        read_h5_layers(tmp_path / "weights.h5", SHAPE)
+
+
 def graph(*tensors: onnx.TensorProto, domain: str = "") -> onnx.ModelProto:
     node = helper.make_node("Relu", ["x"], ["y"], domain=domain)
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]

@@ -130,6 +130,45 @@ def test_other_files_are_refused_with_one_error(saved: Path, tmp_path: Path):
             load_network(changed(saved, tmp_path / "m.keras", **lie))
 
 
+def test_damaged_weights_are_refused_with_one_error(saved: Path, tmp_path: Path):
+    with zipfile.ZipFile(saved) as archive:
+        whole = archive.read("model.weights.h5")
+    random, path = np.random.default_rng(5), tmp_path / "m.keras"
+    refused = 0
+    for _ in range(200):
+        data = bytearray(whole)
+        for place in random.integers(min(len(data), 20_000), size=10):
+            data[place] ^= int(random.integers(1, 256))
+        changed(saved, path, model_weights_h5=bytes(data))
+        try:
+            check_model_file(path)
+        except ValueError as error:
+            refused += str(error).startswith("damaged: ")
+    assert refused > 20
+
+
+def test_a_network_that_keras_stumbles_over_is_refused_with_one_error(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def stumbles(*_: object, **__: object) -> None:
+        raise RuntimeError("unable to read")
+
+    monkeypatch.setattr("keras.saving.load_model", stumbles)
+    with pytest.raises(UserError, match=r"model\.keras: not a network .*unable to read"):
+        load_network(saved)
+
+
+def test_a_network_that_claims_to_be_encrypted_is_refused_with_one_error(
+    saved: Path, tmp_path: Path
+):
+    data = bytearray(saved.read_bytes())
+    place = data.index(b"PK\x01\x02")
+    data[place + 8] |= 1
+    (tmp_path / "m.keras").write_bytes(data)
+    with pytest.raises(UserError, match=r"m\.keras: not a network .*encrypted"):
+        load_network(tmp_path / "m.keras")
+
+
 def test_a_compressed_network_is_refused(saved: Path, tmp_path: Path):
     with (
         zipfile.ZipFile(saved) as source,
