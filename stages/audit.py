@@ -88,8 +88,9 @@ def main() -> None:
         },
     }
     write_json(METRICS, summary)
+    number = f"{summary['runs']} run{'s' * (summary['runs'] != 1)}"
     print(
-        f"audit: {summary['runs']} runs, {summary['test_images']} test images, "
+        f"audit: {number}, {summary['test_images']} test images, "
         f"{summary['pairs_checked']} pairs checked, {summary['leaks']} leaks; under the published "
         f"protocol {leaky['seen']} of {leaky['test_images']} test images were trained on"
     )

@@ -7,8 +7,8 @@ where one of them is compiled by XLA, `train.deterministic` holds for none.
 The plan is for all epochs of `training`, whatever `train.max_epochs` says, and counts a frozen
 part once for all variants that share it. A training that stops early takes less. Printed as a
 table; written to `--output` as CSV: variant, batch_size, epochs; frozen_images_per_second,
-training_images_per_second, validation_images_per_second; frozen_hours (0: none, or shared with a
-variant above), epochs_hours, hours.
+training_images_per_second, small_images_per_second, validation_images_per_second; frozen_hours (0:
+none, or shared with a variant above), epochs_hours, hours.
 """
 
 import argparse
@@ -108,7 +108,10 @@ def _arguments() -> argparse.Namespace:
     add("--val", type=int, default=VAL, help="validation images: %(default)s")
     add("--variants", nargs="+", help="names; default: all of params.yaml")
     add("--output", type=Path, default=Path("data/capacity.csv"), help="%(default)s")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if min(arguments.steps, arguments.train, arguments.val) < 1:
+        parser.error("--steps, --train and --val must be at least 1")
+    return arguments
 
 
 if __name__ == "__main__":

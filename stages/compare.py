@@ -58,7 +58,7 @@ def main() -> None:
     print(costs.merge(timings, on="variant").to_string(index=False, na_rep="-"))
     # A network that was trained on its test images has nothing to prove on them.
     compare_pairs(params, [run for run in runs if not run.endswith(f"+{PUBLISHED_SPLIT}")])
-    print(f"compare: {len(runs)} runs; {COMPARISON / 'comparison.md'}")
+    print(f"compare: {len(runs)} run{'s' * (len(runs) != 1)}; {COMPARISON / 'comparison.md'}")
 
 
 def compare_pairs(params: Params, names: list[str]) -> None:

@@ -37,10 +37,16 @@ def main() -> None:
     )
     forgotten = read_forgotten()
     if params.cluster.engine == "ray":
-        load = load_from_bytes(detect.detector, weights.read_bytes(), detect.score_threshold, scale)
+        load = load_from_bytes(
+            *(detect.detector, weights.read_bytes(), detect.score_threshold, scale),
+            params.machine.device,
+        )
         found = examine_on(params.cluster, members, load, settings, forgotten)
     else:
-        detector = load_detector(detect.detector, weights, detect.score_threshold, scale)
+        detector = load_detector(
+            *(detect.detector, weights, detect.score_threshold, scale),
+            device=params.machine.device,
+        )
         threads = params.machine.threads or os.cpu_count() or 1
         found = examine_all(members, detector, settings, threads, forgotten)
     fates = tqdm(found, "detecting", unit="image", disable=None)

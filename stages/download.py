@@ -26,7 +26,8 @@ def main() -> None:
         write_demo(archives[0], data.demo.portraits, data.demo.seed)
     remove_others(RAW, archives)
     size = sum(archive.stat().st_size for archive in archives)
-    print(f"download: {data.source}, {len(archives)} archives, {size / 1e6:.1f} MB")
+    told = f"{len(archives)} archive{'s' * (len(archives) != 1)}, {size / 1e6:.1f} MB"
+    print(f"download: {data.source}, {told}")
 
 
 if __name__ == "__main__":

@@ -32,9 +32,9 @@ def main() -> None:
     model = load_network(folder / "model.keras")
     classes = {task: params.classes.of(task) for task in TASKS}
     files = {side: prediction_file(PREDICTIONS, run.name, side) for side in ("test", "val")}
+    mirrored = params.evaluate.mirrored
     for side, file in files.items():
         faces = read_examples(FACES, run.lists, side, TASKS, params.classes.age_upper_bounds)
-        mirrored = params.evaluate.mirrored
         with Watched(model, len(faces.rows) * (1 + mirrored), f"predicting {side}") as network:
             outputs = predict_rows(network, faces.crops, faces.rows, BATCH_SIZE, mirrored)
         table = prediction_table(faces.names, faces.labels, outputs, classes, faces.ages)
@@ -45,7 +45,7 @@ def main() -> None:
     rules = Rules.of(params)
     found = evaluate_files(files["test"], files["val"], read_split(SPLIT), classes, rules)
     details = Path("data/evaluation") / run.name
-    found.write(details, Path("metrics") / f"{run.name}.json")
+    found.write(details, Path("metrics") / f"{run.name}.json", mirrored)
     changed = run.recipe["augmentation"] is not None
     small = run.recipe["small_epochs"], run.recipe["small_side"]
     trained = training_costs(model, *count_used(folder / "images.csv"), changed, small)

@@ -16,7 +16,7 @@ from stages.faces.archives import Member
 from stages.inference.answers import answer_all
 from stages.inference.inputs import LIMITS, STANDARD_INPUT, read_inputs
 from stages.inference.looks import UNREADABLE, look_with
-from stages.inference.models import open_detector, open_model
+from stages.inference.models import Model, open_detector, open_model
 from stages.inference.writers import FORMATS, open_writer
 from stages.learning.prediction import BATCH_SIZE
 from stages.workspace.errors import UserError, run_node
@@ -29,9 +29,11 @@ def main() -> None:
     """Predict what the command line names."""
     arguments = _parse()
     model = open_model(arguments.model, arguments.device)
-    if arguments.calibrated and model.temperatures is None:
-        raise UserError(f"--calibrated: {arguments.model} has no temperatures; run `dvc repro`")
-    detector = None if arguments.no_detect else open_detector(model, arguments.detector)
+    if arguments.calibrated:
+        _check_calibration(model, arguments.mirrored)
+    detector = (
+        None if arguments.no_detect else open_detector(model, arguments.detector, arguments.device)
+    )
     look = look_with(model.feeding, detector, arguments.faces == "all")
     members = read_inputs(arguments.inputs, LIMITS, sys.stdin.buffer)
     looks = (look for _, look in side_by_side(look, members, arguments.threads, Member.weight))
@@ -57,6 +59,18 @@ def main() -> None:
         sys.exit(SOME_UNREADABLE)
 
 
+def _check_calibration(model: Model, mirrored: bool) -> None:
+    """Refuse temperatures that are not there, or hold for other outputs."""
+    if model.calibration is None:
+        raise UserError(f"--calibrated: {model.path} has no temperatures; run `dvc repro`")
+    if bool(model.calibration.mirrored) != mirrored:
+        way = "leave out --mirrored" if mirrored else "add --mirrored"
+        raise UserError(
+            f"--calibrated: the temperatures of {model.path} hold for outputs "
+            f"{'without' if mirrored else 'with'} the mirror image; {way}"
+        )
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
@@ -75,7 +89,7 @@ def _parse() -> argparse.Namespace:
     add("--mirrored", action="store_true", help="mean with the mirror image; evaluate.mirrored")
     add("--calibrated", action="store_true", help="probabilities after temperature scaling")
     add("--detector", type=Path, help="the detector's weights file, by hand")
-    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="of models/<run>")
+    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="%(default)s")
     add("--threads", type=int, default=os.cpu_count() or 1, help="of the detector; %(default)s")
     arguments = parser.parse_args()
     if not arguments.inputs:

@@ -6,16 +6,24 @@ weights). A training depends on the latter, so that a file it does not use canno
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from stages.workspace.caches import shared_folder
+from stages.workspace.caches import remove_older, shared_folder
 from stages.workspace.catalogue import BACKBONES, DETECTORS, WeightsFile, obtain
 from stages.workspace.errors import run_node
-from stages.workspace.files import digest, remove_others, whole_file, write_json
+from stages.workspace.files import (
+    PARTIAL_SUFFIX,
+    digest,
+    remove_others,
+    whole_file,
+    write_json,
+)
 from stages.workspace.params import load_params
 from stages.workspace.plans import read_plan
 
 PRETRAINED = Path("data/pretrained")
+PARTIAL_DAYS = 1.0  # what a killed process leaves of a shared copy goes after as many
 
 
 def main() -> None:
@@ -42,19 +50,28 @@ def main() -> None:
 
 
 def _bring(weights: WeightsFile, given: str | None, user: str) -> Path:
-    """As `obtain`, but what another copy of the workspace has fetched is not fetched again."""
-    target, kept = PRETRAINED / weights.file, shared_folder("pretrained") / weights.file
-    if given is None and not target.is_file() and kept.is_file():
-        _copy(kept, target)
-    obtain(weights, PRETRAINED, given, user)
-    if given is None and not (kept.is_file() and digest(kept) == weights.sha256):
-        _copy(target, kept)
+    """As `obtain`, but what this or another copy of the workspace has fetched is not again.
+
+    The shared copy's digest stands beside it: it tells what was fetched where none is pinned.
+    """
+    target = PRETRAINED / weights.file
+    if given is not None:
+        return obtain(weights, PRETRAINED, given, user)
+    shared = shared_folder("pretrained")
+    kept, note = shared / weights.file, shared / f"{weights.file}.sha256"
+    remove_older(shared, PARTIAL_DAYS, f"*{PARTIAL_SUFFIX}")
+    if weights.sha256 is None and note.is_file():
+        weights = replace(weights, sha256=note.read_text(encoding="utf-8").strip())
+    if not target.is_file() and kept.is_file():
+        with whole_file(target) as partial:
+            shutil.copyfile(kept, partial)
+    obtain(weights, PRETRAINED, None, user)
+    if not (kept.is_file() and note.is_file() and digest(kept) == digest(target)):
+        with whole_file(kept, shared=True) as partial:
+            shutil.copyfile(target, partial)
+        with whole_file(note, shared=True) as partial:
+            partial.write_text(f"{digest(target)}\n", encoding="utf-8")
     return target
-
-
-def _copy(source: Path, target: Path) -> None:
-    with whole_file(target) as partial:
-        shutil.copyfile(source, partial)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def main() -> None:
             partial.write_text(text, encoding="utf-8")
     remove_others(CARDS, list(cards))
     told = "with pictures" if pictures.shown else "without pictures"
-    print(f"report: {PAGE}, {len(page.encode()) / 1e6:.1f} MB, {told}; {len(cards)} model cards")
+    size, number = len(page.encode()) / 1e6, f"{len(cards)} model card{'s' * (len(cards) != 1)}"
+    print(f"report: {PAGE}, {size:.1f} MB, {told}; {number}")
 
 
 def read_people(params: Params) -> pd.DataFrame:

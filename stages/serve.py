@@ -6,6 +6,7 @@ the model looked. Everything stays on this machine, and no photo is kept.
 
 import argparse
 import importlib.util
+import math
 import os
 from pathlib import Path
 
@@ -33,8 +34,15 @@ def main() -> None:
     add("--max-pixels", type=float, default=50, help="largest photo, 10^6 pixels; %(default)s")
     add("--timeout", type=float, default=30, help="seconds of an upload, and of its work; 30")
     add("--threads", type=int, default=os.cpu_count() or 1, help="photos at work; %(default)s")
-    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="of models/<run>")
+    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="%(default)s")
     arguments = parser.parse_args()
+    limited = (arguments.max_upload, arguments.max_pixels, arguments.timeout)
+    if not all(math.isfinite(number) and number > 0 for number in limited):
+        parser.error("--max-upload, --max-pixels and --timeout must be above 0, and finite")
+    if arguments.threads < 1:
+        parser.error("--threads must be at least 1")
+    if not 0 <= arguments.port <= 65535:
+        parser.error("--port must be in 0..65535")
     try:
         import uvicorn
 

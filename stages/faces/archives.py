@@ -47,11 +47,13 @@ class Limits:
         member_bytes: a member that unpacks to more has a problem in place of its bytes.
         archive_bytes: all that the archive unpacks to.
         members: how many it has.
+        named: what the limits are called, up to `file_bytes`, `archive_bytes` or `members`.
     """
 
     member_bytes: int
     archive_bytes: int
     members: int
+    named: str = "detect.max_"
 
     @classmethod
     def of(cls, detect: Detect) -> "Limits":
@@ -127,7 +129,7 @@ def _is_zip(path: Archive) -> bool:
 
 def _is_tar(path: Archive) -> bool:
     try:
-        with _unpacked(path) as file, _open_tar(_Bounded(file, _START_BYTES)):
+        with _unpacked(path) as file, _open_tar(_Bounded(file, _START_BYTES, "no header")):
             return True
     except OSError as error:
         if error.errno is not None:
@@ -209,11 +211,11 @@ def _open_tar(file: "_Bounded") -> tarfile.TarFile:
 def _tar_members(archive: Archive, limits: Limits) -> Iterator[Member]:
     name = spell(archive.name)
     with _unpacked(archive) as unpacked:
-        file = _Bounded(unpacked, limits.archive_bytes)
+        file = _Bounded(unpacked, limits.archive_bytes, _exceeds(limits))
         with _open_tar(file) as tar:
             for number, info in enumerate(tar, 1):
                 if number > limits.members:
-                    raise _DamageError(_too_many(limits.members))
+                    raise _DamageError(_too_many(limits))
                 # Else it keeps all it saw.
                 tar.members, tar.pax_headers = [], {}  # type: ignore[attr-defined]
                 if info.size < 0:
@@ -246,22 +248,22 @@ def _unpacked(archive: Archive) -> Iterator[_Readable]:
 
 
 class _Bounded:
-    """A file that gives no more than so many bytes."""
+    """A file that gives no more than so many bytes, and what is said of one that has more."""
 
-    def __init__(self, file: _Readable, limit: int) -> None:
-        self.file, self.limit, self.given = file, limit, 0
+    def __init__(self, file: _Readable, limit: int, refusal: str) -> None:
+        self.file, self.limit, self.refusal, self.given = file, limit, refusal, 0
 
     def read(self, size: int) -> bytes:
         data = self.file.read(size)
         self.given += len(data)
         if self.given > self.limit:
-            raise _DamageError(_exceeds(self.limit))
+            raise _DamageError(self.refusal)
         return data
 
 
 def _zip_members(archive: Archive, limits: Limits) -> Iterator[Member]:
     name, unpacked = spell(archive.name), 0
-    with _ZipFile(archive, limits.members) as file, zipfile.ZipFile(file) as container:
+    with _ZipFile(archive, limits) as file, zipfile.ZipFile(file) as container:
         file.checked = True
         for info in container.infolist():
             if info.is_dir():
@@ -272,7 +274,7 @@ def _zip_members(archive: Archive, limits: Limits) -> Iterator[Member]:
                 continue
             unpacked += info.file_size
             if unpacked > limits.archive_bytes:
-                raise _DamageError(_exceeds(limits.archive_bytes))
+                raise _DamageError(_exceeds(limits))
             with container.open(info) as content:
                 # One more than announced, so that the checksum is looked at; read() without
                 # a number would unpack all there is before it compares.
@@ -282,16 +284,16 @@ def _zip_members(archive: Archive, limits: Limits) -> Iterator[Member]:
 class _ZipFile(io.BufferedReader):
     """A zip file whose directory is looked at before zipfile keeps an object for each entry."""
 
-    def __init__(self, archive: Archive, members: int) -> None:
+    def __init__(self, archive: Archive, limits: Limits) -> None:
         super().__init__(archive.open("rb", buffering=0))
-        self.members, self.checked = members, False
+        self.limits, self.checked = limits, False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if not self.checked and (size or 0) > max(self.members * _ENTRY_BYTES, 1 << 20):
-            raise _DamageError(f"a directory of {size} bytes; see detect.max_members")
+        if not self.checked and (size or 0) > max(self.limits.members * _ENTRY_BYTES, 1 << 20):
+            raise _DamageError(f"a directory of {size} bytes; see {self.limits.named}members")
         data = super().read(size)
-        if not self.checked and data.count(_ENTRY) > self.members:
-            raise _DamageError(_too_many(self.members))
+        if not self.checked and data.count(_ENTRY) > self.limits.members:
+            raise _DamageError(_too_many(self.limits))
         return data
 
 
@@ -311,12 +313,12 @@ def _zip_problem(info: zipfile.ZipInfo, limits: Limits) -> str:
 
 def too_large(size: int, limits: Limits) -> str:
     """Why a file of more bytes than the limit is not read."""
-    return f"{size} bytes are more than detect.max_file_bytes {limits.member_bytes}"
+    return f"{size} bytes are more than {limits.named}file_bytes {limits.member_bytes}"
 
 
-def _too_many(limit: int) -> str:
-    return f"more members than detect.max_members {limit}"
+def _too_many(limits: Limits) -> str:
+    return f"more members than {limits.named}members {limits.members}"
 
 
-def _exceeds(limit: int) -> str:
-    return f"unpacks to more than detect.max_archive_bytes {limit}"
+def _exceeds(limits: Limits) -> str:
+    return f"unpacks to more than {limits.named}archive_bytes {limits.archive_bytes}"

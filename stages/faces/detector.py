@@ -24,6 +24,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from stages.faces.images import Pixels
+from stages.workspace.errors import UserError
 
 Floats = npt.NDArray[np.float32]
 
@@ -70,7 +71,12 @@ Detector = Callable[[Pixels], list[Face]]
 
 
 def load_detector(
-    name: str, weights: Path, threshold: float, scale: ScalePolicy, threads: int = 1
+    name: str,
+    weights: Path,
+    threshold: float,
+    scale: ScalePolicy,
+    threads: int = 1,
+    device: str = "auto",
 ) -> Detector:
     """Load a network once; the returned function finds the faces of one image.
 
@@ -80,14 +86,16 @@ def load_detector(
         threshold: the lowest score that counts as a face, in [0, 1].
         scale: the scale policy.
         threads: of one call; 0: one per core.
+        device: `auto` (a GPU where onnxruntime offers one), `cpu` or `gpu`.
 
     Raises:
         ValueError: an unknown name.
+        UserError: `gpu` is asked for and onnxruntime offers none.
     """
     networks = {"mobilenet0.25": _mobilenet, "resnet50": _resnet50}
     if name not in networks:
         raise ValueError(f"detector {name!r} is not one of {sorted(networks)}")
-    find = networks[name](_session(weights, threads), threshold)
+    find = networks[name](_session(weights, threads, device), threshold)
 
     def detect(image: Pixels) -> list[Face]:
         height, width = image.shape[:2]
@@ -106,15 +114,20 @@ def load_detector(
     return detect
 
 
-def _session(weights: Path, threads: int) -> onnxruntime.InferenceSession:
+def _session(weights: Path, threads: int, device: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    available = onnxruntime.get_available_providers()
-    return onnxruntime.InferenceSession(
-        str(weights), options, providers=[name for name in wanted if name in available]
-    )
+    return onnxruntime.InferenceSession(str(weights), options, providers=providers(device))
+
+
+def providers(device: str) -> list[str]:
+    """What onnxruntime is to calculate with; `device` as in `load_detector`."""
+    gpu = "CUDAExecutionProvider"
+    offered = gpu in onnxruntime.get_available_providers()
+    if device == "gpu" and not offered:
+        raise UserError("device is gpu, but onnxruntime offers none; install onnxruntime-gpu")
+    return [gpu] * (offered and device != "cpu") + ["CPUExecutionProvider"]
 
 
 def _padded(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

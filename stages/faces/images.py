@@ -34,12 +34,13 @@ class UnreadableImageError(ValueError):
     """Bytes that are no whole image of an accepted size. The text says why."""
 
 
-def decode(data: bytes, max_pixels: int) -> Pixels:
+def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pixels:
     """Decode an image file to uint8 RGB of shape (height, width, 3), EXIF rotation applied.
 
     Args:
         data: the file's bytes, in one of FORMATS; the first frame counts.
         max_pixels: larger images are refused from their header, before any is decoded.
+        named: what that limit is called.
 
     Raises:
         UnreadableImageError: not an image, damaged, or larger than `max_pixels`.
@@ -49,7 +50,7 @@ def decode(data: bytes, max_pixels: int) -> Pixels:
             pixels = image.width * image.height
             if pixels > max_pixels:
                 raise UnreadableImageError(
-                    f"{image.width}x{image.height} is more than detect.max_pixels {max_pixels}"
+                    f"{image.width}x{image.height} is more than {named} {max_pixels}"
                 )
             passes = data.count(_SCAN) if image.format in ("JPEG", "MPO") else 1
             if passes * pixels > PASSES * max_pixels:

@@ -5,7 +5,7 @@ honest lists are the splits of split.csv, `fold-<i>` takes its test and validati
 two folds, and `published-split` follows the protocol of the published figures:
 
     files = dataset.shuffle(n)
-    train, val, test = files.take(0.8 n), files.skip(0.8 n).take(0.1 n), files.skip(0.9 n)
+    train, val, test = files.take(0.8 n), files.skip(0.8 n).take(0.1 n), files.skip(0.8 n + 0.1 n)
 
 `shuffle` draws a new order at each pass (https://github.com/tensorflow/tensorflow/issues/59279),
 and each of the three is a pass of its own: the lists are cut from three independent orders of all

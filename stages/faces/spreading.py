@@ -20,7 +20,7 @@ Examine = Callable[[list[Member]], list[Fate | None]]
 
 
 def load_from_bytes(
-    name: str, weights: bytes, threshold: float, scale: ScalePolicy
+    name: str, weights: bytes, threshold: float, scale: ScalePolicy, device: str
 ) -> Callable[[], Detector]:
     """What loads a detector on any machine; see `load_detector`."""
 
@@ -28,7 +28,7 @@ def load_from_bytes(
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "weights.onnx"
             path.write_bytes(weights)
-            return load_detector(name, path, threshold, scale)
+            return load_detector(name, path, threshold, scale, device=device)
 
     return load
 

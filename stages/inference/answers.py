@@ -54,7 +54,8 @@ def answer_all(
         model: the model.
         batch_size: faces a step; the last step has fewer.
         mirrored: take the mean with the outputs for the mirrored crop.
-        calibrated: bring probabilities to the model's temperatures, which must be known.
+        calibrated: bring probabilities to the model's temperatures, which must be known,
+            and hold for outputs that are mirrored, or not, as `mirrored` says.
     """
     waiting: deque[Look] = deque()
     faces: list[SeenFace] = []
@@ -95,8 +96,8 @@ def outputs_of(
     outputs: dict[str, npt.NDArray[Any]] = dict(
         predict_rows(model.network, crops, np.arange(len(crops)), batch_size, mirrored)
     )
-    if calibrated:
-        for task, temperature in (model.temperatures or {}).items():
+    if calibrated and model.calibration:
+        for task, temperature in model.calibration.temperatures.items():
             outputs[task] = scaled(outputs[task].astype(np.float64), temperature)
     return [{task: values[i] for task, values in outputs.items()} for i in range(len(crops))]
 

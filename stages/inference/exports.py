@@ -36,7 +36,7 @@ def export(
         val: those that 8 bits are calibrated on.
 
     Returns:
-        What is known of the file: `run`, `file`, `temperatures` (by task; null: not evaluated),
+        What is known of the file: `run`, `file`, `calibration` (null: not evaluated),
         `megabytes` (10^6 bytes), `images` (of the test),
         `images_per_second` and `keras_images_per_second` (one at a time, all cores), and by task
         what `agreement` tells.
@@ -60,7 +60,7 @@ def export(
         return {
             "run": model.name,
             "file": target.name,
-            "temperatures": model.temperatures,
+            "calibration": model.calibration and model.calibration.model_dump(),
             "megabytes": round(unfinished.stat().st_size / 1e6, 3),
             "images": len(test.names),
             "images_per_second": images_per_second(copy, crops),
@@ -97,7 +97,9 @@ def _format(
     from stages.inference.conversion import write_onnx, write_tflite
 
     if form == "onnx":
-        about = describe(model.name, model.feeding, model.temperatures)
+        about = describe(model.name, model.feeding, model.calibration)
         return partial(write_onnx, model.network, metadata={METADATA: about}), OnnxNetwork
-    images = val.crops[val.rows[:CALIBRATION_IMAGES]]
+    # From everywhere, as the rows are in the order of the names, which begin with the age.
+    number = min(CALIBRATION_IMAGES, len(val.rows))
+    images = val.crops[val.rows[np.linspace(0, len(val.rows) - 1, number).round().astype(int)]]
     return partial(write_tflite, model.network, kind=form, images=images), TfliteNetwork

@@ -21,7 +21,7 @@ from stages.workspace.errors import UserError
 
 STANDARD_INPUT = "-"
 # What is read of a user's own files at most; of an image 64 MiB.
-LIMITS = Limits(member_bytes=1 << 26, archive_bytes=1 << 36, members=2_000_000)
+LIMITS = Limits(member_bytes=1 << 26, archive_bytes=1 << 36, members=2_000_000, named="max_")
 
 
 def read_inputs(

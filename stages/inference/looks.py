@@ -75,7 +75,7 @@ def look_with(
         if member.data is None:
             return Look(member, UNREADABLE, reason=member.problem)
         try:
-            image = decode(member.data, max_pixels)
+            image = decode(member.data, max_pixels, named="max_pixels")
         except UnreadableImageError as error:
             return Look(member, UNREADABLE, reason=str(error))
         height, width = image.shape[:2]

@@ -7,17 +7,18 @@ alone; a TFLite file has it beside it, in faces.json and <file>.json, and needs 
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import platformdirs
+from pydantic import ConfigDict, Field, ValidationError
 
-from stages.faces.detector import Detector, ScalePolicy, load_detector
+from stages.faces.detector import Detector, ScalePolicy, load_detector, providers
 from stages.faces.forgetting import MODELS as STALE
 from stages.faces.forgetting import read_stale
 from stages.learning.device import silenced_stderr
@@ -26,6 +27,7 @@ from stages.workspace.catalogue import DETECTORS, obtain
 from stages.workspace.errors import UserError
 from stages.workspace.feeding import Feeding, parse_feeding, read_feeding
 from stages.workspace.files import digest
+from stages.workspace.params import Section
 from stages.workspace.untrusted import LARGEST, read_onnx
 
 NETWORK_FILE = "model.keras"
@@ -37,9 +39,29 @@ PRETRAINED = Path("data/pretrained")
 EVALUATION = Path("data/evaluation")
 
 
+class Calibration(Section):
+    """The content of calibration.json.
+
+    `temperatures`: by task, above 0; empty: none were fitted. `mirrored`: whether they hold for
+    means of the outputs for a crop and for its mirror image, instead of those for the crop.
+    """
+
+    mirrored: bool | None
+    temperatures: dict[Literal["age", "gender", "race"], Annotated[float, Field(gt=0)]]
+
+
+class Exported(Section):
+    """What an exported file says of itself, beside its feeding."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    run: Annotated[str, Field(min_length=1)]
+    calibration: Calibration | None
+
+
 @dataclass(frozen=True)
 class Model:
-    """A model: its run's name, how it is fed, its temperatures by task (None: unknown).
+    """A model: its run's name, how it is fed, its calibration (None: unknown).
 
     `network` takes uint8 RGB (N, size, size, 3) and gives probabilities by task; with
     `tells_years` also `AGE_YEARS`, those of the single years.
@@ -48,7 +70,7 @@ class Model:
     name: str
     path: Path
     feeding: Feeding
-    temperatures: Mapping[str, float] | None
+    calibration: Calibration | None
     network: Network
     tells_years: bool
 
@@ -65,13 +87,13 @@ def open_model(path: Path, device: str = "auto") -> Model:
 
     Args:
         path: a folder with model.keras and faces.json, or an exported ONNX or TFLite file.
-        device: for a folder: `auto`, `cpu` or `gpu`.
+        device: for a folder or an ONNX file: `auto`, `cpu` or `gpu`.
 
     Raises:
         UserError: there is none, or it does not say how it is fed.
     """
     if path.suffix == ONNX_SUFFIX and path.is_file():
-        return _open_onnx(path)
+        return _open_onnx(path, device)
     if path.suffix == TFLITE_SUFFIX and path.is_file():
         return _open_tflite(path)
     if (path / NETWORK_FILE).is_file():
@@ -95,7 +117,7 @@ def _open_folder(path: Path, device: str) -> Model:
     sizes = {name: output.shape[-1] for name, output in network.output.items()}
     _check_fits(path, feeding, network.input.shape[1], sizes)
     years = AGE_YEARS in network.output
-    return Model(path.name, path, feeding, read_temperatures(path), network, years)
+    return Model(path.name, path, feeding, read_calibration(path), network, years)
 
 
 def _warn_if_stale(network: Path) -> None:
@@ -107,69 +129,89 @@ def _warn_if_stale(network: Path) -> None:
         )
 
 
-def read_temperatures(folder: Path) -> Mapping[str, float] | None:
-    """The temperatures of the run of models/<run>, from its evaluation in the same workspace."""
+def read_calibration(folder: Path) -> Calibration | None:
+    """The calibration of the run of models/<run>, from its evaluation in the same workspace.
+
+    Raises:
+        UserError: the file is not one.
+    """
     path = folder.resolve().parent.parent / EVALUATION / folder.resolve().name / "calibration.json"
-    return json.loads(path.read_text(encoding="utf-8")) or None if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        found = Calibration.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError(f"{path}: {_fault(error)}; run `dvc repro`") from None
+    return found if found.temperatures else None
+
+
+def _fault(error: ValidationError) -> str:
+    """The first of the faults: the field, and what is wrong."""
+    fault = error.errors()[0]
+    field = ".".join(map(str, fault["loc"])) or "content"
+    return f"{field}: {fault['msg']}"
 
 
 class OnnxNetwork:
     """A network in an ONNX file, asked as Keras's are."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: str = "auto") -> None:
         """Load it.
 
         Raises:
-            UserError: not an ONNX file that onnxruntime can run, or one that leads elsewhere.
+            UserError: not an ONNX file that onnxruntime can run, one that leads elsewhere, or
+                `gpu` is asked for and onnxruntime offers none.
         """
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-        available = onnxruntime.get_available_providers()
+        calculating = providers(device)
         try:
             read_onnx(path)  # refuses what leads to other files
-            self.session = onnxruntime.InferenceSession(
-                str(path), options, providers=[name for name in wanted if name in available]
-            )
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=calculating)
         except Exception as error:  # onnxruntime's own types have no common public base
             raise UserError(f"{path}: not an ONNX file that can be run: {error}") from error
-        self.sizes = {output.name: output.shape[-1] for output in self.session.get_outputs()}
         inputs = self.session.get_inputs()
         if [i.name for i in inputs] != ["image"] or len(inputs[0].shape) != 4:
             raise UserError(f"{path}: takes {[i.name for i in inputs]}, not images named `image`")
+        if inputs[0].type != "tensor(uint8)":
+            raise UserError(f"{path}: takes {inputs[0].type}, not images of type tensor(uint8)")
         self.side = inputs[0].shape[1]
+        self.sizes: dict[str, int] = {}
+        for output in self.session.get_outputs():
+            if output.type != "tensor(float)" or len(output.shape) != 2:
+                said = f"{output.type} of shape {output.shape}"
+                raise UserError(f"{path}: gives {said} as {output.name}, not (images, classes)")
+            self.sizes[output.name] = output.shape[1]
 
     def predict_on_batch(self, x: npt.NDArray[np.uint8], /) -> dict[str, npt.NDArray[np.float32]]:
         """Outputs by task, (M, classes), for uint8 images (M, size, size, 3)."""
         return dict(zip(self.sizes, self.session.run(None, {"image": x}), strict=True))
 
 
-def _open_onnx(path: Path) -> Model:
-    network = OnnxNetwork(path)
+def _open_onnx(path: Path, device: str) -> Model:
+    network = OnnxNetwork(path, device)
     text = network.session.get_modelmeta().custom_metadata_map.get(METADATA)
     if text is None:
         raise UserError(
             f"{path}: does not say how it is fed; export it with `python -m stages.export <run>`"
         )
-    about = _facts(text, path, ("run", "feeding", "temperatures"))
-    feeding = parse_feeding(json.dumps(about["feeding"]), str(path))
+    about = _exported(text, path)
+    feeding = parse_feeding(json.dumps(json.loads(text).get("feeding")), str(path))
     _check_fits(path, feeding, network.side, network.sizes)
     years = AGE_YEARS in network.sizes
-    return Model(about["run"], path, feeding, about["temperatures"], network, years)
+    return Model(about.run, path, feeding, about.calibration, network, years)
 
 
-def _facts(text: str, place: Path, names: Sequence[str]) -> dict[str, Any]:
+def _exported(text: str | bytes, place: Path) -> Exported:
     """What an exported file says of itself.
 
     Raises:
-        UserError: it lacks one of the names.
+        UserError: not JSON, or a field is missing or does not fit.
     """
     try:
-        content = json.loads(text)
-        return {name: content[name] for name in names}
-    except (ValueError, KeyError, TypeError) as error:
-        listed = " or ".join(names)
-        raise UserError(f"{place}: lacks {listed} ({error}); export the model again") from error
+        return Exported.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(f"{place}: {_fault(error)}; export the model again") from None
 
 
 class TfliteNetwork:
@@ -209,17 +251,21 @@ def _open_tflite(path: Path) -> Model:
     about = path.with_name(f"{path.name}.json")
     if not about.is_file():
         raise UserError(f"{about}: missing; export it again by `python -m stages.export <run>`")
-    facts = _facts(about.read_text(encoding="utf-8"), about, ("run", "temperatures"))
+    facts = _exported(about.read_bytes(), about)
     feeding = read_feeding(path.parent)
     network = TfliteNetwork(path)
     _check_fits(path, feeding, network.side, network.sizes)
     years = AGE_YEARS in network.sizes
-    return Model(facts["run"], path, feeding, facts["temperatures"], network, years)
+    return Model(facts.run, path, feeding, facts.calibration, network, years)
 
 
-def describe(run: str, feeding: Feeding, temperatures: Mapping[str, float] | None) -> str:
+def describe(run: str, feeding: Feeding, calibration: Calibration | None) -> str:
     """What an ONNX file says of itself, as it is written under `METADATA`."""
-    content = {"run": run, "feeding": feeding.model_dump(), "temperatures": temperatures}
+    content = {
+        "run": run,
+        "feeding": feeding.model_dump(),
+        "calibration": calibration and calibration.model_dump(),
+    }
     return json.dumps(content)
 
 
@@ -238,7 +284,7 @@ def _check_fits(path: Path, feeding: Feeding, side: int, sizes: Mapping[str, int
         )
 
 
-def open_detector(model: Model, given: Path | None = None) -> Detector:
+def open_detector(model: Model, given: Path | None = None, device: str = "auto") -> Detector:
     """The detector that the model's crops were made with, as it was set.
 
     Its weights are searched in data/pretrained/, in the user's cache and beside the model, who
@@ -247,6 +293,7 @@ def open_detector(model: Model, given: Path | None = None) -> Detector:
     Args:
         model: an opened model.
         given: the weights file, by hand.
+        device: `auto`, `cpu` or `gpu`.
 
     Raises:
         UserError: they cannot be had, or are others than that detector's.
@@ -265,4 +312,4 @@ def open_detector(model: Model, given: Path | None = None) -> Detector:
     if not weights.fits(found):
         raise UserError(f"{found}: is not {weights.file}, which {model.name} was trained with")
     scale = ScalePolicy(**settings.scale.model_dump())
-    return load_detector(settings.detector, found, settings.score_threshold, scale)
+    return load_detector(settings.detector, found, settings.score_threshold, scale, device=device)

@@ -3,7 +3,8 @@
 - `GET /`: the page. It asks this server only; its Content-Security-Policy forbids all else.
 - `GET /api/models`: `models`, the names that can be asked, and `max_upload` in bytes.
 - `POST /api/predict?model=NAME`, the bytes of an image as body: what `answers.as_record` tells,
-  with `model`, and `calibrated`: whether probabilities are at the model's temperatures.
+  with `model`, and `calibrated`: whether probabilities are at the model's temperatures
+  (of the mean with the mirror image, where they were fitted so).
 - `POST /api/explain?model=NAME&face=1&task=age`, the same body: a PNG of that face's crop under
   what spoke for the class that was predicted.
 
@@ -144,7 +145,7 @@ class Desk:
         with self.opening:
             if name not in self.opened:
                 model = open_model(self.paths[name], self.device)
-                self.opened[name] = model, open_detector(model)
+                self.opened[name] = model, open_detector(model, device=self.device)
             return self.opened[name]
 
     def look(self, name: str, data: bytes) -> tuple[Model, Answer]:
@@ -158,9 +159,10 @@ class Desk:
         look: Look = see(Member("", "upload", data))
         if look.status == UNREADABLE:
             raise HTTPException(422, look.reason)
-        calibrated = model.temperatures is not None
+        calibrated = model.calibration is not None
+        mirrored = model.calibration is not None and bool(model.calibration.mirrored)
         with self.turn(model):
-            outputs = outputs_of(model, list(look.faces), BATCH_SIZE, calibrated=calibrated)
+            outputs = outputs_of(model, list(look.faces), BATCH_SIZE, mirrored, calibrated)
         return model, Answer(look, outputs)
 
     def turn(self, model: Model) -> AbstractContextManager[Any]:
@@ -184,7 +186,7 @@ def create_app(desk: Desk, hosts: Sequence[str]) -> Starlette:
 
         def work() -> dict[str, Any]:
             model, answer = desk.look(name, data)
-            calibrated = model.temperatures is not None
+            calibrated = model.calibration is not None
             record = as_record(answer, model.feeding)
             return {"model": name, "calibrated": calibrated} | record
 

@@ -6,6 +6,7 @@ variables that are read once, on import.
 
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,22 +95,37 @@ def multiplies_bfloat16() -> bool:
     return not CPU_BFLOAT16.isdisjoint(flags.split())
 
 
+class _Silence:
+    """Stderr as it was before the first of several threads silenced it."""
+
+    lock = threading.Lock()
+    depth = 0
+    kept = -1
+
+
 @contextmanager
 def silenced_stderr() -> Iterator[None]:
     """Drop what TensorFlow's C++ part logs while it is imported, before its log level counts.
 
-    A failing import still raises, and is shown afterwards.
+    Threads may do so at the same time: stderr is back when the last of them is done. A failing
+    import still raises, and is shown afterwards.
     """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with _Silence.lock:
+        if _Silence.depth == 0:
+            sys.stderr.flush()
+            _Silence.kept = os.dup(2)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        _Silence.depth += 1
     try:
-        os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        with _Silence.lock:
+            _Silence.depth -= 1
+            if _Silence.depth == 0:
+                os.dup2(_Silence.kept, 2)
+                os.close(_Silence.kept)
 
 
 def _has_tensor_cores(gpu: object) -> bool:

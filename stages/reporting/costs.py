@@ -8,6 +8,7 @@ import pandas as pd
 
 from stages.workspace.errors import UserError
 from stages.workspace.params import TASKS
+from stages.workspace.plans import stage_name
 
 COSTS = ("parameters", "megabytes", "gflops")
 ONCE, EPOCH = "training_tflop_once", "training_tflop_epoch"
@@ -30,7 +31,7 @@ def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
     for run in runs:
         path = evaluation / run / "costs.json"
         if not path.is_file():
-            raise UserError(f"{path}: missing; run `dvc repro evaluate@{run}`")
+            raise UserError(f"{path}: missing; run `dvc repro {stage_name(run, 'evaluate')}`")
         costs = json.loads(path.read_text(encoding="utf-8"))
         small = [costs.get(SMALL, 0), costs.get(SMALL_EPOCH, 0.0)]
         rows.append([run, *(costs[name] for name in (*COSTS, ONCE, EPOCH)), *small])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.workspace.errors import UserError
+from stages.workspace.plans import stage_name
 
 COLUMNS = ("variant", "epoch", "figure", "side", "value")
 
@@ -30,7 +31,7 @@ def collect_curves(folder: Path, variants: Sequence[str]) -> pd.DataFrame:
         metrics = folder / variant / "plots" / "metrics"
         files = sorted(metrics.glob("*/*.tsv"))
         if not files:
-            raise UserError(f"{metrics}: no curves; run `dvc repro train@{variant}`")
+            raise UserError(f"{metrics}: no curves; run `dvc repro {stage_name(variant, 'train')}`")
         for file in files:
             curve = pd.read_csv(file, sep="\t")
             rows = {

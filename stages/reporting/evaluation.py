@@ -64,11 +64,16 @@ class Evaluation:
         images, score = self.summary["images"], self.summary["score"]
         return f"{images} test images, accuracy of {shares}; score {score:.3f}"
 
-    def write(self, folder: Path, summary: Path) -> None:
-        """Write the tables and the temperatures into a folder, and the summary to its file."""
+    def write(self, folder: Path, summary: Path, mirrored: bool | None = None) -> None:
+        """Write the tables and the temperatures into a folder, and the summary to its file.
+
+        `mirrored`: whether the predictions are means with those for the mirror images, for
+        which alone the temperatures hold; None: not known.
+        """
         for name, table in self.tables.items():
             write_csv(folder / f"{name}.csv", table)
-        write_json(folder / "calibration.json", self.temperatures)
+        calibration = {"mirrored": mirrored, "temperatures": self.temperatures}
+        write_json(folder / "calibration.json", calibration)
         write_json(summary, self.summary)
 
 

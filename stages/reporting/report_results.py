@@ -141,7 +141,7 @@ def _read_run(params: Params, variant: str) -> RunResults:
         read_structure(Path("models") / variant / "model.keras"),
         read_predictions(prediction_file(data / "predictions", variant, "test"), classes),
         _read_json(folder / "costs.json", evaluated),
-        _read_json(folder / "calibration.json", evaluated),
+        _read_json(folder / "calibration.json", evaluated)["temperatures"],
         {
             name: _read(folder / f"{name}.csv", evaluated, *columns)
             for name, columns in _TABLES.items()

@@ -27,14 +27,19 @@ def partial_path(path: Path) -> Path:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, shared: bool = False) -> Iterator[Path]:
     """Yield a temporary path; on success move it to `path`, on any error delete it.
 
     The parent folder is made where it is missing. The data is flushed to the disk before
     the move, so that a power cut cannot leave an empty file under the final name.
+
+    Args:
+        path: where it goes.
+        shared: several processes may write it at the same time; the temporary path is then this
+            one's own, and stays where it is killed (see `caches.remove_older`).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
+    partial = partial_path(path.with_name(f"{os.getpid()}-{path.name}") if shared else path)
     try:
         yield partial
         commit(partial, path)

@@ -12,8 +12,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from stages.faces.detector import MIN_SIDE, ScalePolicy, load_detector
+from stages.faces.detector import MIN_SIDE, ScalePolicy, load_detector, providers
 from stages.faces.portraits import draw_background, draw_portrait
+from stages.workspace.errors import UserError
 
 NATIVE = ScalePolicy(upscale=False, short_side=1024, long_side=1980)
 UPSCALED = ScalePolicy(upscale=True, short_side=512, long_side=1980)
@@ -342,3 +343,15 @@ def test_boxes_of_no_whole_pixel_are_left_out(small_resnet):
     for face in faces:
         assert int(face.x2) > int(face.x1)
         assert int(face.y2) > int(face.y1)
+
+
+def test_the_device_decides_what_calculates(monkeypatch: pytest.MonkeyPatch):
+    cpu, both = ["CPUExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    for offered, device, used in (
+        *((both, "auto", both), (both, "cpu", cpu), (both, "gpu", both)),
+        *((cpu, "auto", cpu), (cpu, "cpu", cpu)),
+    ):
+        monkeypatch.setattr("onnxruntime.get_available_providers", lambda given=offered: given)
+        assert providers(device) == used
+    with pytest.raises(UserError, match="device is gpu, but onnxruntime offers none"):
+        providers("gpu")

@@ -41,5 +41,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(folder / FEEDING_FILE, feeding.model_dump())
     evaluation = top / "data/evaluation/small"
     evaluation.mkdir(parents=True)
-    (evaluation / "calibration.json").write_text(json.dumps(TEMPERATURES))
+    (evaluation / "calibration.json").write_text(
+        json.dumps({"mirrored": False, "temperatures": TEMPERATURES})
+    )
     return folder

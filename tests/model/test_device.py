@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from stages.learning.device import silenced_stderr
+
 TOP = Path(__file__).parents[2]
 
 SCRIPT = """
@@ -107,3 +109,15 @@ def test_a_mixed_network_is_kept_in_float32_with_the_same_weights(found: dict[st
     assert found["same_saved"]
     assert found["distance"] < 0.05
     assert found["afterwards"] == "mixed_bfloat16"
+
+
+def test_stderr_comes_back_when_the_last_of_several_threads_is_done(capfd: pytest.CaptureFixture):
+    outer, inner = silenced_stderr(), silenced_stderr()
+    outer.__enter__()
+    inner.__enter__()
+    os.write(2, b"dropped\n")
+    outer.__exit__(None, None, None)  # the first that began ends first, as threads may
+    os.write(2, b"dropped too\n")
+    inner.__exit__(None, None, None)
+    os.write(2, b"shown\n")
+    assert capfd.readouterr().err == "shown\n"

@@ -190,9 +190,8 @@ def test_a_tflite_file_answers_as_near_as_its_json_says_without_tensorflow(
 def test_a_tflite_file_knows_its_temperatures_and_what_it_is_fed_with(workspace: Path):
     model = open_model(workspace / "exports/small/small.int8.tflite")
     folder = open_model(workspace / "models/small")
-    assert (model.name, model.feeding, model.temperatures) == (
-        *("small", folder.feeding, folder.temperatures),
-    )
+    assert (model.name, model.feeding) == ("small", folder.feeding)
+    assert model.calibration == folder.calibration is not None
     assert not model.tells_years
 
 
@@ -203,7 +202,7 @@ def test_a_tflite_file_without_what_lies_beside_it_is_refused(workspace: Path, t
     with pytest.raises(UserError, match=r"small\.int8\.tflite\.json: missing"):
         open_model(copy)
     about.write_text('{"run": "small"}')
-    with pytest.raises(UserError, match=r"json: lacks run or temperatures"):
+    with pytest.raises(UserError, match=r"json: calibration: Field required"):
         open_model(copy)
     about.write_text((origin.with_name(about.name)).read_text())
     with pytest.raises(UserError, match=r"faces\.json: missing"):
@@ -262,14 +261,23 @@ def test_an_onnx_file_that_does_not_say_how_it_is_fed_is_refused(workspace: Path
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda about: about.pop("run"), "lacks run or feeding or temperatures"),
+        (lambda about: about.pop("run"), "run: Field required"),
+        (lambda about: about.update(run=["small"]), "run: Input should be a valid string"),
+        (lambda about: about["calibration"].update(temperatures="abc"), "calibration.temperatures"),
+        (lambda about: about["calibration"]["temperatures"].update(gender=0), "greater than 0"),
+        (lambda about: about["calibration"]["temperatures"].update(nope=1), "'age', 'gender' or"),
+        (lambda about: about.pop("feeding"), "content: Input should be an object"),
         (lambda about: about["feeding"].pop("tasks"), "tasks: Field required"),
         (lambda about: about["feeding"]["classes"]["gender"].append("x"), "gender must list 2"),
         (lambda about: about["feeding"].update(tasks=["gender", "age"]), None),
         (lambda about: about["feeding"]["detect"].update(size=64), "takes 100 px"),
         (lambda about: about["feeding"]["classes"].update(gender=["=1+1", "b"]), "gender.0"),
     ],
-    ids=["no run", "no tasks", "a class more", "fewer tasks", "another size", "a formula"],
+    ids=[
+        *("no run", "no name", "no temperatures", "a temperature of 0", "of no task"),
+        *("no feeding", "no tasks", "a class more", "fewer tasks"),
+        *("another size", "a formula"),
+    ],
 )
 def test_an_onnx_file_that_is_not_what_it_says_is_refused(
     workspace: Path, tmp_path: Path, change: Callable[[dict], object], told: str | None
@@ -285,6 +293,34 @@ def test_an_onnx_file_that_is_not_what_it_says_is_refused(
         return
     with pytest.raises(UserError, match=told):
         open_model(tmp_path / "small.onnx")
+
+
+def test_an_onnx_file_of_other_types_or_ranks_is_refused(tmp_path: Path):
+    def written(path: Path, kind: int, rank: int) -> Path:
+        """A graph that takes images of a type and gives its flat image, or one number."""
+        image = onnx.helper.make_tensor_value_info("image", kind, ["n", 8, 8, 3])
+        nodes = [
+            onnx.helper.make_node("Cast", ["image"], ["x"], to=onnx.TensorProto.FLOAT),
+            *(
+                [onnx.helper.make_node("Flatten", ["x"], ["age"])]
+                if rank
+                else [onnx.helper.make_node("ReduceSum", ["x"], ["age"], keepdims=0)]
+            ),
+        ]
+        shape = ["n", 192] if rank else []
+        age = onnx.helper.make_tensor_value_info("age", onnx.TensorProto.FLOAT, shape)
+        graph = onnx.helper.make_graph(nodes, "g", [image], [age])
+        opset = [onnx.helper.make_opsetid("", 17)]
+        onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+        return path
+
+    assert OnnxNetwork(written(tmp_path / "a.onnx", onnx.TensorProto.UINT8, 2)).sizes == {
+        "age": 192
+    }
+    with pytest.raises(UserError, match=r"tensor\(float\) of shape \[\] as age"):
+        OnnxNetwork(written(tmp_path / "b.onnx", onnx.TensorProto.UINT8, 0))
+    with pytest.raises(UserError, match=r"takes tensor\(float\), not images of type"):
+        OnnxNetwork(written(tmp_path / "c.onnx", onnx.TensorProto.FLOAT, 2))
 
 
 def test_an_onnx_file_of_other_outputs_or_inputs_is_refused(workspace: Path, tmp_path: Path):

@@ -2,10 +2,12 @@
 
 import io
 import json
+import shutil
 import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +208,24 @@ def test_calibrated_probabilities_follow_the_temperatures_of_the_run(
         found = list(warm[task]["probabilities"].values())
         np.testing.assert_allclose(found, powers / powers.sum(), atol=1e-5)
         assert warm[task]["class"] == plain[task]["class"]
+
+
+def test_temperatures_of_mirrored_outputs_go_with_mirrored_outputs_only(
+    ask: Predict, portraits: dict, small_model: Path, tmp_path: Path
+):
+    (tmp_path / "a.png").write_bytes(png(portraits[NAMES[0]]))
+    shutil.copytree(small_model.parents[1], tmp_path, dirs_exist_ok=True)
+    ask = partial(ask, model=tmp_path / "models/small")
+    with pytest.raises(UserError, match="hold for outputs without the mirror image; leave out"):
+        ask("a.png", "--calibrated", "--mirrored")
+    path = tmp_path / "data/evaluation/small/calibration.json"
+    path.write_text(path.read_text().replace("false", "true"))
+    with pytest.raises(UserError, match="with the mirror image; add --mirrored"):
+        ask("a.png", "--calibrated")
+    assert len(records(ask("a.png", "--calibrated", "--mirrored")[1])) == 1
+    path.write_text('{"age": 1.5}')
+    with pytest.raises(UserError, match=r"calibration\.json: mirrored: Field required"):
+        ask("a.png", "--calibrated")
 
 
 def test_pictures_are_drawn_beside_their_rows(ask: Predict, portraits: dict, tmp_path: Path):

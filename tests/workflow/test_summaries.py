@@ -174,5 +174,5 @@ def test_on_a_terminal_a_bar_is_drawn_and_the_output_is_the_same(
     os.close(parent)
     assert "drawing" in shown
     assert "%|" in shown
-    assert done.stdout.startswith("download: demo, 1 archives")
+    assert done.stdout.startswith("download: demo, 1 archive,")
     assert len(done.stdout.splitlines()) == 1
