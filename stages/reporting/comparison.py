@@ -3,7 +3,7 @@
 The published figures (`published.csv`, facts as they were printed) come from a protocol
 whose test images were for the most part trained on. A rerun is the same network here, trained
 and tested under that protocol. The honest figures come from test images that were never trained
-on. They stand side by side to be told apart, not to be beaten.
+on. The two are not comparable.
 """
 
 import json

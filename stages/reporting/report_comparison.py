@@ -212,7 +212,7 @@ def costs_chart(results: Results) -> Chart:
     ]
     table = pd.DataFrame(rows, columns=["variant", "gflops", "parameters", "score", "low", "high"])
     least = table.loc[table["gflops"].idxmin()]
-    words = f"The least arithmetic has {least['variant']}: {least['gflops']:.3f} GFLOPs per image"
+    words = f"{least['variant']} needs the least: {least['gflops']:.3f} GFLOPs per image"
     return Chart("Combined score and arithmetic", words, charts.costs_and_scores(table))
 
 

@@ -42,7 +42,7 @@ def _sentences(results: Results, people: pd.DataFrame, confidence: float) -> Ite
             value, low, high = run.score(task, "accuracy")
             scores.append(f"{task} {value:.3f} [{low:.3f}, {high:.3f}]")
     yield (
-        f"The highest combined score has {best}; its accuracies on {len(run.predictions.names):,} "
+        f"{best} has the highest combined score; its accuracies on {len(run.predictions.names):,} "
         f"test images, with {confidence:.0%} intervals: {', '.join(scores)}."
     )
     if len(results.runs) > 1:
