@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,29 @@ def test_the_site_has_every_page_and_fetches_nothing(site: Path):
             assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", tag), (page.name, tag)
     for style in site.rglob("*.css"):
         assert not re.search(r"(?:url\(|@import )[\"']?(?:https?:)?//", style.read_text()), style
+
+
+def test_the_site_can_be_searched_as_files(site: Path):
+    reason = "NOT TESTED in a browser: "
+    playwright = pytest.importorskip("playwright.sync_api", reason=f"{reason}no playwright")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip(f"{reason}no chromium")
+    faults: list[str] = []
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto((site / "index.html").as_uri())
+        page.get_by_label("Search", exact=True).first.click()
+        page.get_by_role("textbox", name="Search").press_sequentially("equalised odds")
+        found = page.locator(".md-search-result__link").first
+        found.wait_for(timeout=20_000)
+        target = found.get_attribute("href")
+        browser.close()
+    assert "explanation/metrics.html" in target
+    assert not faults
 
 
 def test_the_reference_has_every_param_and_every_option(site: Path):
