@@ -2,7 +2,8 @@
 
 Neither TensorFlow nor the rest of the workspace is needed: whoever has the files of another's
 run can recompute its figures. The output folder gets the files of data/evaluation/<run>/, but
-costs.json, and the summary of metrics/<run>.json as metrics.json, equal to the byte.
+costs.json, and the summary of metrics/<run>.json as metrics.json, equal to the byte, save that
+calibration.json cannot tell whether predictions are means with the mirrored image (null).
 """
 
 import argparse

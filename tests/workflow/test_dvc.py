@@ -303,6 +303,10 @@ def test_an_outsider_recomputes_every_figure_from_predictions_and_split_alone(
     again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
     assert again.pop("metrics.json") == (project / "metrics/mtl-cnn.json").read_bytes()
     folder = project / "data/evaluation/mtl-cnn"
+    theirs = json.loads((folder / "calibration.json").read_bytes())
+    # Whether the outputs were mirrored stands in no prediction file.
+    assert json.loads(again["calibration.json"]) == theirs | {"mirrored": None}
+    again["calibration.json"] = (folder / "calibration.json").read_bytes()
     assert again == {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "costs.json"}
     assert len(again) == 7
 
