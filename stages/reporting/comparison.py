@@ -31,6 +31,7 @@ from stages.workspace.plans import (
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 FIGURES = ("accuracy", "macro_f1")
+_TASK_TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 NAMES = [f"{task}_{figure}" for task in TASKS for figure in FIGURES]
 KINDS = {"published": "published_", "rerun": "rerun_", "honest": ""}  # prefixes of columns
 SCORES = ("task", "metric", "low", "high")  # columns of scores.csv
@@ -147,16 +148,19 @@ def _spread(runs: pd.DataFrame) -> dict[str, float]:
 
 
 def as_markdown(comparison: pd.DataFrame) -> str:
-    """The comparison as Markdown tables, one for each figure, with a note on the columns."""
+    """The comparison as Markdown tables, one for each task, with a note on the columns."""
     parts = []
-    for figure in FIGURES:
-        columns = _columns(comparison, figure)
-        header = [_title(figure), *_epochs_title(comparison)]
-        header += [f"{task} {kind}" for task, kind in columns]
-        rows = [
-            [_label(row, "`"), *_cells(row, figure, columns)] for _, row in comparison.iterrows()
+    for task in TASKS:
+        columns = [
+            (task, figure, kind) for figure in FIGURES for kind in _kinds(comparison, figure)
         ]
-        parts.append(tabulate(rows, header, tablefmt="github", disable_numparse=True))
+        names = [KINDS[kind] + f"{task}_{figure}" for _, figure, kind in columns]
+        learnt = comparison[comparison[names].notna().any(axis=1)]
+        header = [_TASK_TITLES[task], *_epochs_title(comparison)]
+        header += [f"{figure.replace('_f1', ' F1')} {kind}" for _, figure, kind in columns]
+        rows = [[_label(row, "`"), *_cells(row, columns)] for _, row in learnt.iterrows()]
+        if rows:
+            parts.append(tabulate(rows, header, tablefmt="github", disable_numparse=True))
     single = comparison[~comparison["variant"].str.endswith(f"+{FOLDS}")]
     images = ", ".join(f"{int(n):,}" for n in sorted(set(single["images"])))
     return "\n\n".join([*parts, f"Measured on {images} test images. {NOTE}"]) + "\n"
@@ -169,25 +173,25 @@ def print_table(comparison: pd.DataFrame) -> None:
     for figure in FIGURES:
         table = Table(title=_title(figure), box=box.SIMPLE)
         table.add_column("variant", no_wrap=True)
-        columns = _columns(comparison, figure)
+        kinds = _kinds(comparison, figure)
+        columns = [(task, figure, kind) for task in TASKS for kind in kinds]
         for title in _epochs_title(comparison):
             table.add_column(title, justify="right")
-        for task, kind in columns:
+        for task, _, kind in columns:
             table.add_column(f"{task}\n{kind}", justify="right", no_wrap=True)
         for _, row in comparison.iterrows():
-            table.add_row(_label(row), *_cells(row, figure, columns))
+            table.add_row(_label(row), *_cells(row, columns))
         wide.print(table)
     wide.print(NOTE, highlight=False)
 
 
-def _columns(comparison: pd.DataFrame, figure: str) -> list[tuple[str, str]]:
-    """Task and kind of each column, without the kinds of which there is no figure at all."""
-    kinds = [
+def _kinds(comparison: pd.DataFrame, figure: str) -> list[str]:
+    """The kinds of columns, without those of which there is no figure at all."""
+    return [
         kind
         for kind, prefix in KINDS.items()
         if comparison[[f"{prefix}{task}_{figure}" for task in TASKS]].notna().any(axis=None)
     ]
-    return [(task, kind) for task in TASKS for kind in kinds]
 
 
 def _epochs_title(comparison: pd.DataFrame) -> list[str]:
@@ -204,11 +208,12 @@ def _label(row: pd.Series, quote: str = "") -> str:
     return f"{quote}{variant}{quote}" + (f", {several}{condition}" if condition else "")
 
 
-def _cells(row: pd.Series, figure: str, columns: Iterable[tuple[str, str]]) -> list[str]:
+def _cells(row: pd.Series, columns: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Epochs, and the figure of each column, which is a task, a figure and a kind."""
     cells = []
     if "epochs" in row:
         cells.append("-" if pd.isna(row["epochs"]) else f"{int(row['epochs'])}")
-    for task, kind in columns:
+    for task, figure, kind in columns:
         name = f"{task}_{figure}"
         cell = "" if pd.isna(value := row[KINDS[kind] + name]) else f"{value:.3f}"
         if kind == "honest" and cell:
