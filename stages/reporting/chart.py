@@ -1,22 +1,19 @@
 """Two pictures of all variants: what the leak is worth, and what training cost buys."""
 
+import math
 from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from stages.reporting.comparison import KINDS
+from stages.reporting.comparison import COLOURS, KINDS
 from stages.workspace.files import whole_file
 from stages.workspace.params import TASKS
 
-# Told apart by their form too; colours of Okabe and Ito, which colour-blind people can tell.
-MARKS = {
-    "published": {"marker": "D", "color": "#D55E00"},
-    "rerun": {"marker": "s", "color": "#E69F00"},
-    "honest": {"marker": "o", "color": "#0072B2"},
-}
+MARKERS = {"published": "D", "rerun": "s", "honest": "o"}  # told apart by their form too
 HEIGHT, WIDTH = 0.28, 9.0  # of a variant's row and of the picture, inches
 
 
@@ -32,21 +29,25 @@ def draw_leak(path: Path, comparison: pd.DataFrame) -> None:
         kind: rows[[f"{prefix}{task}_accuracy" for task in TASKS]].set_axis(TASKS, axis=1)
         for kind, prefix in KINDS.items()
     }
-    shown = [kind for kind in MARKS if accuracies[kind].notna().any(axis=None)]
+    shown = [kind for kind in MARKERS if accuracies[kind].notna().any(axis=None)]
+    # Places are compared, not lengths: the axis need not begin at 0, but it is one for all tasks.
+    low = min((accuracies[kind].min(axis=None) for kind in shown), default=0.0)
+    lowest = max(0.0, math.floor(10 * low - 0.5) / 10)
     places = range(len(rows))
     figure = Figure(figsize=(WIDTH, 1.4 + HEIGHT * len(rows)), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(TASKS), sharey=True), TASKS, strict=True):
         values = pd.DataFrame({kind: accuracies[kind][task] for kind in shown})
         axes.hlines(places, values.min(axis=1), values.max(axis=1), color="#bbbbbb", zorder=1)
         for kind in shown:
-            axes.scatter(values[kind], places, label=kind, s=28, zorder=2, **MARKS[kind])
-        axes.set(title=task, xlim=(0, 1), xlabel="accuracy", ylim=(len(rows) - 0.5, -0.5))
-        axes.set_xticks([0, 0.5, 1])
+            look = {"marker": MARKERS[kind], "color": COLOURS[kind]}
+            axes.scatter(values[kind], places, label=kind, s=28, zorder=2, **look)
+        axes.set(title=task, xlim=(lowest, 1), xlabel="accuracy", ylim=(len(rows) - 0.5, -0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_yticks(list(places), rows["variant"])
         axes.grid(axis="x", color="#eeeeee")
         axes.set_axisbelow(True)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(MARKS), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(MARKERS), frameon=False)
     _save(figure, path)
 
 

@@ -34,6 +34,8 @@ FIGURES = ("accuracy", "macro_f1")
 _TASK_TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 NAMES = [f"{task}_{figure}" for task in TASKS for figure in FIGURES]
 KINDS = {"published": "published_", "rerun": "rerun_", "honest": ""}  # prefixes of columns
+# Okabe and Ito's, which colour-blind people can tell apart; the same in all pictures.
+COLOURS = {"published": "#D55E00", "rerun": "#E69F00", "honest": "#0072B2"}
 SCORES = ("task", "metric", "low", "high")  # columns of scores.csv
 SEEDS, FOLDS = "seeds", "folds"  # stand as the condition of a row that has the mean of several
 NOTE = (

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from stages.reporting.comparison import KINDS
+from stages.reporting.comparison import COLOURS, KINDS
 from stages.reporting.report_vega import (
     BELOW,
     FREE,
@@ -199,7 +199,7 @@ def accuracies(table: pd.DataFrame) -> Spec:
                         "field": "kind",
                         "type": "nominal",
                         "title": None,
-                        "scale": {"domain": kinds},
+                        "scale": {"domain": kinds, "range": [COLOURS[kind] for kind in kinds]},
                         "legend": BELOW,
                     },
                     "shape": {
