@@ -147,7 +147,14 @@ class Split(Section):
 
 
 # Stands in cells of tables: a spreadsheet takes one that begins with = + - or @ for a formula.
-ClassName = Annotated[str, Field(pattern=r"^[^\s=+\-@][^\r\n\t]*$", max_length=100)]
+ClassName = Annotated[
+    str,
+    Field(
+        pattern=r"^[^\s=+\-@][^\r\n\t]*$",
+        max_length=100,
+        description="in one line, first no space and none of `= + - @`",
+    ),
+]
 
 
 class Classes(Section):
@@ -436,7 +443,11 @@ class Search(Section):
 
 NO_AUGMENTATION = "none"
 Condition = Annotated[
-    str, Field(pattern=r"^(native|published-split|seed-(0|[1-9]\d{0,8})|fold-(0|[1-9]\d?))$")
+    str,
+    Field(
+        pattern=r"^(native|published-split|seed-(0|[1-9]\d{0,8})|fold-(0|[1-9]\d?))$",
+        description="`native`, `published-split`, `seed-<number>` or `fold-<number>`",
+    ),
 ]
 
 

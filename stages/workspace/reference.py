@@ -164,7 +164,7 @@ def _accepts(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     """The values that are accepted, in words."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if hasattr(annotation, "__metadata__"):  # Annotated
-        return _accepts(inner[0], _flat(annotation.__metadata__))
+        return _accepts(inner[0], annotation.__metadata__)
     if origin is Literal:
         return ", ".join(f"`{_written(value)}`" for value in inner)
     if origin in (Union, UnionType):
@@ -180,12 +180,9 @@ def _accepts(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         for kind, (sign, name) in _BOUNDS.items()
         if isinstance(limit, kind)
     ]
-    patterns = [
-        f"that matches `{limit.pattern}`"
-        for limit in _flat(metadata)
-        if getattr(limit, "pattern", None)
-    ]
-    return ", ".join([" ".join([_SIMPLE[annotation], *patterns]), *bounds])
+    # What a pattern asks for is said in its description: readers are not compilers.
+    asked = [each.description for each in metadata if getattr(each, "description", None)]
+    return ", ".join([_SIMPLE[annotation], *asked, *bounds])
 
 
 def _flat(metadata: Sequence[Any]) -> list[Any]:

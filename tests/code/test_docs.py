@@ -101,6 +101,10 @@ def test_types_ranges_and_meanings_stand_beside_the_params(tmp_path: Path):
     assert "| `split.folds` | integer, ≥ 0, ≤ 20 | `0` | for cross-validation" in text
     assert "| `detect.face` | `score`, `largest`, `central` | `score` | the face that" in text
     assert "| `training.<name>.epochs` | integer, ≥ 1, ≤ 1000 | `30` | passes over" in text
+    # Patterns are for machines; their readers are told in words.
+    assert "text, in one line, first no space and none of `= + - @` |" in text
+    assert "each: text, `native`, `published-split`, `seed-<number>` or `fold-<number>` |" in text
+    assert "^" not in text
     changed = (TOP / "params.yaml").read_text().replace("margin: 0.2 #", "margin: 0.3 # NEW")
     (tmp_path / "params.yaml").write_text(changed)
     assert "| `detect.margin` | number, ≥ 0, ≤ 1 | `0.3` | NEW" in params_reference(
