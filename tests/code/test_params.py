@@ -203,7 +203,10 @@ FAULTS = {
     ),
     "an unknown recipe": (
         ("    recipe: mtl", "    recipe: mlt"),
-        ["variants.mtl-cnn.recipe: unknown 'mlt'; did you mean 'mtl'", "known: stl, mtl, best"],
+        [
+            "variants.mtl-cnn.recipe: unknown 'mlt'; did you mean 'mtl'",
+            "known: stl, mtl, best-cnn, best-vgg16",
+        ],
     ),
     "an unknown augmentation": (
         ("    augmentation: none", "    augmentation: strong"),

@@ -80,7 +80,7 @@ def test_the_epochs_are_capped_for_all(params: Params):
 
 def test_small_images_are_for_a_share_of_the_epochs_that_are_run(params: Params):
     content = params.model_dump(by_alias=True)
-    content["recipes"]["best"]["small_share"] = 0.29
+    content["recipes"]["best-cnn"]["small_share"] = 0.29
     content["training"]["mtl-cnn-best"]["epochs"] = 100
     for most, small in ((1000, 29), (10, 2)):
         content["train"]["max_epochs"] = most
@@ -90,7 +90,7 @@ def test_small_images_are_for_a_share_of_the_epochs_that_are_run(params: Params)
 
 def test_the_epochs_can_be_given_and_all_that_counts_by_them_follows(params: Params):
     run = plan_run(params, "mtl-vgg16-imagenet-best", epochs=10)
-    assert (run.recipe["epochs"], run.recipe["small_epochs"]) == (10, 6)
+    assert (run.recipe["epochs"], run.recipe["small_epochs"]) == (10, 5)
 
 
 def test_a_run_is_read_from_its_plan(
