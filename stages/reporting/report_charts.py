@@ -93,6 +93,9 @@ def split_shares(table: pd.DataFrame) -> Spec:
 def curves(table: pd.DataFrame, title: str) -> Spec:
     """A figure over the epochs. Columns variant, side, epoch, value."""
     shown = {"param": "of", "empty": True}
+    epochs = int(table["epoch"].max()) if len(table) else 1
+    # No ticks between two epochs: Vega would set some where there are few.
+    whole = {"tickMinStep": 1, "tickCount": min(6, max(1, epochs - 1))}
     return chart(
         table,
         230,
@@ -107,7 +110,7 @@ def curves(table: pd.DataFrame, title: str) -> Spec:
                         "field": "epoch",
                         "type": "quantitative",
                         "title": "epoch",
-                        "axis": {"tickMinStep": 1},
+                        "axis": whole,
                         "scale": FREE,
                     },
                     "y": {
