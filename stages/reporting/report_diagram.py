@@ -13,9 +13,9 @@ from stages.workspace.params import TASKS
 
 WIDTH, MARGIN = 380, 14
 BLOCK_HEIGHT, BLOCK_GAP = 30, 10
-STEP_WIDTH, STEP_HEIGHT, STEP_GAP = 102, 36, 20
+STEP_WIDTH, STEP_HEIGHT, STEP_GAP = 106, 36, 20
 LANE = 6  # how far beside its column an edge runs that passes other steps
-ARROW = 4  # half the width of an arrow's head
+ARROW = 3  # half the width of an arrow's head
 
 _PREPROCESSING = {"unit": "pixels / 255", "native": "as the weights expect"}
 _ACTIVATIONS = {"relu": "ReLU", "linear": "fixed sums"}
