@@ -65,7 +65,7 @@ def in_words(gap: pd.DataFrame) -> list[str]:
     """
     if gap.empty:
         return []
-    row = gap.loc[(gap["rerun_accuracy"] - gap["honest_accuracy"]).idxmax()]
+    row = gap.iloc[int((gap["rerun_accuracy"] - gap["honest_accuracy"]).argmax())]
     seen = row["seen_share"]
 
     def total(other: str, result: str) -> str:
@@ -88,10 +88,14 @@ def as_markdown(gap: pd.DataFrame) -> str:
     """The sentences and a table of all variants; nothing without a rerun."""
     if gap.empty:
         return ""
-    header = ("variant", "task", "share seen", "accuracy on seen", "on the others")
-    header += ("together: rerun", "with honest for the others", "honest")
-    numbers = ("seen_share", "seen_accuracy", "unseen_accuracy")
-    numbers += ("rerun_accuracy", "expected_accuracy", "honest_accuracy")
+    header = (
+        *("variant", "task", "share seen", "accuracy on seen", "on the others"),
+        *("together: rerun", "with honest for the others", "honest"),
+    )
+    numbers = (
+        *("seen_share", "seen_accuracy", "unseen_accuracy"),
+        *("rerun_accuracy", "expected_accuracy", "honest_accuracy"),
+    )
     rows = [
         [f"`{row['variant']}`", row["task"], *(_share(row[name]) for name in numbers)]
         for _, row in gap.iterrows()
