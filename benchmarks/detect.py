@@ -1,9 +1,10 @@
 """Detection, from the archive to the crops, against the published loop.
 
-The loop reads an image file, detects its faces with the same network on all cores, crops, and
-saves one JPEG, image after image; it is spared the unpacking of the archive. Ours is the node
-detect: archive to crops.npy and index.csv. The third figure is what the network alone does with
-tensors that are ready, one thread in each of as many workers as there are cores.
+The loop reads an image file with Pillow, detects its faces with the same network, landmarks and
+all, on all cores, crops, and saves one JPEG, image after image; it is spared the unpacking of the
+archive. Ours is the node detect: archive to crops.npy and index.csv. The third figure is what the
+network alone does with tensors that are ready, one thread in each of as many workers as there are
+cores.
 
     python -m benchmarks.detect --archive UTKFace.tar.gz
 """
@@ -26,17 +27,18 @@ from benchmarks.faces import (
     add_archive,
     crop_settings,
     labelled_members,
-    mobilenet,
+    mobilenet_loader,
     repeated,
     weights_of,
 )
 from benchmarks.side_by_side import compare, make_parser, print_report, prove, rates, take_turns
 from stages.faces.archives import Limits, Member, read_members
 from stages.faces.crops import choose_face, crop
-from stages.faces.detector import CHANNEL_MEANS_BGR, Detector
-from stages.faces.fates import CropSettings, examine_all
+from stages.faces.detector import CHANNEL_MEANS_BGR, Detector, Face, faces_of
+from stages.faces.fates import CropSettings
 from stages.faces.images import Pixels, decode
 from stages.faces.index import read_cropped, write_faces
+from stages.faces.spreading import examine_apart
 from stages.workspace.catalogue import DETECTORS
 from stages.workspace.errors import run_node
 from stages.workspace.params import Params, load_params
@@ -56,7 +58,7 @@ class Found:
 def main() -> None:
     """Prove, time, print."""
     parser = make_parser(__doc__)
-    add_archive(parser, 3000)
+    add_archive(parser, 20_000)
     arguments = parser.parse_args()
     params = load_params()
     members = labelled_members(arguments.archive, arguments.images, Limits.of(params.detect))
@@ -87,7 +89,7 @@ class Sides:
     def __init__(self, members: Sequence[Member], params: Params, folder: Path) -> None:
         self.params, self.folder = params, folder
         self.settings = crop_settings(params)
-        self.detector, self.one_at_a_time = mobilenet(params), mobilenet(params, threads=0)
+        self.load, self.one_at_a_time = mobilenet_loader(params), plain_detector(params)
         self.archive = write_archive(members, folder / "images.tar.gz")
         self.files = write_files(members, folder / "images")
         self.tensors = [
@@ -98,16 +100,12 @@ class Sides:
             for m in members[:500]
         ] * -(-len(members) // 500)
         self.tensors = self.tensors[: len(members)]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            str(weights_of(DETECTORS["mobilenet0.25"], params)), options
-        )
+        self.session = whole_network(params, threads=1)
 
     def ours(self) -> None:
         """As the node detect does it."""
         members = read_members(self.archive, Limits.of(self.params.detect))
-        fates = examine_all(members, self.detector, self.settings, THREADS)
+        fates = examine_apart(members, self.load, self.settings, THREADS)
         index, crops = self.folder / "index.csv", self.folder / "crops.npy"
         write_faces(fates, index, crops, self.settings.size)
 
@@ -137,6 +135,32 @@ class Sides:
         proven.append(prove(bool(apart.max() <= 1), f"boxes within {apart.max()} px"))
         same = [np.array_equal(crops[i], loop.crops[i]) for i in np.flatnonzero(apart == 0)]
         return [*proven, prove(all(same), f"{len(same)} crops of equal boxes identical")]
+
+
+def whole_network(params: Params, threads: int) -> onnxruntime.InferenceSession:
+    """The small network as it is published, landmarks and all; 0 threads: one a core."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    weights = weights_of(DETECTORS["mobilenet0.25"], params)
+    return onnxruntime.InferenceSession(str(weights), options)
+
+
+def plain_detector(params: Params) -> Detector:
+    """The whole network on one image after the other, as its authors call it."""
+    session, threshold = whole_network(params, threads=0), params.detect.score_threshold
+    names = [output.name for output in session.get_outputs()]
+
+    def detect(image: Pixels) -> list[Face]:
+        height, width = image.shape[:2]
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        tensor = cv2.dnn.blobFromImage(bgr, mean=CHANNEL_MEANS_BGR)
+        found = dict(zip(names, session.run(None, {"input": tensor}), strict=True))
+        faces = faces_of(found["loc"][0], found["conf"][0, :, 1], height, width, threshold)
+        limits = np.array([width, height, width, height])
+        boxes = [np.clip([f.x1, f.y1, f.x2, f.y2], 0, limits).tolist() for f in faces]
+        return [Face(f.score, *box) for f, box in zip(faces, boxes, strict=True)]
+
+    return detect
 
 
 def published_loop(

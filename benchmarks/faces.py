@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from stages.faces.archives import Limits, Member, read_members
 from stages.faces.detector import Detector, ScalePolicy, load_detector
 from stages.faces.fates import CropSettings, examine_all
 from stages.faces.labels import LabelError, age_group, parse_name
+from stages.faces.spreading import load_from_bytes
 from stages.workspace.caches import shared_folder
 from stages.workspace.catalogue import BACKBONES, DETECTORS, WeightsFile, obtain
 from stages.workspace.errors import UserError
@@ -85,6 +86,16 @@ def mobilenet(params: Params, upscale: bool = False, threads: int = 1) -> Detect
     scale = ScalePolicy(**detect.scale.model_dump() | {"upscale": upscale})
     weights = weights_of(DETECTORS["mobilenet0.25"], params)
     return load_detector("mobilenet0.25", weights, detect.score_threshold, scale, threads)
+
+
+def mobilenet_loader(params: Params) -> Callable[[], Detector]:
+    """What loads the small RetinaFace as params.yaml has it, in any process."""
+    detect = params.detect
+    weights = weights_of(DETECTORS["mobilenet0.25"], params).read_bytes()
+    scale = ScalePolicy(**detect.scale.model_dump())
+    return load_from_bytes(
+        "mobilenet0.25", weights, detect.score_threshold, scale, params.machine.device
+    )
 
 
 def backbone_weights(backbone: str, params: Params) -> Path:

@@ -35,13 +35,14 @@ from PIL import Image
 from benchmarks.machine import peak_memory, peak_resident_mib
 from benchmarks.side_by_side import add_number, print_report
 from stages.faces.archives import Limits, read_members
-from stages.faces.detector import Face
+from stages.faces.detector import Detector, Face
 from stages.faces.division import divide
 from stages.faces.duplicates import group_duplicates
 from stages.faces.examples import LabelledFaces
-from stages.faces.fates import CropSettings, examine_all
+from stages.faces.fates import CropSettings
 from stages.faces.index import read_cropped, read_crops, write_faces
 from stages.faces.labels import age_group
+from stages.faces.spreading import examine_apart
 from stages.faces.stratification import SPLITS
 from stages.learning import device
 from stages.workspace.errors import UserError, run_node
@@ -135,13 +136,17 @@ def whole_image(image: npt.NDArray[np.uint8]) -> list[Face]:
     return [Face(1.0, 0.0, 0.0, float(width), float(height))]
 
 
+def _load() -> Detector:
+    return whole_image
+
+
 def _detect(folder: Path, arguments: argparse.Namespace) -> Work:
     detect = load_params().detect
     settings = CropSettings(detect.face, 0.0, arguments.side, detect.max_pixels)
 
     def work() -> int:
         members = read_members(folder / "drawn.tar", Limits.of(detect))
-        fates = examine_all(members, whole_image, settings, THREADS)
+        fates = examine_apart(members, _load, settings, THREADS)
         files = folder / "index.csv", folder / "crops.npy"
         above = arguments.shard_gib * 2**30
         return write_faces(fates, *files, arguments.side, above)["cropped"]

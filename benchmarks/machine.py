@@ -23,8 +23,8 @@ PACKAGES = (
     "pandas",
     "dvc",
 )
-STATUS = Path("/proc/self/status")
-SAMPLE_SECONDS = 0.01
+PROCESSES = Path("/proc")
+SAMPLE_SECONDS = 0.05
 MIB = 2**20
 
 
@@ -67,26 +67,50 @@ def _gpus() -> list[str]:
 
 
 def memory_mib() -> float:
-    """Memory of this process that is its own, in MiB.
+    """Memory of this process and its children that is their own, in MiB.
 
-    Pages of files that are mapped are left out: the system takes them back when it needs them.
-    Where it does not tell them apart (outside Linux), they are in.
+    What forked children share with it counts for each of them. Pages of files that are mapped are
+    left out: the system takes them back when it needs them. Where it does not tell them apart
+    (outside Linux), they are in.
     """
-    return _status("RssAnon") or float(psutil.Process().memory_info().rss) / MIB
+    return sum(_status("RssAnon", process) or _resident(process) for process in _family())
 
 
-def _status(field: str) -> float | None:
-    """A field of Linux's status of this process, in MiB."""
-    if not STATUS.is_file():
-        return None
-    lines = STATUS.read_text(encoding="utf-8").splitlines()
+def _resident(process: int) -> float:
+    try:
+        return float(psutil.Process(process).memory_info().rss) / MIB
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def _family() -> list[int]:
+    """This process and its children; Linux tells which these are, per thread."""
+    threads = list((PROCESSES / "self" / "task").glob("*/children"))
+    if not threads:
+        return [os.getpid(), *(child.pid for child in psutil.Process().children())]
+    return [os.getpid(), *(int(each) for file in threads for each in _read(file).split())]
+
+
+def _read(file: Path) -> str:
+    """Its text; none of a thread or process that has ended meanwhile."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _status(field: str, process: int) -> float | None:
+    """A field of Linux's status of a process, in MiB."""
+    lines = _read(PROCESSES / str(process) / "status").splitlines()
     values = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
     return int(values[0]) / 1024 if values else None
 
 
 def peak_resident_mib() -> float:
     """The largest resident memory of this process so far, mapped pages included, in MiB."""
-    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return (
+        _status("VmHWM", os.getpid()) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    )
 
 
 @contextmanager

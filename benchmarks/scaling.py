@@ -27,15 +27,15 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.faces import THREADS, Faces, crop_settings, cut_faces, mobilenet
+from benchmarks.faces import THREADS, Faces, crop_settings, cut_faces, mobilenet_loader
 from benchmarks.machine import peak_memory, peak_resident_mib
 from benchmarks.side_by_side import print_report
 from benchmarks.training import make_task
 from stages.faces.archives import Limits, Member, read_members
 from stages.faces.division import divide
 from stages.faces.duplicates import group_duplicates
-from stages.faces.fates import examine_all
 from stages.faces.index import read_crops, write_faces
+from stages.faces.spreading import examine_apart
 from stages.faces.stratification import SPLITS
 from stages.learning import device
 from stages.workspace.errors import UserError, run_node
@@ -142,7 +142,7 @@ Work = Callable[[], object]
 
 def _detect(params: Params, archive: Path, folder: Path, number: int) -> Work:
     members = itertools.islice(stream(archive, Limits.of(params.detect)), number)
-    fates = examine_all(members, mobilenet(params), crop_settings(params), THREADS)
+    fates = examine_apart(members, mobilenet_loader(params), crop_settings(params), THREADS)
     files = folder / "detect.csv", folder / "detect.npy"
     return lambda: write_faces(fates, *files, params.detect.size)
 

@@ -31,7 +31,7 @@ import numpy as np
 from dvc.utils.serialize import modify_yaml
 from sklearn.metrics import accuracy_score
 
-from benchmarks.detect import published_loop, write_archive
+from benchmarks.detect import plain_detector, published_loop, write_archive
 from benchmarks.faces import (
     THREADS,
     Faces,
@@ -39,7 +39,6 @@ from benchmarks.faces import (
     backbone_weights,
     crop_settings,
     labelled_members,
-    mobilenet,
     weights_of,
 )
 from benchmarks.repro import QUIET, copy_project, run_quietly
@@ -193,7 +192,7 @@ class Before:
     def _detect(self) -> None:
         files = [self.folder / "images" / member.path for member in self.members]
         (self.folder / "crops").mkdir()
-        detector = mobilenet(self.params, threads=0)
+        detector = plain_detector(self.params)
         published_loop(files, self.folder / "crops", detector, crop_settings(self.params))
 
 

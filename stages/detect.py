@@ -6,11 +6,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stages.faces.archives import Limits, list_archives, read_members
-from stages.faces.detector import ScalePolicy, load_detector
+from stages.faces.detector import ScalePolicy, on_gpu
 from stages.faces.fates import CropSettings, examine_all
 from stages.faces.forgetting import read_forgotten
 from stages.faces.index import write_faces
-from stages.faces.spreading import examine_on, load_from_bytes
+from stages.faces.spreading import examine_apart, examine_on, load_from_bytes
 from stages.workspace.errors import UserError, run_node
 from stages.workspace.files import write_json
 from stages.workspace.params import load_params
@@ -36,19 +36,19 @@ def main() -> None:
         )
     )
     forgotten = read_forgotten()
+    device = params.machine.device
+    network = (detect.detector, weights.read_bytes(), detect.score_threshold, scale, device)
+    load = load_from_bytes(*network)
     if params.cluster.engine == "ray":
-        load = load_from_bytes(
-            *(detect.detector, weights.read_bytes(), detect.score_threshold, scale),
-            params.machine.device,
-        )
         found = examine_on(params.cluster, members, load, settings, forgotten)
     else:
-        detector = load_detector(
-            *(detect.detector, weights, detect.score_threshold, scale),
-            device=params.machine.device,
+        workers = params.machine.threads or os.cpu_count() or 1
+        # Threads share the one network that a GPU has to hold.
+        found = (
+            examine_all(members, load(), settings, workers, forgotten)
+            if on_gpu(device)
+            else examine_apart(members, load, settings, workers, forgotten)
         )
-        threads = params.machine.threads or os.cpu_count() or 1
-        found = examine_all(members, detector, settings, threads, forgotten)
     fates = tqdm(found, "detecting", unit="image", disable=None)
     files, limit = (FACES / "index.csv", FACES / "crops.npy"), detect.shard_gib * GIB
     counts = write_faces(fates, *files, detect.size, limit)

@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -73,7 +74,7 @@ class Member:
     data: bytes | None
     problem: str = ""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The base name, which carries the labels."""
         return PurePosixPath(self.path).name

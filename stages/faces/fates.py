@@ -2,15 +2,19 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from stages.faces.archives import Member
-from stages.faces.crops import choose_face, crop
+from stages.faces.crops import choose_face, crop, pixel_box
 from stages.faces.detector import Detector
 from stages.faces.forgetting import fingerprint, named
 from stages.faces.images import Pixels, UnreadableImageError, decode
 from stages.faces.index import Row
 from stages.faces.labels import LabelError, parse_name
 from stages.workspace.threads import side_by_side
+
+BOX = ("x1", "y1", "x2", "y2")
 
 Fate = tuple[Row, Pixels | None]
 
@@ -27,28 +31,27 @@ class CropSettings:
 
 def examine(member: Member, detector: Detector, settings: CropSettings) -> Fate:
     """The row of one member and, if its status is `cropped`, its uint8 RGB crop."""
-    row = Row(name=member.name, archive=member.archive, status="unreadable")
+    row = partial(Row, member.name, member.archive)
     if member.data is None:
-        return replace(row, reason=member.problem), None
+        return row("unreadable", reason=member.problem), None
     try:
         labels = parse_name(member.name)
     except LabelError as error:
-        return replace(row, status="bad_label", reason=str(error)), None
-    row = replace(row, age=labels.age, gender=labels.gender, race=labels.race)
+        return row("bad_label", reason=str(error)), None
+    known: dict[str, Any] = {"age": labels.age, "gender": labels.gender, "race": labels.race}
     try:
         image = decode(member.data, settings.max_pixels)
     except UnreadableImageError as error:
-        return replace(row, reason=str(error)), None
+        return row("unreadable", **known, reason=str(error)), None
     height, width = image.shape[:2]
     faces = detector(image)
-    row = replace(row, width=width, height=height, faces_found=len(faces))
+    known |= {"width": width, "height": height, "faces_found": len(faces)}
     if not faces:
-        return replace(row, status="no_face", reason="no face above the threshold"), None
+        return row("no_face", **known, reason="no face above the threshold"), None
     face = choose_face(faces, settings.face, height, width)
-    box = (int(face.x1), int(face.y1), int(face.x2), int(face.y2))
-    row = replace(row, status="cropped", score=round(face.score, 6))
-    row = replace(row, x1=box[0], y1=box[1], x2=box[2], y2=box[3])
-    return row, crop(image, box, settings.margin, settings.size)
+    box = pixel_box(face)
+    known |= {"score": round(face.score, 6), **dict(zip(BOX, box, strict=True))}
+    return row("cropped", **known), crop(image, box, settings.margin, settings.size)
 
 
 def examine_all(
@@ -71,7 +74,12 @@ def examine_all(
         gone = bool(forgotten) and fingerprint(member) in forgotten
         return None if gone else examine(member, detector, settings)
 
-    examined = side_by_side(look, members, threads, Member.weight)
+    return in_names(side_by_side(look, members, threads, Member.weight))
+
+
+def in_names(examined: Iterable[tuple[Member, Fate | None]]) -> Iterator[Fate]:
+    """Fates with names that stand once each; without those that are None, which have names too."""
     for name, (_, fate) in named(examined, lambda pair: pair[0]):
         if fate is not None:
-            yield replace(fate[0], name=name), fate[1]
+            row, crop = fate
+            yield row if row.name == name else replace(row, name=name), crop

@@ -3,18 +3,21 @@
 Only the formats that a labelled name can end in are read, by content; Pillow knows many
 more, among them ones that start other programs (EPS).
 
-Pillow reads the formats; what it leaves to the caller is done here: EXIF orientation
-(https://exiftool.org/TagNames/EXIF.html), 16-bit greyscale, which `convert("RGB")` would
-clip at 255, and alpha, which is laid over white. Embedded colour profiles are not applied.
+Pillow reads the formats, but for whole JPEG files in plain RGB, which libjpeg-turbo by itself
+decodes to the same pixels in half of the time. What Pillow leaves to the caller is done here: EXIF
+orientation (https://exiftool.org/TagNames/EXIF.html), 16-bit greyscale, which `convert("RGB")`
+would clip at 255, and alpha, which is laid over white. Embedded colour profiles are not applied.
 """
 
 import io
 import threading
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+import simplejpeg
+from PIL import ExifTags, Image, ImageOps
 
 from stages.faces.names import spell
 
@@ -26,8 +29,14 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 PASSES = 20  # over `max_pixels` that a JPEG may ask for; ordinary progressive files make 10
 _SCAN = b"\xff\xda"  # begins each pass
 _LARGE = 10_000_000  # pixels; decoding takes up to 28 bytes for each, so one such at a time
-_turn = threading.Lock()
+_turn: AbstractContextManager[Any] = threading.Lock()
 _REASON = 200  # characters
+
+
+def take_turns(lock: AbstractContextManager[Any]) -> None:
+    """Decode large images one at a time with all that hold this lock, as processes may."""
+    global _turn
+    _turn = lock
 
 
 class UnreadableImageError(ValueError):
@@ -56,6 +65,8 @@ def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pi
             if passes * pixels > PASSES * max_pixels:
                 raise UnreadableImageError(f"{passes} passes over {image.width}x{image.height}")
             with _turn if pixels > _LARGE else nullcontext():
+                if (plain := _plain_jpeg(image, data)) is not None:
+                    return plain
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image))
     except UnreadableImageError:
@@ -67,6 +78,19 @@ def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pi
         # (OSError, SyntaxError, struct.error, ValueError …): all mean the same here.
         reason = spell(" ".join(str(error).split()) or type(error).__name__)
         raise UnreadableImageError(f"damaged image: {reason[:_REASON]}") from error
+
+
+def _plain_jpeg(image: Image.Image, data: bytes) -> Pixels | None:
+    """The pixels of an upright JPEG in RGB without any fault; None for all else."""
+    upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    if image.format != "JPEG" or image.mode != "RGB" or not upright:
+        return None
+    room = np.empty((image.height, image.width, 3), np.uint8)
+    try:
+        pixels = simplejpeg.decode_jpeg(data, "RGB", buffer=room, strict=True)
+    except ValueError:
+        return None  # Pillow knows which faults can be borne, and names the others
+    return room if pixels.shape == room.shape else None
 
 
 def _to_rgb(image: Image.Image) -> Pixels:

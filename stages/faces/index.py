@@ -24,6 +24,7 @@ import io
 import math
 import shutil
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import Path
 from typing import cast
 
@@ -61,6 +62,7 @@ class Row:
 
 
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
+_cells = attrgetter(*COLUMNS)
 _TYPES = dict.fromkeys(["name", "archive", "status", "reason"], "str") | {
     column: "Int64"
     for column in COLUMNS
@@ -103,7 +105,7 @@ def write_faces(
             if row.name in seen:
                 raise ValueError(f"{index}: {row.name!r} has two rows")
             seen.add(row.name)
-            writer.writerow(dataclasses.astuple(row))
+            writer.writerow(_cells(row))
             counts[row.status] += 1
             if crop is not None:
                 pixels.write(crop.tobytes())

@@ -1,36 +1,65 @@
-"""The fates of members found by the workers of a cluster, as `fates.examine_all` finds them.
+"""The fates of members found by other processes, as `fates.examine_all` finds them.
 
-Each worker loads the detector once, from bytes that are sent to it. Members are read by the
-caller and named by it, so that rows and crops are the same, and in the same order.
+They are processes of this machine or workers of a cluster. Each loads the detector once, from bytes
+that are sent to it. Members are read by the caller and named by it, so that rows and crops are the
+same, and in the same order.
 """
 
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import replace
+from functools import partial
+from multiprocessing.synchronize import Lock
 from pathlib import Path
 
+import cv2
+
+from stages.faces import images
 from stages.faces.archives import Member
 from stages.faces.detector import Detector, ScalePolicy, load_detector
-from stages.faces.fates import CropSettings, Fate, examine
-from stages.faces.forgetting import fingerprint, named
+from stages.faces.fates import CropSettings, Fate, examine, in_names
+from stages.faces.forgetting import fingerprint
+from stages.workspace import processes
 from stages.workspace.cluster import spread
 from stages.workspace.params import Cluster
 
-Examine = Callable[[list[Member]], list[Fate | None]]
+Look = Callable[[Member], Fate | None]
 
 
 def load_from_bytes(
     name: str, weights: bytes, threshold: float, scale: ScalePolicy, device: str
 ) -> Callable[[], Detector]:
-    """What loads a detector on any machine; see `load_detector`."""
+    """What loads a detector in any process, on any machine; see `load_detector`."""
+    return partial(_load, name, weights, threshold, scale, device)
 
-    def load() -> Detector:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "weights.onnx"
-            path.write_bytes(weights)
-            return load_detector(name, path, threshold, scale, device=device)
 
-    return load
+def _load(name: str, weights: bytes, threshold: float, scale: ScalePolicy, device: str) -> Detector:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.onnx"
+        path.write_bytes(weights)
+        return load_detector(name, path, threshold, scale, device=device)
+
+
+def examine_apart(
+    members: Iterable[Member],
+    load: Callable[[], Detector],
+    settings: CropSettings,
+    number: int,
+    forgotten: Collection[str] = (),
+) -> Iterator[Fate]:
+    """Examine members in processes of this machine; yield what `examine_all` yields.
+
+    Args:
+        members: read by this process.
+        load: makes the detector, once in each process; can be pickled.
+        settings: how crops are made.
+        number: of the processes, at least 1.
+        forgotten: see `examine_all`.
+
+    Raises:
+        UserError: a process was killed.
+    """
+    make = partial(_make_alone, load, settings, forgotten, processes.CONTEXT.Lock())
+    return in_names(processes.side_by_side(make, members, number, Member.weight))
 
 
 def examine_on(
@@ -50,16 +79,27 @@ def examine_on(
         forgotten: see `examine_all`.
     """
 
-    def make() -> Examine:
-        detector = load()
-
-        def look(member: Member) -> Fate | None:
-            gone = bool(forgotten) and fingerprint(member) in forgotten
-            return None if gone else examine(member, detector, settings)
-
+    def make() -> Callable[[list[Member]], list[Fate | None]]:
+        look = _make(load, settings, forgotten)
         return lambda batch: [look(member) for member in batch]
 
-    examined = spread(cluster, make, members)
-    for name, (_, fate) in named(examined, lambda pair: pair[0]):
-        if fate is not None:
-            yield replace(fate[0], name=name), fate[1]
+    return in_names(spread(cluster, make, members))
+
+
+def _make(load: Callable[[], Detector], settings: CropSettings, forgotten: Collection[str]) -> Look:
+    detector = load()
+
+    def look(member: Member) -> Fate | None:
+        gone = bool(forgotten) and fingerprint(member) in forgotten
+        return None if gone else examine(member, detector, settings)
+
+    return look
+
+
+def _make_alone(
+    load: Callable[[], Detector], settings: CropSettings, forgotten: Collection[str], turn: Lock
+) -> Look:
+    """`_make` for one of several processes of a machine, which share its cores and memory."""
+    cv2.setNumThreads(0)  # its threads would be more than cores, and do not outlive a fork
+    images.take_turns(turn)
+    return _make(load, settings, forgotten)

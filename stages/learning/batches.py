@@ -37,7 +37,9 @@ class Batches(keras.utils.PyDataset):
         chances: npt.NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__()
-        self.inputs, self.rows, self.labels = inputs, rows, labels
+        # A bare array: a mapped one makes each slice a mapped one, which takes longer.
+        self.inputs = inputs.view(np.ndarray) if isinstance(inputs, np.memmap) else inputs
+        self.rows, self.labels = rows, labels
         self.batch_size, self.seed, self.chances = batch_size, seed, chances
         self.deal(0)
 
@@ -56,7 +58,7 @@ class Batches(keras.utils.PyDataset):
         No part is empty: where the batch has fewer examples than parts, each is all of it.
         """
         chosen = self._chosen(index)
-        if len(chosen) >= parts:
+        if 1 < parts <= len(chosen):
             chosen = np.array_split(chosen, parts)[place]
         labels = {task: values[chosen] for task, values in self.labels.items()}
         return np.ascontiguousarray(self.inputs[self.rows[chosen]]), labels

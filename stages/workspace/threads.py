@@ -5,8 +5,8 @@ weight is under way, so that memory does not depend on how long the stream is.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -30,12 +30,23 @@ def side_by_side(
         threads: at least 1.
         weight: of an item, in bytes.
     """
+    return in_order(ThreadPoolExecutor(threads), work, items, AHEAD * threads, weight)
+
+
+def in_order(
+    executor: Executor,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    ahead: int,
+    weight: Callable[[Item], int],
+) -> Generator[tuple[Item, Result], None, None]:
+    """`side_by_side` by any executor, which is shut down; at most `ahead` items are under way."""
     under_way: deque[tuple[Item, Future[Result]]] = deque()
 
     def full() -> bool:
-        return len(under_way) >= AHEAD * threads or sum(weight(i) for i, _ in under_way) > HEAVIEST
+        return len(under_way) >= ahead or sum(weight(i) for i, _ in under_way) > HEAVIEST
 
-    with ThreadPoolExecutor(threads) as pool:
+    with executor as pool:
         try:
             for item in items:
                 under_way.append((item, pool.submit(work, item)))

@@ -27,8 +27,6 @@ from stages.workspace.errors import UserError
 from stages.workspace.params import load_params
 
 TOP = Path(__file__).parents[2]
-LIMITS = Limits(member_bytes=10**6, archive_bytes=1 << 30, members=1000)
-
 LIMITS = Limits(member_bytes=10**6, archive_bytes=10**8, members=10**4)
 
 
@@ -92,6 +90,13 @@ def test_memory_that_is_taken_and_given_back_shows_in_the_peak():
         held = _fresh_pages(30 * 2**20)
         time.sleep(0.3)
         del held
+    assert found["peak"] - found["before"] >= 25
+
+
+def test_memory_of_child_processes_counts():
+    take = f"held = bytearray({30 * 2**20}); import time; time.sleep(0.5)"
+    with peak_memory() as found:
+        subprocess.run([sys.executable, "-c", take], check=True)
     assert found["peak"] - found["before"] >= 25
 
 

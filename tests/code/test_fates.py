@@ -1,6 +1,7 @@
 """Every member's fate, and the two files that keep them: index.csv and crops.npy."""
 
 import io
+import multiprocessing
 import tarfile
 import threading
 import time
@@ -15,6 +16,7 @@ from stages.faces.archives import Limits, Member, read_members
 from stages.faces.crops import crop
 from stages.faces.detector import Face, ScalePolicy, load_detector
 from stages.faces.fates import CropSettings, examine, examine_all
+from stages.faces.forgetting import fingerprint
 from stages.faces.images import decode
 from stages.faces.index import (
     COLUMNS,
@@ -26,6 +28,8 @@ from stages.faces.index import (
     write_faces,
 )
 from stages.faces.portraits import draw_background, draw_portrait
+from stages.faces.spreading import examine_apart, load_from_bytes
+from stages.workspace import processes
 from stages.workspace import threads as threads_module
 from stages.workspace.errors import UserError
 
@@ -158,6 +162,21 @@ def test_of_several_faces_the_setting_chooses_and_all_are_counted():
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_the_order_does_not_depend_on_the_threads(threads, members, detector, serial_fates):
     assert same(list(examine_all(members, detector, SETTINGS, threads)), serial_fates)
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_processes_find_the_same(
+    start, number, members, mobilenet_weights, serial_fates, monkeypatch
+):
+    context = multiprocessing.get_context(start)
+    monkeypatch.setattr(processes, "CONTEXT", context)
+    monkeypatch.setattr(processes, "BATCH", 3)
+    scale = ScalePolicy(False, 1024, 1980)
+    load = load_from_bytes("mobilenet0.25", mobilenet_weights.read_bytes(), 0.9, scale, "cpu")
+    gone = {fingerprint(members[1])}
+    found = list(examine_apart(members, load, SETTINGS, number, gone))
+    assert same(found, serial_fates[:1] + serial_fates[2:])
 
 
 def test_the_order_holds_when_the_first_takes_longest(members):

@@ -1,4 +1,4 @@
-"""Detect, split and a training on real images give the same bytes again, on any number of threads.
+"""Detect, split and a training on real images give the same bytes with any number of workers.
 
 Skipped, and said so, where the environment names no archive.
 """
@@ -31,16 +31,16 @@ def workspace(
 
 
 @pytest.mark.long
-def test_real_images_give_the_same_bytes_on_any_number_of_threads(workspace: Workspace):
+def test_real_images_give_the_same_bytes_with_any_number_of_workers(workspace: Workspace):
     made = []
-    for threads in (1, 4):
+    for workers in (1, 4):
         params = workspace.folder / "params.yaml"
-        params.write_text(params.read_text().replace("  threads: 0 ", f"  threads: {threads} "))
+        params.write_text(params.read_text().replace("  threads: 0 ", f"  threads: {workers} "))
         for node in ("download", "plan", "pretrained", "detect", "split", "lists"):
             workspace.run(node)
         workspace.run(f"train {VARIANT}")
         made.append(workspace.digests())
-        params.write_text(params.read_text().replace(f"  threads: {threads} ", "  threads: 0 "))
+        params.write_text(params.read_text().replace(f"  threads: {workers} ", "  threads: 0 "))
     assert made[0] == made[1]
     kinds = {name.split("/")[-1] for name in made[0]}
     assert {"crops.npy", "index.csv", "split.csv", "model.keras", "provenance.json"} <= kinds
