@@ -2,8 +2,9 @@
 
 Steps of both take turns on the same batches, each precision compiled as params.yaml would have
 it; XLA compiles neither where it is not wanted, and float32 alone on a CPU where it is. Then both
-are trained anew on some images and tested on others: the difference in accuracy with its 95 %
-interval (paired bootstrap).
+are trained anew on some images, with several seeds, and tested on others: the difference in
+accuracy with its 95 % interval (paired bootstrap over the test images and the seeds, since a
+training that differs in the last bit soon goes another way, as with another seed).
 
 Only a CPU with avx512_bf16 or amx_bf16, or a GPU, gains by it. Other CPUs emulate it: a step of
 VGG16 then takes some 14 times as long, and the benchmark wants `--emulated` to start at all.
@@ -30,7 +31,7 @@ from benchmarks.side_by_side import (
 )
 from benchmarks.training import Task, make_task
 from stages.learning import device
-from stages.reporting.bootstrap import interval, resampled_sums
+from stages.reporting.bootstrap import interval
 from stages.workspace.errors import UserError, run_node
 from stages.workspace.params import load_params
 
@@ -52,6 +53,7 @@ def main() -> None:
     add_number(parser, "--steps", 2, "training steps a turn")
     add_number(parser, "--epochs", 1, "of the trainings whose accuracy is compared")
     add_number(parser, "--test", 160, "images at the end that test them")
+    add_number(parser, "--seeds", 1, "of those trainings, in each precision")
     parser.add_argument("--emulated", action="store_true", help="measure it where it is emulated")
     arguments = parser.parse_args()
     params = load_params()
@@ -80,17 +82,17 @@ def main() -> None:
         lines,
         cpu_multiplies_bfloat16=device.multiplies_bfloat16(),
         xla=xla,
-        accuracy=accuracies(task, len(faces.names) - arguments.test, xla),
+        accuracy=accuracies(task, len(faces.names) - arguments.test, xla, arguments.seeds),
     )
 
 
-def network(task: Task, precision: str) -> "keras.Model":
-    """The network under a dtype policy, with the same weights for all."""
+def network(task: Task, precision: str, seed: int = 1) -> "keras.Model":
+    """The network under a dtype policy, with the same weights for all of a seed."""
     import keras
 
     keras.config.set_dtype_policy(precision)
     try:
-        return task.network()
+        return task.network(seed)
     finally:
         keras.config.set_dtype_policy("float32")
 
@@ -131,31 +133,45 @@ def compiled(task: Task, model: "keras.Model", xla: bool) -> "Learner":
     )
 
 
-def accuracies(task: Task, cut: int, xla: dict[str, bool]) -> dict[str, object]:
+def accuracies(task: Task, cut: int, xla: dict[str, bool], seeds: int) -> dict[str, object]:
     """Train in both precisions on the images before `cut`, test on the others.
 
     Returns:
         By task the accuracy in each precision and the interval of the difference.
     """
-    right = {p: trained_and_tested(task, network(task, p), cut, xla[p]) for p in PRECISIONS}
-    found: dict[str, object] = {"trained_on": cut, "tested_on": len(task.images) - cut}
+    right = {
+        precision: [
+            trained_and_tested(task, network(task, precision, seed), cut, xla[precision], seed)
+            for seed in range(1, seeds + 1)
+        ]
+        for precision in PRECISIONS
+    }
+    tested = len(task.images) - cut
+    found: dict[str, object] = {"trained_on": cut, "tested_on": tested, "seeds": seeds}
     for name in task.classes:
-        ours, rival = (right[precision][name] for precision in PRECISIONS)
-        difference = (ours.astype(float) - rival)[:, np.newaxis]
-        number = len(difference)
-        sums = resampled_sums(difference, np.arange(number), RESAMPLES, seed=1)
-        low, high = (round(float(bound[0]), 4) for bound in interval(sums / number, CONFIDENCE))
-        found[name] = {p: round(float(right[p][name].mean()), 4) for p in PRECISIONS} | {
-            "difference": round(float(difference.mean()), 4),
-            "low": low,
-            "high": high,
-            "met": low <= 0 <= high,
-        }
+        by_precision = [np.array([run[name] for run in right[p]], float) for p in PRECISIONS]
+        found[name] = dict(
+            zip(PRECISIONS, (round(float(each.mean()), 4) for each in by_precision), strict=True)
+        ) | difference(*by_precision)
     return found
 
 
+def difference(ours: np.ndarray, rival: np.ndarray) -> dict[str, object]:
+    """The mean difference of two arrays (seeds, images), and its interval over both axes."""
+    apart = ours - rival
+    chance = np.random.default_rng(1)
+    seeds, images = (
+        chance.multinomial(number, np.full(number, 1 / number), RESAMPLES) / number
+        for number in apart.shape
+    )
+    means = ((seeds @ apart) * images).sum(axis=1, keepdims=True)
+    low, high = (round(float(bound[0]), 4) for bound in interval(means, CONFIDENCE))
+    mean = round(float(apart.mean()), 4)
+    return {"difference": mean, "low": low, "high": high, "met": low <= 0 <= high}
+
+
 def trained_and_tested(
-    task: Task, model: "keras.Model", cut: int, xla: bool
+    task: Task, model: "keras.Model", cut: int, xla: bool, seed: int
 ) -> dict[str, np.ndarray]:
     """Whether each test image is classified right after a training, by task."""
     from stages.learning.checkpoints import Checkpoints
@@ -179,7 +195,7 @@ def trained_and_tested(
             val,
             task.classes,
             task.recipe,
-            1,
+            seed,
             lambda frozen: frozen.predict(task.images, verbose=0),
             Checkpoints(Path(folder), "benchmark"),
             lambda *_: None,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import detect, detect_resnet50, duplicates
+from benchmarks import detect, detect_resnet50, duplicates, precision
 from benchmarks.faces import cut_faces, labelled_members, repeated
 from benchmarks.machine import describe_machine, describe_versions, peak_memory
 from benchmarks.memory import watch
@@ -65,6 +65,20 @@ def test_the_ratio_is_that_of_each_round_and_is_held_against_the_bar():
     assert not compare("x", [1.9], [1.0], "s", at_least=2.0)["met"]
     assert compare("x", [1.9], [1.0], "s", at_most=2.0)["met"]
     assert "met" not in compare("x", [1.9], [1.0], "s")
+
+
+def test_the_interval_of_a_difference_is_over_seeds_and_images():
+    chance = np.random.default_rng(0)
+    same = (chance.random((1, 500)) < 0.7).astype(float)
+    assert precision.difference(same, same)["met"]
+    worse = same * (chance.random((1, 500)) < 0.8)
+    assert not precision.difference(worse, same)["met"]
+    # Two seeds that disagree by so much say nothing yet.
+    shifted = np.concatenate([worse, same])
+    rival = np.concatenate([same, worse])
+    found = precision.difference(shifted, rival)
+    assert found["difference"] == 0
+    assert found["low"] < -0.1 < 0.1 < found["high"]
 
 
 def test_what_is_not_equal_is_not_timed():
