@@ -129,11 +129,14 @@ def test_heavy_items_travel_alone_and_few(monkeypatch):
 
 
 ENDLESS = """
+import signal
 from itertools import count
 from tests.code.test_processes import doubling, no_weight
 from stages.workspace.processes import side_by_side
 
 if __name__ == "__main__":
+    # What a shell starts in the background is told to ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for _ in side_by_side(doubling, count(), 2, no_weight):
         print("", flush=True)
 """
