@@ -33,9 +33,9 @@ from benchmarks.faces import (
 )
 from benchmarks.side_by_side import compare, make_parser, print_report, prove, rates, take_turns
 from stages.faces.archives import Limits, Member, read_members
-from stages.faces.crops import choose_face, crop
+from stages.faces.crops import choose_face, crop, pixel_box
 from stages.faces.detector import CHANNEL_MEANS_BGR, Detector, Face, faces_of
-from stages.faces.fates import CropSettings
+from stages.faces.fates import BOX, CropSettings
 from stages.faces.images import Pixels, decode
 from stages.faces.index import read_cropped, write_faces
 from stages.faces.spreading import examine_apart
@@ -44,7 +44,6 @@ from stages.workspace.errors import run_node
 from stages.workspace.params import Params, load_params
 
 QUALITY = 95  # of the loop's JPEGs
-BOX = ["x1", "y1", "x2", "y2"]
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class Sides:
         """That the loop's boxes and crops are ours."""
         self.ours()
         loop, crops = self.loop(), np.load(self.folder / "crops.npy")
-        boxes = read_cropped(self.folder / "index.csv")[BOX].to_numpy(int)
+        boxes = read_cropped(self.folder / "index.csv")[list(BOX)].to_numpy(int)
         alike = len(boxes) == len(loop.boxes) > 0
         proven = [prove(alike, f"{len(boxes)} of {len(self.files)} images cropped by both")]
         apart = np.abs(boxes - loop.boxes).max(axis=1)
@@ -175,7 +174,7 @@ def published_loop(
         if not faces:
             continue
         face = choose_face(faces, settings.face, *image.shape[:2])
-        box = (int(face.x1), int(face.y1), int(face.x2), int(face.y2))
+        box = pixel_box(face)
         cut = crop(image, box, settings.margin, settings.size)
         Image.fromarray(cut).save(target / f"{file.stem}.jpg", quality=QUALITY)
         boxes.append(list(box))

@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from stages.faces.archives import Limits, Member, read_members
 from stages.faces.detector import Detector, ScalePolicy, load_detector
 from stages.faces.fates import CropSettings, examine_all
 from stages.faces.labels import LabelError, age_group, parse_name
-from stages.faces.spreading import load_from_bytes
 from stages.workspace.caches import shared_folder
 from stages.workspace.catalogue import BACKBONES, DETECTORS, WeightsFile, obtain
 from stages.workspace.errors import UserError
@@ -80,22 +80,17 @@ def weights_of(weights: WeightsFile, params: Params) -> Path:
     return obtain(weights, folder, params.pretrained.path(weights.key), "benchmark")
 
 
-def mobilenet(params: Params, upscale: bool = False, threads: int = 1) -> Detector:
+def mobilenet(params: Params, upscale: bool = False) -> Detector:
     """The small RetinaFace, with the scale policy of params.yaml but for `upscale`."""
+    return mobilenet_loader(params, upscale)()
+
+
+def mobilenet_loader(params: Params, upscale: bool = False) -> Callable[[], Detector]:
+    """What loads it in any process of this machine."""
     detect = params.detect
     scale = ScalePolicy(**detect.scale.model_dump() | {"upscale": upscale})
     weights = weights_of(DETECTORS["mobilenet0.25"], params)
-    return load_detector("mobilenet0.25", weights, detect.score_threshold, scale, threads)
-
-
-def mobilenet_loader(params: Params) -> Callable[[], Detector]:
-    """What loads the small RetinaFace as params.yaml has it, in any process."""
-    detect = params.detect
-    weights = weights_of(DETECTORS["mobilenet0.25"], params).read_bytes()
-    scale = ScalePolicy(**detect.scale.model_dump())
-    return load_from_bytes(
-        "mobilenet0.25", weights, detect.score_threshold, scale, params.machine.device
-    )
+    return partial(load_detector, "mobilenet0.25", weights, detect.score_threshold, scale)
 
 
 def backbone_weights(backbone: str, params: Params) -> Path:

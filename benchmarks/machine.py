@@ -24,7 +24,7 @@ PACKAGES = (
     "dvc",
 )
 PROCESSES = Path("/proc")
-SAMPLE_SECONDS = 0.05
+SAMPLE_SECONDS = 0.01
 MIB = 2**20
 
 

@@ -1,12 +1,13 @@
 """Node detect: every raw member's fate in data/faces/index.csv, the crops in crops.npy."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from stages.faces.archives import Limits, list_archives, read_members
-from stages.faces.detector import ScalePolicy, on_gpu
+from stages.faces.detector import ScalePolicy, load_detector, on_gpu
 from stages.faces.fates import CropSettings, examine_all
 from stages.faces.forgetting import read_forgotten
 from stages.faces.index import write_faces
@@ -37,10 +38,14 @@ def main() -> None:
     )
     forgotten = read_forgotten()
     device = params.machine.device
-    network = (detect.detector, weights.read_bytes(), detect.score_threshold, scale, device)
-    load = load_from_bytes(*network)
+    load = partial(
+        load_detector, detect.detector, weights, detect.score_threshold, scale, device=device
+    )
     if params.cluster.engine == "ray":
-        found = examine_on(params.cluster, members, load, settings, forgotten)
+        sent = load_from_bytes(
+            detect.detector, weights.read_bytes(), detect.score_threshold, scale, device
+        )
+        found = examine_on(params.cluster, members, sent, settings, forgotten)
     else:
         workers = params.machine.threads or os.cpu_count() or 1
         # Threads share the one network that a GPU has to hold.

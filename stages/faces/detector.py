@@ -92,13 +92,24 @@ def load_detector(
 
     Raises:
         ValueError: an unknown name.
-        UserError: `gpu` is asked for and onnxruntime offers none.
+        UserError: the file is missing or cannot be run, or `gpu` is asked for and onnxruntime
+            offers none.
     """
     networks = {"mobilenet0.25": _mobilenet, "resnet50": _resnet50}
     if name not in networks:
         raise ValueError(f"detector {name!r} is not one of {sorted(networks)}")
-    graph = _boxes_alone(weights) if name == "mobilenet0.25" else str(weights)
-    find = networks[name](_session(graph, threads, device), threshold)
+    if not weights.is_file():
+        raise UserError(f"{weights}: missing; run `dvc repro pretrained`")
+    calculating = providers(device)
+    try:
+        graph = _boxes_alone(weights) if name == "mobilenet0.25" else str(weights)
+        session = _session(graph, threads, calculating)
+    except Exception as error:  # protobuf's, onnx's and onnxruntime's have no common public base
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(
+            f"{weights}: no ONNX file that can be run ({reason}); run `dvc repro -f pretrained`"
+        ) from error
+    find = networks[name](session, threshold)
 
     def detect(image: Pixels) -> list[Face]:
         height, width = image.shape[:2]
@@ -123,11 +134,13 @@ def _boxes_alone(weights: Path) -> bytes:
     return bytes(whole.extract_model(["input"], ["loc", "conf"]).SerializeToString())
 
 
-def _session(graph: bytes | str, threads: int, device: str) -> onnxruntime.InferenceSession:
+def _session(
+    graph: bytes | str, threads: int, calculating: list[str]
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=providers(device))
+    return onnxruntime.InferenceSession(graph, options, providers=calculating)
 
 
 def on_gpu(device: str) -> bool:

@@ -1,6 +1,6 @@
 """The fate of each raw member: its row in the index and, where a face was found, its crop."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -70,11 +70,20 @@ def examine_all(
     yielded; but they have their names, which so never come to mean another image.
     """
 
+    look = looker(detector, settings, forgotten)
+    return in_names(side_by_side(look, members, threads, Member.weight))
+
+
+def looker(
+    detector: Detector, settings: CropSettings, forgotten: Collection[str]
+) -> Callable[[Member], Fate | None]:
+    """What examines one member, unless it is forgotten: then there is None."""
+
     def look(member: Member) -> Fate | None:
         gone = bool(forgotten) and fingerprint(member) in forgotten
         return None if gone else examine(member, detector, settings)
 
-    return in_names(side_by_side(look, members, threads, Member.weight))
+    return look
 
 
 def in_names(examined: Iterable[tuple[Member, Fate | None]]) -> Iterator[Fate]:

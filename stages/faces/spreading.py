@@ -1,8 +1,8 @@
 """The fates of members found by other processes, as `fates.examine_all` finds them.
 
-They are processes of this machine or workers of a cluster. Each loads the detector once, from bytes
-that are sent to it. Members are read by the caller and named by it, so that rows and crops are the
-same, and in the same order.
+They are processes of this machine or workers of a cluster. Each loads the detector once, on a
+cluster from bytes that are sent to it. Members are read by the caller and named by it, so that rows
+and crops are the same, and in the same order.
 """
 
 import tempfile
@@ -16,27 +16,24 @@ import cv2
 from stages.faces import images
 from stages.faces.archives import Member
 from stages.faces.detector import Detector, ScalePolicy, load_detector
-from stages.faces.fates import CropSettings, Fate, examine, in_names
-from stages.faces.forgetting import fingerprint
+from stages.faces.fates import CropSettings, Fate, in_names, looker
 from stages.workspace import processes
 from stages.workspace.cluster import spread
 from stages.workspace.params import Cluster
-
-Look = Callable[[Member], Fate | None]
 
 
 def load_from_bytes(
     name: str, weights: bytes, threshold: float, scale: ScalePolicy, device: str
 ) -> Callable[[], Detector]:
-    """What loads a detector in any process, on any machine; see `load_detector`."""
-    return partial(_load, name, weights, threshold, scale, device)
+    """What loads a detector on any machine; see `load_detector`."""
 
+    def load() -> Detector:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "weights.onnx"
+            path.write_bytes(weights)
+            return load_detector(name, path, threshold, scale, device=device)
 
-def _load(name: str, weights: bytes, threshold: float, scale: ScalePolicy, device: str) -> Detector:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "weights.onnx"
-        path.write_bytes(weights)
-        return load_detector(name, path, threshold, scale, device=device)
+    return load
 
 
 def examine_apart(
@@ -58,7 +55,7 @@ def examine_apart(
     Raises:
         UserError: a process was killed.
     """
-    make = partial(_make_alone, load, settings, forgotten, processes.CONTEXT.Lock())
+    make = partial(_make, load, settings, forgotten, processes.CONTEXT.Lock())
     return in_names(processes.side_by_side(make, members, number, Member.weight))
 
 
@@ -80,26 +77,16 @@ def examine_on(
     """
 
     def make() -> Callable[[list[Member]], list[Fate | None]]:
-        look = _make(load, settings, forgotten)
+        look = looker(load(), settings, forgotten)
         return lambda batch: [look(member) for member in batch]
 
     return in_names(spread(cluster, make, members))
 
 
-def _make(load: Callable[[], Detector], settings: CropSettings, forgotten: Collection[str]) -> Look:
-    detector = load()
-
-    def look(member: Member) -> Fate | None:
-        gone = bool(forgotten) and fingerprint(member) in forgotten
-        return None if gone else examine(member, detector, settings)
-
-    return look
-
-
-def _make_alone(
+def _make(
     load: Callable[[], Detector], settings: CropSettings, forgotten: Collection[str], turn: Lock
-) -> Look:
-    """`_make` for one of several processes of a machine, which share its cores and memory."""
+) -> Callable[[Member], Fate | None]:
+    """`looker` for one of several processes of a machine, which share its cores and memory."""
     cv2.setNumThreads(0)  # its threads would be more than cores, and do not outlive a fork
     images.take_turns(turn)
-    return _make(load, settings, forgotten)
+    return looker(load(), settings, forgotten)

@@ -208,6 +208,16 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones(mobilenet_weights
         load_detector("yolo", mobilenet_weights, THRESHOLD, NATIVE)
 
 
+@pytest.mark.parametrize("name", ["mobilenet0.25", "resnet50"])
+def test_weights_that_are_missing_or_damaged_are_named(name, tmp_path):
+    path = tmp_path / "weights.onnx"
+    with pytest.raises(UserError, match=r"weights\.onnx: missing; run `dvc repro pretrained`"):
+        load_detector(name, path, THRESHOLD, NATIVE)
+    path.write_bytes(b"no network")
+    with pytest.raises(UserError, match=r"weights\.onnx: no ONNX file.*dvc repro -f pretrained"):
+        load_detector(name, path, THRESHOLD, NATIVE)
+
+
 # --- resnet50 through retina-face -------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import tarfile
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ from stages.faces.index import (
     write_faces,
 )
 from stages.faces.portraits import draw_background, draw_portrait
-from stages.faces.spreading import examine_apart, load_from_bytes
+from stages.faces.spreading import examine_apart
 from stages.workspace import processes
 from stages.workspace import threads as threads_module
 from stages.workspace.errors import UserError
@@ -173,7 +174,7 @@ def test_processes_find_the_same(
     monkeypatch.setattr(processes, "CONTEXT", context)
     monkeypatch.setattr(processes, "BATCH", 3)
     scale = ScalePolicy(False, 1024, 1980)
-    load = load_from_bytes("mobilenet0.25", mobilenet_weights.read_bytes(), 0.9, scale, "cpu")
+    load = partial(load_detector, "mobilenet0.25", mobilenet_weights, 0.9, scale)
     gone = {fingerprint(members[1])}
     found = list(examine_apart(members, load, SETTINGS, number, gone))
     assert same(found, serial_fates[:1] + serial_fates[2:])
