@@ -3,8 +3,8 @@
 Everything that a user can mend (a param, a file, an address) is raised as `UserError`
 with a text that names the file, the field and what to do. A node prints it without a
 traceback and exits with status 1. So it does with what the machine refuses (a full disk, a
-folder that may not be written, no memory), and after Ctrl-C with status 130; any other
-exception is a defect and keeps its traceback.
+folder that may not be written, no memory), and after Ctrl-C with status 130; where nobody reads
+on (`| head`), it ends without a word. Any other exception is a defect and keeps its traceback.
 """
 
 import errno
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 
 INTERRUPTED = 130  # the exit status, as of any program that Ctrl-C ends
+UNREAD = 141  # as of one whose reader has left
 REFUSALS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EEXIST),
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EMFILE),
@@ -27,6 +28,7 @@ def run_node(main: Callable[[], None]) -> None:
     """Run a node's `main`; turn what is no defect into one line on stderr and an exit status."""
     try:
         main()
+        sys.stdout.flush()  # here, not at the exit, where an error has no status
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -34,10 +36,24 @@ def run_node(main: Callable[[], None]) -> None:
         sys.exit(INTERRUPTED)
     except MemoryError:
         sys.exit("error: not enough memory")
+    except BrokenPipeError:
+        if _is_read():
+            raise  # by another pipe than the output
+        sys.exit(UNREAD)
     except OSError as error:
         if (reason := _refusal(error)) is None:
             raise
         sys.exit(f"error: {error.filename or 'writing'}: {reason}")
+
+
+def _is_read() -> bool:
+    """Whether somebody still takes the output; if nobody does, the rest of it goes nowhere."""
+    try:
+        print(flush=True)  # an empty line before a traceback does no harm
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _refusal(error: OSError) -> str | None:

@@ -2,10 +2,12 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
-from stages.workspace.errors import INTERRUPTED, UserError, run_node
+from stages.workspace.errors import INTERRUPTED, UNREAD, UserError, run_node
 
 
 def raising(error: BaseException):
@@ -43,8 +45,22 @@ def test_an_interrupted_command_says_so(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().err == "error: interrupted; what was there before stays\n"
 
 
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_command_whose_reader_has_left_ends_without_a_word(lines: int):
+    main = f"lambda: [print('a line') for _ in range({lines})]"
+    code = f"from stages.workspace.errors import run_node; run_node({main})"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (UNREAD, "")
+
+
 @pytest.mark.parametrize(
-    "error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "x"), OSError()]
+    "error",
+    [ValueError("x"), FileNotFoundError(errno.ENOENT, "x"), OSError(), BrokenPipeError("worker")],
 )
 def test_a_defect_keeps_its_traceback(error: Exception):
     with pytest.raises(type(error)):
