@@ -222,21 +222,25 @@ NODES: dict[str, Callable[[Params, Path, Path, int], Work]] = {
 
 
 def draw(path: Path, found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> None:
-    """Time and memory over the number of images, all axes logarithmic, as SVG."""
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    titles = {"seconds": "seconds", "peak_mib": "own memory, MiB"}
-    for axes, (key, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-        for (node, by_size), colour in zip(found.items(), COLOURS, strict=False):
-            sizes, values = list(by_size), [each[key] for each in by_size.values()]
-            label = node
-            if key == "seconds" and len(sizes) > 1:
-                label = f"{node}, exponent {exponent(sizes, values):.2f}"
-            axes.loglog(sizes, values, marker="o", color=colour, label=label)
-        axes.set(xlabel="images", title=title)
+    """Time, on logarithmic axes, and memory over the number of images, as SVG."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    time_axes, memory_axes = figure.subplots(1, 2)
+    for (node, by_size), colour in zip(found.items(), COLOURS, strict=False):
+        sizes, seconds = list(by_size), [each["seconds"] for each in by_size.values()]
+        label = node
+        if len(sizes) > 1:
+            label = f"{node}, exponent {exponent(sizes, seconds):.2f}"
+        time_axes.loglog(sizes, seconds, marker="o", color=colour, label=label)
+        memory = [each["peak_mib"] for each in by_size.values()]
+        memory_axes.semilogx(sizes, memory, marker="o", color=colour)
+    time_axes.set_title("seconds")
+    memory_axes.set(title="own memory, MiB", ylim=(0, None))
+    for axes in (time_axes, memory_axes):
+        axes.set_xlabel("images")
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.minorticks_off()
         axes.grid(color="#eeeeee")
-        axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=len(found), frameon=False)
     with mpl.rc_context({"svg.hashsalt": "scaling"}), whole_file(path) as partial:
         figure.savefig(partial, format="svg", metadata={"Date": None})
 
