@@ -61,12 +61,12 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     params = load_params()
-    device.prepare(params.machine.device, precision="float32", seed=1, xla=True)
+    _, usable = device.prepare(params.machine.device, precision="float32", seed=1, xla=True)
     faces = cut_faces(arguments.archive, arguments.images, params)
     proven, lines = [], []
     for variant in arguments.variants:
         task = make_task(params, variant, faces, arguments.epochs)
-        xla = str(task.structure["backbone"]) in params.train.xla
+        xla = usable and str(task.structure["backbone"]) in params.train.xla
         proven += [f"{variant}: {each}" for each in prove_equal(task, xla)]
         seconds = take_turns(
             {"ours": partial(fit_ours, task, xla), "rival": partial(fit_whole, task)},

@@ -57,12 +57,12 @@ def main() -> None:
     parser.add_argument("--emulated", action="store_true", help="measure it where it is emulated")
     arguments = parser.parse_args()
     params = load_params()
-    device.prepare(params.machine.device, precision="float32", seed=1, xla=True)
+    _, usable = device.prepare(params.machine.device, precision="float32", seed=1, xla=True)
     if not (device.has_gpu() or device.multiplies_bfloat16() or arguments.emulated):
         raise UserError("this CPU emulates bfloat16: nothing is gained; --emulated measures it")
     faces = cut_faces(arguments.archive, arguments.images + arguments.test, params)
     task = make_task(params, arguments.variant, faces, arguments.epochs)
-    wanted = str(task.structure["backbone"]) in params.train.xla
+    wanted = usable and str(task.structure["backbone"]) in params.train.xla
     xla = {"float32": wanted, "mixed_bfloat16": wanted and device.has_gpu()}
     networks = {precision: network(task, precision) for precision in PRECISIONS}
     proven = prove_equal(networks, task.images[:16])

@@ -13,8 +13,10 @@ pytestmark = pytest.mark.long
 
 SCRIPT = """
 import json
+from pathlib import Path
 from stages.learning import device
 
+device.CPU_FLAGS = Path("none")  # so that it may be used on any CPU
 usable = device.prepare("cpu", xla=True)[1]
 import keras, numpy as np
 from stages.learning.augmentation import Augmentation
