@@ -24,11 +24,12 @@ THREADS = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Faces:
-    """Crops, uint8 RGB (N, size, size, 3), names, and class indices by task, int64 (N)."""
+    """Crops, uint8 RGB (N, size, size, 3), names, and int64 (N): classes by task, and years."""
 
     crops: npt.NDArray[np.uint8]
     names: list[str]
     labels: dict[str, npt.NDArray[np.int64]]
+    ages: npt.NDArray[np.int64] | None = None
 
 
 def add_archive(parser: argparse.ArgumentParser, images: int) -> None:
@@ -129,4 +130,5 @@ def cut_faces(archive: Path, number: int, params: Params) -> Faces:
         np.stack([crop for _, crop in kept])[places],
         [f"{place}_{kept[place % len(kept)][0].name}" for place in range(number)],
         {task: values[places] for task, values in labels.items()},
+        ages[places],
     )

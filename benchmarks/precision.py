@@ -180,7 +180,7 @@ def trained_and_tested(
 
     labels = {
         name: np.concatenate([task.train.labels[name], task.val.labels[name]])
-        for name in task.classes
+        for name in task.train.labels
     }
     rows = np.arange(len(task.images))
     parts = [rows[: cut * 4 // 5], rows[cut * 4 // 5 : cut]]
@@ -202,7 +202,7 @@ def trained_and_tested(
             Execution(xla),
         )
     outputs = predict_rows(model, task.images, rows[cut:], 64)
-    return {n: outputs[n].argmax(axis=1) == values[cut:] for n, values in labels.items()}
+    return {n: outputs[n].argmax(axis=1) == labels[n][cut:] for n in task.classes}
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def make_task(params: Params, variant: str, faces: Faces, epochs: int, real: boo
         epochs: whatever `training` and `train.max_epochs` say.
         real: whether the backbone starts from its real weights, if it has any.
     """
+    from stages.learning.heads import AGE_YEARS
     from stages.learning.recipe import Examples, Recipe
 
     run = plan_run(params, variant, epochs=epochs)
@@ -67,8 +68,11 @@ def make_task(params: Params, variant: str, faces: Faces, epochs: int, real: boo
     weights = backbone_weights(structure["backbone"], params) if pretrained else None
     cut = max(1, round((1 - VAL_SHARE) * len(faces.names)))
     rows = np.arange(len(faces.names))
+    labels = {task: faces.labels[task] for task in TASKS if task in classes}
+    if structure["age_head"] == "years" and faces.ages is not None:
+        labels[AGE_YEARS] = faces.ages
     train, val = (
-        Examples(part, {task: faces.labels[task][part] for task in TASKS if task in classes})
+        Examples(part, {name: values[part] for name, values in labels.items()})
         for part in (rows[:cut], rows[cut:])
     )
     recipe = Recipe(**run.recipe)

@@ -27,7 +27,9 @@ def spell(path: str) -> str:
 
 
 def _spell_part(part: str) -> str:
-    spelt = "".join(c if c.isprintable() and c != "\\" else _as_bytes(c) for c in part)
+    spelt = part
+    if not part.isprintable() or "\\" in part:
+        spelt = "".join(c if c.isprintable() and c != "\\" else _as_bytes(c) for c in part)
     return _as_bytes(part[0]) + spelt[1:] if part.startswith(_FORMULA) else spelt
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 # Shifts, scales and learnt task weights have no reason to be small. A pattern of names.
@@ -79,7 +80,10 @@ class _Course(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class _DepthwiseAdam(keras.optimizers.Adam):
-    """Adam whose step of some weights is smaller: scaling their gradients would do nothing."""
+    """Adam whose step of some weights is smaller: scaling their gradients would do nothing.
+
+    Otherwise Keras's Adam, up to rounding.
+    """
 
     weight_decay: float | None
 
@@ -93,9 +97,25 @@ class _DepthwiseAdam(keras.optimizers.Adam):
         return pairs if self.summed else super()._all_reduce_sum_gradients(pairs)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one weight."""
-        path = self._trainable_variables[self._get_variable_index(variable)].path
-        super().update_step(gradient, variable, learning_rate * self._factors.get(path, 1.0))
+        """Update one weight, by TensorFlow's kernel for all of Adam: Keras's has nine, each of
+        which goes through the weights and their moments again.
+        """
+        index = self._get_variable_index(variable)
+        factor = self._factors.get(self._trainable_variables[index].path, 1.0)
+        dtype = variable.dtype
+        step = tf.cast(self.iterations + 1, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=tf.cast(self.beta_1, dtype) ** step,
+            beta2_power=tf.cast(self.beta_2, dtype) ** step,
+            lr=tf.cast(learning_rate * factor, dtype),
+            beta1=tf.cast(self.beta_1, dtype),
+            beta2=tf.cast(self.beta_2, dtype),
+            epsilon=tf.cast(self.epsilon, dtype),
+            grad=tf.cast(gradient, dtype),
+        )
 
     def _apply_weight_decay(self, variables: Any) -> None:
         # Keras multiplies it by the highest rate; decay goes by each weight's own.

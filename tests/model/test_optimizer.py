@@ -47,6 +47,24 @@ def test_the_rate_follows_its_course_step_by_step():
     assert used == pytest.approx([0.001, 0.0015, 0.002, 0.0025, 0.003, 0.0035, 0.0035, 0.0035])
 
 
+@pytest.mark.parametrize("clipnorm", [0.0, 1.0])
+def test_steps_are_those_of_adam(clipnorm: float):
+    models = [keras.Sequential([keras.Input((5,)), keras.layers.Dense(7)]) for _ in range(2)]
+    models[1].set_weights(models[0].get_weights())
+    optimizers = [
+        build_optimizer(models[0], lambda _: 0.1, **SETTINGS | {"clipnorm": clipnorm}),
+        keras.optimizers.Adam(0.1, clipnorm=clipnorm or None),
+    ]
+    chance = np.random.default_rng(1)
+    for _ in range(6):
+        found = [chance.normal(0, 3, v.shape).astype(np.float32) for v in models[0].variables]
+        for model, optimizer in zip(models, optimizers, strict=True):
+            optimizer.apply([tf.constant(each) for each in found], model.trainable_variables)
+    # Six steps of a tenth; 1 - 0.999 in float32 is off by 1e-5, of which a step has the root.
+    for weights, plain in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+        np.testing.assert_allclose(weights, plain, rtol=0, atol=2e-5 * 6 * 0.1)
+
+
 def test_blocks_further_down_go_shorter_steps():
     model = small()
     optimizer = build_optimizer(model, lambda _: 0.1, **SETTINGS | {"layer_decay": 0.5})
