@@ -4,14 +4,14 @@ An archive of so many drawn images, no two alike, is written as a tar; then each
 process of its own. Not simulated: decoding, cropping, index, shards, the search for copies, the
 division, batches and training steps. The detector is a stand-in that takes the whole image for the
 face at once, since the network's time and memory do not depend on the number of images. Crops are
-sharded above `--shard-gib`. The epoch ends after `--steps` batches, which read rows from all over the
-crops; 25,000 are all of those of 500,000 images.
+sharded above `--shard-gib`. The epoch ends after `--steps` batches, which read rows from all over
+the crops; 25,000 are all of those of 500,000 images.
 
 `peak_mib` is what is the process's own, `resident_mib` has pages of mapped files in it, which the
 system takes back when it needs them; the first one must stay below 3 GiB. `--plot` gets time and
 memory as SVG.
 
-    python -m benchmarks.large --images 20000 --plot docs/large-20000.svg
+    python -m benchmarks.large --images 20000
     python -m benchmarks.large --images 500000 --steps 25000 --plot docs/large.svg
 """
 

@@ -32,6 +32,8 @@ def run_node(main: Callable[[], None]) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
+        # What was cut off in its making, as a progress bar, may not know how to be deleted.
+        sys.unraisablehook = lambda _: None
         print("error: interrupted; what was there before stays", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except MemoryError:

@@ -38,11 +38,29 @@ def test_what_the_machine_refuses_is_one_line(error: Exception, said: str):
     assert "\n" not in str(ended.value.code)
 
 
-def test_an_interrupted_command_says_so(capsys: pytest.CaptureFixture[str]):
+def test_an_interrupted_command_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # which it changes
     with pytest.raises(SystemExit) as ended:
         run_node(raising(KeyboardInterrupt()))
     assert ended.value.code == INTERRUPTED
     assert capsys.readouterr().err == "error: interrupted; what was there before stays\n"
+
+
+def test_what_was_cut_off_in_its_making_does_not_complain():
+    code = """
+from stages.workspace.errors import run_node
+class Bar:
+    def __init__(self):
+        raise KeyboardInterrupt
+    def __del__(self):
+        self.close()
+run_node(Bar)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == INTERRUPTED
+    assert done.stderr == "error: interrupted; what was there before stays\n"
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])
