@@ -101,8 +101,11 @@ class _DepthwiseAdam(keras.optimizers.Adam):
         which goes through the weights and their moments again.
         """
         index = self._get_variable_index(variable)
-        factor = self._factors.get(self._trainable_variables[index].path, 1.0)
+        weight = self._trainable_variables[index]
         dtype = variable.dtype
+        rate = tf.cast(learning_rate * self._factors.get(weight.path, 1.0), dtype)
+        if self.weight_decay and self._use_weight_decay(weight):
+            variable.assign_sub(variable * tf.cast(self.weight_decay, dtype) * rate)
         step = tf.cast(self.iterations + 1, dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
@@ -110,7 +113,7 @@ class _DepthwiseAdam(keras.optimizers.Adam):
             v=self._velocities[index].value.handle,
             beta1_power=tf.cast(self.beta_1, dtype) ** step,
             beta2_power=tf.cast(self.beta_2, dtype) ** step,
-            lr=tf.cast(learning_rate * factor, dtype),
+            lr=rate,
             beta1=tf.cast(self.beta_1, dtype),
             beta2=tf.cast(self.beta_2, dtype),
             epsilon=tf.cast(self.epsilon, dtype),
@@ -118,10 +121,5 @@ class _DepthwiseAdam(keras.optimizers.Adam):
         )
 
     def _apply_weight_decay(self, variables: Any) -> None:
-        # Keras multiplies it by the highest rate; decay goes by each weight's own.
-        if (whole := self.weight_decay) is None:
-            return
-        for variable in variables:
-            self.weight_decay = whole * self._factors.get(variable.path, 1.0)
-            super()._apply_weight_decay([variable])
-        self.weight_decay = whole
+        # In `update_step`: Keras's takes one rate for all weights, the highest.
+        del variables
