@@ -202,8 +202,7 @@ def train(folder: Path, arguments: argparse.Namespace) -> None:
     """One worker: train with the others, tell the speed after the first epoch."""
     params = load_params()
     device.prepare("cpu", precision="float32", seed=1)
-    from stages.learning.checkpoints import Checkpoints
-    from stages.learning.recipe import Execution, fit
+    from stages.learning.recipe import Execution
     from stages.learning.replicas import find_replicas
 
     execution = Execution(replicas=find_replicas("auto", params.machine.worker_patience))
@@ -220,19 +219,7 @@ def train(folder: Path, arguments: argparse.Namespace) -> None:
         losses.append(figures["train/loss"])
 
     with tempfile.TemporaryDirectory() as kept:
-        fit(
-            model,
-            task.images,
-            task.train,
-            task.val,
-            task.classes,
-            task.recipe,
-            1,
-            lambda frozen: frozen.predict(task.images, verbose=0),
-            Checkpoints(Path(kept), "benchmark"),
-            log,
-            execution,
-        )
+        task.fit(model, Path(kept), log=log, execution=execution)
     speed = (len(ended) - 1) * len(task.train.rows) / (ended[-1] - ended[0])
     print(json.dumps({"images_per_second": speed, "loss": losses[0]}))
 

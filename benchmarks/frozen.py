@@ -80,24 +80,17 @@ def main() -> None:
 
 def fit_ours(task: Task, xla: bool) -> "keras.Model":
     """As the node train does it, from an empty cache of features."""
-    from stages.learning.checkpoints import Checkpoints
     from stages.learning.features import frozen_features
-    from stages.learning.recipe import Execution, fit
+    from stages.learning.recipe import Execution
 
     model = task.network()
     with tempfile.TemporaryDirectory() as folder:
-        fit(
+        cached = Path(folder)
+        task.fit(
             model,
-            task.images,
-            task.train,
-            task.val,
-            task.classes,
-            task.recipe,
-            1,
-            lambda frozen: frozen_features(frozen, task.images, "images", Path(folder), LIMIT),
-            Checkpoints(Path(folder) / "checkpoints", "benchmark"),
-            lambda *_: None,
-            Execution(xla),
+            cached,
+            features=lambda frozen: frozen_features(frozen, task.images, "images", cached, LIMIT),
+            execution=Execution(xla),
         )
     return model
 

@@ -14,6 +14,7 @@ VGG16 then takes some 14 times as long, and the benchmark wants `--emulated` to 
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -174,9 +175,8 @@ def trained_and_tested(
     task: Task, model: "keras.Model", cut: int, xla: bool, seed: int
 ) -> dict[str, np.ndarray]:
     """Whether each test image is classified right after a training, by task."""
-    from stages.learning.checkpoints import Checkpoints
     from stages.learning.prediction import predict_rows
-    from stages.learning.recipe import Examples, Execution, fit
+    from stages.learning.recipe import Examples, Execution
 
     labels = {
         name: np.concatenate([task.train.labels[name], task.val.labels[name]])
@@ -188,19 +188,8 @@ def trained_and_tested(
         Examples(part, {n: values[part] for n, values in labels.items()}) for part in parts
     )
     with tempfile.TemporaryDirectory() as folder:
-        fit(
-            model,
-            task.images,
-            train,
-            val,
-            task.classes,
-            task.recipe,
-            seed,
-            lambda frozen: frozen.predict(task.images, verbose=0),
-            Checkpoints(Path(folder), "benchmark"),
-            lambda *_: None,
-            Execution(xla),
-        )
+        part = replace(task, train=train, val=val)
+        part.fit(model, Path(folder), seed, execution=Execution(xla))
     outputs = predict_rows(model, task.images, rows[cut:], 64)
     return {n: outputs[n].argmax(axis=1) == labels[n][cut:] for n in task.classes}
 

@@ -186,23 +186,9 @@ def _features(params: Params, archive: Path, folder: Path, number: int) -> Work:
 
 def _training(params: Params, archive: Path, folder: Path, number: int) -> Work:  # noqa: ARG001
     device.prepare(params.machine.device, precision="float32", seed=1)
-    from stages.learning.checkpoints import Checkpoints
-    from stages.learning.recipe import fit
-
     task = make_task(params, TRAINED, _faces(folder, number), epochs=2)
-    model, checkpoints = task.network(), Checkpoints(folder / "checkpoints", "scaling")
-    return lambda: fit(
-        model,
-        task.images,
-        task.train,
-        task.val,
-        task.classes,
-        task.recipe,
-        1,
-        lambda frozen: frozen.predict(task.images),
-        checkpoints,
-        lambda *_: None,
-    )
+    model = task.network()
+    return lambda: task.fit(model, folder)
 
 
 def _faces(folder: Path, number: int) -> Faces:

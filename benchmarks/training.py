@@ -14,7 +14,7 @@ from stages.workspace.plans import plan_run
 if TYPE_CHECKING:  # device.prepare comes before the first import of Keras
     import keras
 
-    from stages.learning.recipe import Examples, Recipe
+    from stages.learning.recipe import Examples, Execution, Features, Log, Recipe
 
 VAL_SHARE = 0.2
 
@@ -42,6 +42,42 @@ class Task:
 
         keras.utils.set_random_seed(seed)
         return build_network(**self.structure, weights=self.weights)
+
+    def fit(
+        self,
+        model: "keras.Model",
+        folder: Path,
+        seed: int = 1,
+        features: "Features | None" = None,
+        log: "Log | None" = None,
+        execution: "Execution | None" = None,
+    ) -> None:
+        """Train a network as the node train does.
+
+        Args:
+            model: from `network`.
+            folder: of the checkpoints.
+            seed: of the order of the batches.
+            features: of a frozen part; None: computed anew.
+            log: called after each epoch.
+            execution: how the steps are run; None: as they come.
+        """
+        from stages.learning.checkpoints import Checkpoints
+        from stages.learning.recipe import Execution, fit
+
+        fit(
+            model,
+            self.images,
+            self.train,
+            self.val,
+            self.classes,
+            self.recipe,
+            seed,
+            features or (lambda frozen: frozen.predict(self.images, verbose=0)),
+            Checkpoints(folder / "checkpoints", "benchmark"),
+            log or (lambda *_: None),
+            execution or Execution(),
+        )
 
     def with_recipe(self, **changes: Any) -> "Task":
         """The same under other settings of the recipe."""
