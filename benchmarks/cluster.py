@@ -168,7 +168,7 @@ def _train_together(number: int, folder: Path) -> dict[str, float]:
     Raises:
         UserError: one of them failed.
     """
-    peers = [f"127.0.0.1:{port}" for port in _free_ports(number)]
+    peers = [f"127.0.0.1:{port}" for port in free_ports(number)]
     command = [sys.executable, "-m", "benchmarks.cluster", *sys.argv[1:], "--worker", str(folder)]
     processes = []
     for index in range(number):
@@ -190,7 +190,8 @@ def _train_together(number: int, folder: Path) -> dict[str, float]:
     return dict(json.loads(told[0][0].splitlines()[-1]))
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
+    """Ports of this machine's loopback that nobody listens on, all different."""
     with ExitStack() as stack:
         found = [stack.enter_context(socket.socket()) for _ in range(number)]
         for each in found:

@@ -3,7 +3,7 @@
 REQUEST is JSON: `devices` (logical CPUs), `choice` (machine.strategy), `patience`, `execution`
 and `recipe` (changes), `train` and `val` (numbers of images), `checkpoints` (a folder), `output`
 (a file that gets the figures of each epoch and the sum of all weights), `dawdle` (seconds after
-each epoch), `precision`, `backbone`, `trainable`, `unequal` (workers that differ).
+each checkpoint), `precision`, `backbone`, `trainable`, `unequal` (workers that differ).
 A checkpoint is written after each epoch.
 """
 
@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -51,7 +52,11 @@ def main() -> None:
     def log(epoch: int, figures: dict[str, float]) -> None:
         told.append(figures)
         print(f"epoch {epoch + 1}", flush=True)
-        time.sleep(REQUEST.get("dawdle", 0))
+
+    class Dawdling(Checkpoints):
+        def save(self, *state: Any) -> None:
+            super().save(*state)
+            time.sleep(REQUEST.get("dawdle", 0))
 
     recipe.fit(
         model,
@@ -62,7 +67,7 @@ def main() -> None:
         recipe.Recipe(**small.SETTINGS | REQUEST.get("recipe", {})),
         1,
         lambda frozen: frozen.predict(small.IMAGES, batch_size=6, verbose=0),
-        Checkpoints(Path(REQUEST["checkpoints"]), identity),
+        Dawdling(Path(REQUEST["checkpoints"]), identity),
         log,
         execution,
     )

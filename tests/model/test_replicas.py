@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.cluster import free_ports
 from stages.learning.batches import Batches
 from stages.learning.replicas import find_replicas
 from stages.workspace.errors import UserError
@@ -60,16 +60,6 @@ class Training:
         return [json.loads(output.read_text()) for output in self.outputs]
 
 
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def assert_same_curves(found: dict[str, Any], wanted: dict[str, Any]) -> None:
     assert len(found["told"]) == len(wanted["told"])
     for epoch, expected in zip(found["told"], wanted["told"], strict=True):
@@ -95,27 +85,28 @@ def test_four_devices_learn_what_one_learns(alone: dict[str, Any], tmp_path: Pat
     assert_same_curves(together, alone)
 
 
-@pytest.mark.long
+CHANGES: dict[str, dict[str, Any]] = {
+    "optimiser": {"recipe": {"weight_average": 0.5, "weight_decay": 0.1, "layer_decay": 0.5}},
+    "steps at once": {"execution": {"steps_at_once": 2}},
+    "images on the device": {"execution": {"on_device": True}},
+    "features": {"backbone": "vgg16", "trainable": "block5", "recipe": {"learning_rate": 1e-4}},
+    "objective": {"recipe": {"task_weighting": "uncertainty", "balance": "sampling"}},
+    "small": {"recipe": {"small_epochs": 1, "small_side": 16}},
+    "xla, batch normalisation": {"execution": {"xla": True}},
+    "xla": {
+        "execution": {"xla": True},
+        "backbone": "vgg16",
+        "trainable": "block5",
+        "recipe": {"learning_rate": 1e-4},
+    },
+}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
-        {"execution": {"steps_at_once": 2}},
-        {"execution": {"on_device": True}},
-        {"backbone": "vgg16", "trainable": "block5", "recipe": {"learning_rate": 1e-4}},
-        {"recipe": {"weight_average": 0.5, "weight_decay": 0.1, "layer_decay": 0.5}},
-        {"recipe": {"task_weighting": "uncertainty", "balance": "sampling"}},
-        {"recipe": {"small_epochs": 1, "small_side": 16}},
-        {"execution": {"xla": True}},
-        {
-            "execution": {"xla": True},
-            "backbone": "vgg16",
-            "trainable": "block5",
-            "recipe": {"learning_rate": 1e-4},
-        },
-    ],
-    ids=[
-        *("steps at once", "images on the device", "features", "optimiser", "objective", "small"),
-        *("xla, batch normalisation", "xla"),
+        pytest.param(changes, id=name, marks=[pytest.mark.long] if name != "optimiser" else [])
+        for name, changes in CHANGES.items()
     ],
 )
 def test_whatever_is_set_two_devices_learn_what_one_learns(changes: dict[str, Any], tmp_path: Path):

@@ -16,6 +16,7 @@ import pytest
 import requests
 from PIL import Image
 
+from benchmarks.cluster import free_ports
 from stages.faces.archives import Member
 from stages.faces.portraits import draw_background, draw_portrait
 from stages.inference.answers import Answer, as_record, outputs_of
@@ -81,9 +82,7 @@ def server(
     (top / "data/pretrained/retinaface-mobilenet0.25.onnx").symlink_to(mobilenet_weights)
     before = sorted(top.rglob("*"))
     (temporary := tmp_path_factory.mktemp("temporary")).chmod(0o700)
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port = chosen.getsockname()[1]
+    (port,) = free_ports(1)
     words = ["--port", str(port), "--max-upload", str(MAX_UPLOAD / 1e6), "--timeout", str(TIMEOUT)]
     process = subprocess.Popen(
         [sys.executable, "-m", "stages", "serve", *words],
