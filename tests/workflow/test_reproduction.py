@@ -118,10 +118,10 @@ def at_once(run: Run, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
 def test_two_runs_at_once_do_no_harm(run: Run, commands: tuple[tuple[str, ...], ...]):
     params = project_of(run) / "params.yaml"
     params.write_text(params.read_text().replace("\nseed: 1 ", "\nseed: 7 "))
-    ended = at_once(run, *commands)
-    assert 0 in [status for status, _ in ended], ended
-    for status, output in ended:
-        assert status == 0 or "lock" in output, output
+    for command, (status, output) in zip(commands, at_once(run, *commands), strict=True):
+        if status:  # DVC's locks refused one of them, or each the other's next stage
+            assert "lock" in output, output
+            run(*command)
     run("dvc", "repro", "lists")
     made = {path: path.read_bytes() for path in (project_of(run) / "data/split").iterdir()}
     lock = (project_of(run) / "dvc.lock").read_text()
