@@ -9,8 +9,12 @@ on (`| head`), it ends without a word. Any other exception is a defect and keeps
 
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 INTERRUPTED = 130  # the exit status, as of any program that Ctrl-C ends
 UNREAD = 141  # as of one whose reader has left
@@ -26,6 +30,7 @@ class UserError(Exception):
 
 def run_node(main: Callable[[], None]) -> None:
     """Run a node's `main`; turn what is no defect into one line on stderr and an exit status."""
+    sys.unraisablehook = partial(_unraisable, sys.unraisablehook)
     try:
         main()
         sys.stdout.flush()  # here, not at the exit, where an error has no status
@@ -46,6 +51,16 @@ def run_node(main: Callable[[], None]) -> None:
         if (reason := _refusal(error)) is None:
             raise
         sys.exit(f"error: {error.filename or 'writing'}: {reason}")
+
+
+def _unraisable(otherwise: Callable[[Any], object], found: Any) -> None:
+    """Let Ctrl-C come again where Python drops it, in what is called at a fork or a deletion."""
+    if found.exc_type is not KeyboardInterrupt:
+        otherwise(found)
+        return
+    # Not at once: it would be dropped in here. The process is asked, since a signal to this
+    # thread alone would not wake the main one.
+    threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def _is_read() -> bool:

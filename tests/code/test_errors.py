@@ -4,10 +4,16 @@ import errno
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from stages.workspace.errors import INTERRUPTED, UNREAD, UserError, run_node
+
+
+@pytest.fixture(autouse=True)
+def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # which `run_node` changes
 
 
 def raising(error: BaseException):
@@ -38,10 +44,7 @@ def test_what_the_machine_refuses_is_one_line(error: Exception, said: str):
     assert "\n" not in str(ended.value.code)
 
 
-def test_an_interrupted_command_says_so(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # which it changes
+def test_an_interrupted_command_says_so(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
         run_node(raising(KeyboardInterrupt()))
     assert ended.value.code == INTERRUPTED
@@ -61,6 +64,32 @@ run_node(Bar)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == INTERRUPTED
     assert done.stderr == "error: interrupted; what was there before stays\n"
+
+
+@pytest.mark.parametrize(
+    "deaf",
+    [
+        "os.register_at_fork(after_in_parent=interrupt); os.fork() or os._exit(0)",
+        "deaf = Deaf(); del deaf",
+    ],
+)
+def test_an_interrupt_is_heard_also_where_python_drops_it(deaf: str):
+    code = f"""
+import os, signal, time
+from stages.workspace.errors import run_node
+interrupt = lambda *_: signal.raise_signal(signal.SIGINT)
+class Deaf:
+    __del__ = interrupt
+def main():
+    {deaf}
+    time.sleep(30)
+run_node(main)
+"""
+    begin = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == INTERRUPTED
+    assert done.stderr == "error: interrupted; what was there before stays\n"
+    assert time.monotonic() - begin < 20
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])

@@ -82,14 +82,14 @@ def test_a_node_that_was_killed_gives_the_same_when_it_runs_again(
 @pytest.mark.long
 def test_every_node_survives_kills_at_random_moments(finished: Callable[[str], Workspace]):
     workspace = finished(NODES[-1])
-    running = [
-        kill_and_run_again(workspace, node, RANDOM.uniform(0.3, 1.0))
-        for node in NODES
-        for _ in range(KILLS)
-    ]
-    print(f"kills survived: {len(running)}, {sum(running)} of them while the node was running")
-    assert len(running) >= 20
-    assert sum(running) >= len(running) / 2
+    for node in NODES:
+        hit = 0
+        while hit < KILLS:
+            if kill_and_run_again(workspace, node, RANDOM.uniform(0.3, 1.0)):
+                hit += 1
+            else:  # it had ended: the machine is less busy than when its time was taken
+                workspace.seconds[node] *= 0.9
+        print(f"{node}: {hit} kills survived", flush=True)
 
 
 @pytest.mark.long
