@@ -1,7 +1,6 @@
 """An S3 server on loopback."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 
 import requests
 from processes import environment
+
+from benchmarks.cluster import free_ports
 
 KEYS = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -22,9 +23,7 @@ KEYS = {
 @contextmanager
 def s3_server(bucket: str) -> Iterator[str]:
     """The address of a server with a bucket; `os.environ` must have KEYS for its clients."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     nowhere = subprocess.DEVNULL
     server = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, env=environment())

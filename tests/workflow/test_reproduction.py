@@ -4,17 +4,15 @@ import hashlib
 import os
 import re
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
 import pytest
-import requests
 from processes import call, environment
+from storage import KEYS, s3_server
 
 from stages.workspace.files import digest
 
@@ -158,28 +156,10 @@ def test_a_killed_repro_is_taken_up_by_the_next(run: Run):
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an S3 server on loopback with a bucket `store`."""
-    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    for key, value in (keys | {"AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": "127.0.0.1"}).items():
+    for key, value in KEYS.items():
         monkeypatch.setenv(key, value)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    nowhere = subprocess.DEVNULL
-    server = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, env=environment())
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                requests.put(f"{address}/store", timeout=5).raise_for_status()
-                break
-            except requests.ConnectionError:
-                assert server.poll() is None
-                time.sleep(0.1)
+    with s3_server("store") as address:
         yield address
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def test_a_second_clone_pulls_from_a_remote_and_has_nothing_to_compute(
