@@ -77,6 +77,7 @@ def test_an_interrupt_is_heard_also_where_python_drops_it(deaf: str):
     code = f"""
 import os, signal, time
 from stages.workspace.errors import run_node
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
 interrupt = lambda *_: signal.raise_signal(signal.SIGINT)
 class Deaf:
     __del__ = interrupt
