@@ -21,10 +21,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
-from onnx.utils import Extractor
 
+from stages.faces.graph import lighter
 from stages.faces.images import Pixels
 from stages.workspace.errors import UserError
 
@@ -102,7 +101,7 @@ def load_detector(
         raise UserError(f"{weights}: missing; run `dvc repro pretrained`")
     calculating = providers(device)
     try:
-        graph = _boxes_alone(weights) if name == "mobilenet0.25" else str(weights)
+        graph = lighter(weights) if name == "mobilenet0.25" else str(weights)
         session = _session(graph, threads, calculating)
     except Exception as error:  # protobuf's, onnx's and onnxruntime's have no common public base
         reason = str(error).splitlines()[0][:200]
@@ -126,12 +125,6 @@ def load_detector(
         ]
 
     return detect
-
-
-def _boxes_alone(weights: Path) -> bytes:
-    """The small network without what finds landmarks, a twentieth of its time: none are used."""
-    whole = Extractor(onnx.load(weights))
-    return bytes(whole.extract_model(["input"], ["loc", "conf"]).SerializeToString())
 
 
 def _session(
