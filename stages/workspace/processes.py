@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from stages.workspace.errors import UserError
@@ -49,6 +50,8 @@ def side_by_side(
         UserError: a process was killed.
     """
     executor = ProcessPoolExecutor(processes, CONTEXT, _begin, (make,))
+    with _interrupts_later():
+        executor.submit(int)  # starts them
     found = in_order(
         executor,
         _work_on,
@@ -66,6 +69,26 @@ def side_by_side(
         ) from error
     finally:
         found.close()
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Hold Ctrl-C back: a worker in which it came before its first line would tell of it at length.
+
+    Python lets the main thread alone do so.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _batches(items: Iterable[Item], weight: Callable[[Item], int]) -> Iterator[list[Item]]:

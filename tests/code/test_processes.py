@@ -176,3 +176,32 @@ def test_ctrl_c_in_a_terminal_is_the_callers_alone(endless):
     assert told.count("Traceback") == 1
     assert told.strip().endswith("KeyboardInterrupt")
     assert psutil.wait_procs(workers, 20)[1] == []
+
+
+AT_ONCE = """
+import os, signal
+from itertools import count
+from tests.code.test_processes import doubling, no_weight
+from stages.workspace.processes import side_by_side
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.register_at_fork({when}=lambda: os.kill(os.getpid(), signal.SIGINT))
+for found in side_by_side(doubling, range(9), 2, no_weight):
+    print(found[0], flush=True)
+"""
+
+
+def test_ctrl_c_at_a_workers_birth_is_not_its_own_either():
+    command = [sys.executable, "-c", AT_ONCE.format(when="after_in_child")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(i) for i in range(9)]
+    assert done.stderr == ""
+
+
+def test_ctrl_c_while_workers_are_born_is_heard_when_they_are_there():
+    command = [sys.executable, "-c", AT_ONCE.format(when="after_in_parent")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.strip().endswith("KeyboardInterrupt")
+    assert "Exception ignored" not in done.stderr
