@@ -196,6 +196,7 @@ def _epoch(folder: Path, arguments: argparse.Namespace) -> Work:
         faces = LabelledFaces(crops, [], chosen, labels, ages)
         train = Examples(faces.rows, faces.labels)
         val = Examples(faces.rows[:64], {task: values[:64] for task, values in labels.items()})
+        checkpoints = Checkpoints(folder / "checkpoints", "large")
         fit(
             model,
             faces.crops,
@@ -205,9 +206,10 @@ def _epoch(folder: Path, arguments: argparse.Namespace) -> Work:
             Recipe(**run.recipe),
             1,
             lambda frozen: frozen.predict(faces.crops),
-            Checkpoints(folder / "checkpoints", "large"),
+            checkpoints,
             lambda *_: None,
         )
+        checkpoints.clear()
         return len(chosen)
 
     return work

@@ -65,6 +65,7 @@ class Task:
         from stages.learning.checkpoints import Checkpoints
         from stages.learning.recipe import Execution, fit
 
+        checkpoints = Checkpoints(folder / "checkpoints", "benchmark")
         fit(
             model,
             self.images,
@@ -74,10 +75,11 @@ class Task:
             self.recipe,
             seed,
             features or (lambda frozen: frozen.predict(self.images, verbose=0)),
-            Checkpoints(folder / "checkpoints", "benchmark"),
+            checkpoints,
             log or (lambda *_: None),
             execution or Execution(),
         )
+        checkpoints.clear()  # the next training is another
 
     def with_recipe(self, **changes: Any) -> "Task":
         """The same under other settings of the recipe."""

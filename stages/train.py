@@ -13,7 +13,7 @@ from tqdm import tqdm
 from stages.faces.examples import LabelledFaces, read_examples
 from stages.learning import device
 from stages.workspace.caches import remove_older, shared_folder
-from stages.workspace.errors import run_node
+from stages.workspace.errors import refuse_changes, run_node
 from stages.workspace.feeding import FEEDING_FILE, Feeding
 from stages.workspace.files import PARTIAL_SUFFIX, digest, whole_file, write_csv, write_json
 from stages.workspace.params import load_params
@@ -103,8 +103,9 @@ def main() -> None:
         },
     }
     identity = fingerprint(facts | surroundings())[:32]
-    checkpoints, features = shared_folder("checkpoints"), shared_folder("features")
-    remove_older(checkpoints, CHECKPOINT_DAYS)
+    kept, features = shared_folder("checkpoints"), shared_folder("features")
+    remove_older(kept, CHECKPOINT_DAYS)
+    checkpoints = Checkpoints(kept / identity, identity)
     remove_older(features, PARTIAL_DAYS, f"*{PARTIAL_SUFFIX}")
 
     def examples(faces: LabelledFaces) -> Examples:
@@ -133,7 +134,7 @@ def main() -> None:
                 params.machine.features_gib * GIB,
                 compute,
             ),
-            Checkpoints(checkpoints / identity, identity),
+            checkpoints,
             log,
             execution,
         )
@@ -175,6 +176,8 @@ def main() -> None:
         facts["replicas"] = {"strategy": replicas.kind, "number": replicas.number}
     write_json(folder / "provenance.json", {"run": run.name, **facts, **surroundings(), **network})
     write_json(PROVENANCE / f"{run.name}.json", network | history())
+    refuse_changes()  # while the checkpoint is there: hours of training are not lost by an edit
+    checkpoints.clear()
     print(f"train: {run.name}: best epoch {summary['best_epoch']} of {summary['epochs']}")
 
 

@@ -153,7 +153,7 @@ def fit(
         recipe: the settings.
         seed: of the order of the batches, of sampling and augmentation.
         features: gives the output of a frozen part for all images.
-        checkpoints: where the training goes on if it was killed; cleared at the end.
+        checkpoints: where the training goes on if it was killed; the caller clears them.
         log: called after each epoch with its number from 0 and its figures by name, as
             `train/loss`, `val/age_accuracy`, `val/score`.
         execution: how the steps are run.
@@ -205,8 +205,6 @@ def fit(
             )
     seconds = time.monotonic() - begin
     network.set_weights(epochs.best_weights)
-    if epochs.writes:
-        checkpoints.clear()
     done, best = len(epochs.history), epochs.history[epochs.best]
     return {
         "best_epoch": epochs.best + 1,

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from stages.workspace import workflow
+
 INTERRUPTED = 130  # the exit status, as of any program that Ctrl-C ends
 UNREAD = 141  # as of one whose reader has left
 REFUSALS = (
@@ -28,11 +30,27 @@ class UserError(Exception):
     """Bad input or surroundings. The text names the file, the field and what to do."""
 
 
+def refuse_changes() -> None:
+    """What DVC records of a node when it ends is to be what the node's outputs were made with.
+
+    Raises:
+        UserError: the node's params or code were changed while it ran.
+    """
+    if changes := workflow.changes():
+        raise UserError(
+            f"changed while this ran: {', '.join(changes)}. DVC would record the outputs as made "
+            "with what is there now: run it again. A training goes on from its last checkpoint "
+            "where the change is undone. For experiments at once: `dvc exp run --temp`, `--queue`"
+        )
+
+
 def run_node(main: Callable[[], None]) -> None:
     """Run a node's `main`; turn what is no defect into one line on stderr and an exit status."""
     sys.unraisablehook = partial(_unraisable, sys.unraisablehook)
     try:
+        workflow.at_the_start()
         main()
+        refuse_changes()
         sys.stdout.flush()  # here, not at the exit, where an error has no status
     except UserError as error:
         sys.exit(f"error: {error}")

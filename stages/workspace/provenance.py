@@ -14,13 +14,12 @@ import hashlib
 import json
 import platform
 import subprocess
-import sys
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from stages.workspace.errors import UserError
+from stages.workspace.workflow import code_of
 
 DECISIVE = ("tensorflow", "keras", "numpy", "h5py")  # whose versions can change a network's bytes
 SOURCES = ("stages", "params.yaml", "dvc.yaml")  # in which an uncommitted change matters
@@ -32,13 +31,9 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 
 
 def surroundings() -> dict[str, Any]:
-    """Digest of the project's modules that this process has loaded, versions, machine."""
-    loaded = {name: m.__file__ for name, m in sys.modules.items() if name.startswith("stages")}
-    if __name__ in loaded and (main := sys.modules["__main__"].__spec__) is not None:
-        loaded[main.name] = main.origin
-    code = {name: Path(file).read_text(encoding="utf-8") for name, file in loaded.items() if file}
+    """Digest of the code that dvc.yaml has a training depend on, versions, machine."""
     return {
-        "code": fingerprint(code),
+        "code": fingerprint(code_of("train")),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in DECISIVE},
         "machine": {"system": platform.system(), "architecture": platform.machine()},
     }

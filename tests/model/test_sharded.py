@@ -30,7 +30,7 @@ def test_shards_give_the_same_weights_features_and_predictions(tmp_path: Path):
             Recipe(**SETTINGS | {"epochs": 1}),
             1,
             lambda frozen: frozen.predict(IMAGES),
-            Checkpoints(tmp_path / "checkpoints", "it"),
+            Checkpoints(tmp_path / f"checkpoints-{number}", "it"),
             lambda *_: None,
         )
         rows = np.array([60, 3, 3, 41])

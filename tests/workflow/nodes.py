@@ -36,12 +36,15 @@ class Workspace:
     behind: dict[str, Path] = field(default_factory=dict)  # and from after it
     after: dict[str, Mapping[str, str]] = field(default_factory=dict)  # digests from after it
 
-    def start(self, node: str, *wrapper: str) -> subprocess.Popen[str]:
+    def start(self, node: str, *wrapper: str, stage: str = "") -> subprocess.Popen[str]:
+        """Start a node; `stage` is how DVC would tell it whose it is."""
         name, *arguments = node.split()
         return subprocess.Popen(
             [*wrapper, sys.executable, "-m", f"stages.{name}", *arguments],
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(self.folder), "PYTHONUNBUFFERED": "1"},
+            env=os.environ
+            | {"PYTHONPATH": str(self.folder), "PYTHONUNBUFFERED": "1"}
+            | ({"DVC_STAGE": stage} if stage else {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -87,6 +90,7 @@ def make_workspace(folder: Path, weights: Path, images: Path | None = None) -> W
     folder.mkdir(parents=True)
     for name in ("stages", "forgotten"):
         shutil.copytree(TOP / name, folder / name)
+    shutil.copy(TOP / "dvc.yaml", folder)
     recipe = folder / "stages/learning/recipe.py"
     text = recipe.read_text()
     assert "CHECKPOINT_SECONDS = 60.0" in text

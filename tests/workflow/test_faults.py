@@ -3,6 +3,7 @@
 Each node runs as it does in the workflow, as a process of its own, in a small workspace.
 """
 
+import json
 import os
 import random
 import re
@@ -110,6 +111,32 @@ def test_a_training_killed_in_its_second_epoch_goes_on_from_its_checkpoint(
     output = workspace.run(node)
     assert workspace.digests() == workspace.after[node]
     assert "epoch 3," in output
+
+
+@pytest.mark.long
+def test_a_training_in_whose_time_its_params_were_edited_is_not_lost(
+    finished: Callable[[str], Workspace],
+):
+    node, stage = f"train {VARIANT}", f"train@{VARIANT}"
+    workspace = finished(node)
+    workspace.put_back(workspace.before[node])
+    params = workspace.folder / "params.yaml"
+    text = params.read_text()
+    with workspace.start(node, stage=stage) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "epoch 1," in line:
+                break
+        params.write_text(text.replace("max_epochs: 3", "max_epochs: 4"))
+        output, _ = process.communicate()
+    assert process.returncode == 1
+    assert "error: changed while this ran: params.yaml: train.max_epochs. " in output
+    params.write_text(text)
+    workspace.run(node)
+    assert workspace.digests() == workspace.after[node]
+    timing = json.loads((workspace.folder / f"data/timings/{VARIANT}.json").read_text())
+    assert timing["images_per_second"] == 0, "no epoch was trained again"
+    assert not list((workspace.folder / "data/checkpoints").glob("*/epoch-*"))
 
 
 # --- Ctrl-C -------------------------------------------------------------------------------

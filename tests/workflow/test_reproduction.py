@@ -91,18 +91,32 @@ def test_an_experiment_is_restored_to_the_byte(run: Run):
 
 def at_once(run: Run, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
     """Start commands side by side; returns their exit statuses and what they printed."""
-    started = [
-        subprocess.Popen(
-            command,
-            cwd=project_of(run),
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for command in commands
-    ]
-    return [(process.wait(), process.communicate()[0]) for process in started]
+    processes = [started(run, *command) for command in commands]
+    return [(process.wait(), process.communicate()[0]) for process in processes]
+
+
+def started(run: Run, *command: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command,
+        cwd=project_of(run),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until_detect_writes(run: Run, process: "subprocess.Popen[str]") -> None:
+    while not (project_of(run) / "data/faces/.index.csv.partial").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+# What DVC says to the one that has to wait. The last two are of two experiments that share the
+# workspace: ours, where one's params came under the other's node, and a defect of DVC's own,
+# where one's end takes the references of the other.
+REFUSED = r"Unable to acquire lock|is busy, it is being blocked|changed while this ran|'NoneType'"
 
 
 @pytest.mark.parametrize(
@@ -110,41 +124,71 @@ def at_once(run: Run, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
     [
         (("dvc", "repro", "lists"), ("dvc", "repro", "lists")),
         tuple(("dvc", "exp", "run", "lists", "-S", f"seed={seed}") for seed in (8, 9)),
+        tuple(("dvc", "exp", "run", "--temp", "lists", "-S", f"seed={seed}") for seed in (8, 9)),
     ],
-    ids=["repro", "exp run"],
+    ids=["repro", "exp run", "exp run --temp"],
 )
 def test_two_runs_at_once_do_no_harm(run: Run, commands: tuple[tuple[str, ...], ...]):
-    params = project_of(run) / "params.yaml"
-    params.write_text(params.read_text().replace("\nseed: 1 ", "\nseed: 7 "))
+    change(run, "params.yaml", "\nseed: 1 ", "\nseed: 7 ")
     for command, (status, output) in zip(commands, at_once(run, *commands), strict=True):
-        if status:  # DVC's locks refused one of them, or each the other's next stage
-            assert "lock" in output, output
+        if status:
+            assert re.search(REFUSED, output), output
             run(*command)
-    run("dvc", "repro", "lists")
-    made = {path: path.read_bytes() for path in (project_of(run) / "data/split").iterdir()}
-    lock = (project_of(run) / "dvc.lock").read_text()
-    run("dvc", "repro", "--force", "--single-item", "split")
+    params = project_of(run) / "params.yaml"
+    for seed in (7, 8, 9):  # what the cache of runs now has for each of them is its own
+        params.write_text(re.sub(r"\nseed: \d+ ", f"\nseed: {seed} ", params.read_text()))
+        run("dvc", "repro", "lists")
+        assert_made_by_its_params(run, "split", "data/split")
+
+
+def assert_made_by_its_params(run: Run, node: str, outputs: str) -> None:
+    """Run a node by force: what DVC took down and what lies there is what comes out."""
+    files = [f for f in (project_of(run) / outputs).iterdir() if f.is_file()]
+    made = {path: path.read_bytes() for path in [project_of(run) / "dvc.lock", *files]}
+    run("dvc", "repro", "--force", "--single-item", node)
     assert made == {path: path.read_bytes() for path in made}
-    assert lock == (project_of(run) / "dvc.lock").read_text()
+
+
+def change(run: Run, file: str, old: str, new: str) -> None:
+    path = project_of(run) / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (("params.yaml", "margin: 0.15 ", "margin: 0.3 "), "params.yaml: detect.margin"),
+        (("stages/faces/crops.py", '"""', '"""Edited. '), "stages/faces/crops.py"),
+        (("params.yaml", "max_epochs: 1", "max_epochs: 2"), None),
+    ],
+    ids=["params", "code", "another node's params"],
+)
+def test_who_edits_while_a_node_runs_has_nothing_recorded_wrongly(
+    run: Run, edit: tuple[str, str, str], said: str | None
+):
+    change(run, "params.yaml", "margin: 0.2 ", "margin: 0.15 ")
+    process, lock = started(run, "dvc", "repro", "detect"), project_of(run) / "dvc.lock"
+    before = lock.read_bytes()
+    wait_until_detect_writes(run, process)
+    change(run, *edit)
+    output = process.communicate()[0]
+    assert (process.returncode != 0) == (said is not None), output
+    if said is not None:
+        assert f"error: changed while this ran: {said}. " in output
+        assert lock.read_bytes() == before
+        run("dvc", "repro", "detect")
+    assert_made_by_its_params(run, "detect", "data/faces")
 
 
 def test_a_killed_repro_is_taken_up_by_the_next(run: Run):
     project = project_of(run)
-    params = project / "params.yaml"
-    params.write_text(params.read_text().replace("margin: 0.2 ", "margin: 0.15 "))
-    process = subprocess.Popen(
-        ["dvc", "repro", "lists"],
-        cwd=project,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    while not (project / "data/faces/.index.csv.partial").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    change(run, "params.yaml", "margin: 0.2 ", "margin: 0.15 ")
+    process = started(run, "dvc", "repro", "lists")
+    wait_until_detect_writes(run, process)
     os.killpg(process.pid, signal.SIGKILL)  # dvc and the node that it runs
-    process.wait()
+    process.communicate()
     assert not (project / "data/faces/index.csv").exists(), "half an index is no index"
     assert stages_run(run("dvc", "repro", "lists")) >= {"detect", "split"}
     made = (project / "data/faces/index.csv").read_bytes()
