@@ -187,7 +187,7 @@ class Before:
         return time.perf_counter() - begin
 
     def _unpack(self) -> None:
-        shutil.unpack_archive(self.archive, self.folder / "images", "gztar")
+        shutil.unpack_archive(self.archive, self.folder / "images", "gztar", filter="data")
 
     def _detect(self) -> None:
         files = [self.folder / "images" / member.path for member in self.members]
