@@ -30,7 +30,7 @@ from stages.workspace.files import whole_file
 from stages.workspace.params import PARAMS_FILE, Params, load_params
 
 MANIFESTS = Path("data/pretrained/variants")
-CODE = ("stages", "params.yaml", "forgotten")  # that every command needs
+CODE = ("stages", "params.yaml", "dvc.yaml", "forgotten")  # that every command needs
 SAID = 2000  # characters of a failed command's output that are shown
 
 
@@ -43,10 +43,18 @@ def main() -> None:
         chains = [chain for chain in _chains(params) if repo.status(targets=chain)]
         _refuse_stale(repo, chains)
         tasks = [_task(repo, chain) for chain in chains]
+        bases = [_basis(repo, chain) for chain in chains]
     failed = []
     for number, found in run_tasks(params.cluster, run_commands, tasks):
         if isinstance(found, Exception):
             failed.append(f"{', '.join(chains[number])}: {found}")
+            continue
+        with Repo() as repo:
+            now = _basis(repo, chains[number])
+        if changed := sorted(n for n, basis in bases[number].items() if basis != now.get(n)):
+            # DVC would record the outputs as made with what is there now.
+            told = f"changed meanwhile: {', '.join(changed)}; its outputs are not taken"
+            failed.append(f"{', '.join(chains[number])}: {told}")
             continue
         for output in tasks[number][2]:
             _remove(Path(output))  # else what is not made any more would stay in its folder
@@ -91,6 +99,14 @@ def _task(repo: Any, chain: Sequence[str]) -> tuple[bytes, list[list[str]], list
     ]
     paths = [path for path in sorted(needed) if not path.startswith("stages/")]
     return pack(paths, Path()), commands, outputs
+
+
+def _basis(repo: Any, chain: Sequence[str]) -> dict[str, Any]:
+    """What DVC records of all that a chain depends on, besides its own outputs."""
+    stages = [stage for name in chain for stage in repo.stage.collect(name)]
+    outputs = {str(out) for stage in stages for out in stage.outs}
+    deps = [dep for stage in stages for dep in stage.deps if str(dep) not in outputs]
+    return {f"{dep.stage.addressing}: {dep}": dep.get_hash() for dep in deps}
 
 
 def _weights(manifest: Path) -> str | None:

@@ -90,6 +90,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, mobilenet_weights: Path)
         params[section] = {VARIANT: params[section][VARIANT]}
     yaml.dump(params, top / "params.yaml")
     (top / "dvc.yaml").write_text((TOP / "dvc.yaml").read_text())
+    (top / "stages").symlink_to(TOP / "stages")
     (top / ".gitignore").write_text(
         (TOP / ".gitignore").read_text()
         + "/docs/\n/told/\n/s/\n/restored/\n/answers.jsonl\n/*.tar\n"

@@ -1,10 +1,14 @@
 """The variants of a suite side by side on a cluster, found by real DVC."""
 
 import re
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
+from processes import environment
 
 pytest.importorskip("ray", reason="NOT TESTED: pip install '.[cluster]'")
 
@@ -46,3 +50,43 @@ def test_variants_trained_side_by_side_are_what_repro_would_have_made(
     lock = (tmp_path / "project/dvc.lock").read_text()
     run("dvc", "repro", "--force", "--single-item", "train@mtl-cnn")
     assert (tmp_path / "project/dvc.lock").read_text() == lock, "the same bytes"
+
+
+def test_a_variant_whose_params_are_edited_meanwhile_is_not_taken(
+    copy_project: Callable[..., Callable[..., str]], tmp_path: Path
+):
+    run, params = copy_project(tmp_path / "project", SMALL), tmp_path / "project/params.yaml"
+    run("dvc", "repro", "lists", "pretrained")
+    lock, text = (tmp_path / "project/dvc.lock").read_text(), params.read_text()
+    command = ["python", "-m", "stages.together"]
+    together = subprocess.Popen(
+        command,
+        cwd=tmp_path / "project",
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while not trainings("mtl-cnn"):
+        assert together.poll() is None
+        time.sleep(0.1)
+    edited = re.sub(r"(\n  mtl-cnn:\n    learning_rate: )\S+", r"\g<1>0.02", text)
+    assert edited != text
+    params.write_text(edited)
+    output, _ = together.communicate()
+    assert together.returncode == 1
+    changed = r"train@mtl-cnn, evaluate@mtl-cnn: changed meanwhile: train@mtl-cnn: params\.yaml; "
+    assert re.search(changed, output), output
+    assert "together: train@mtl-vgg16-imagenet-block5, evaluate@" in output, "the other is taken"
+    assert "train@mtl-cnn:" not in (tmp_path / "project/dvc.lock").read_text().replace(lock, "")
+    assert not (tmp_path / "project/models/mtl-cnn").exists()
+
+
+def trainings(variant: str) -> list[psutil.Process]:
+    """The processes on this machine that train a variant."""
+    words = ["stages.train", variant]
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if (process.info["cmdline"] or [])[-2:] == words
+    ]
