@@ -31,6 +31,11 @@ AHEAD = 3  # batches under way for each process: one is worked on, others travel
 _work: Callable[[Any], Any]  # of this process, where it is a worker
 
 
+def under_way(processes: int) -> int:
+    """How many items are under way at most: read, and not yet handed on with all of their batch."""
+    return AHEAD * processes * BATCH
+
+
 def side_by_side(
     make: Callable[[], Callable[[Item], Result]],
     items: Iterable[Item],

@@ -173,6 +173,7 @@ def test_processes_find_the_same(
     context = multiprocessing.get_context(start)
     monkeypatch.setattr(processes, "CONTEXT", context)
     monkeypatch.setattr(processes, "BATCH", 3)
+    assert len(members) > 3 * processes.under_way(1), "places of crops are used again"
     scale = ScalePolicy(False, 1024, 1980)
     load = partial(load_detector, "mobilenet0.25", mobilenet_weights, 0.9, scale)
     gone = {fingerprint(members[1])}
