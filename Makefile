@@ -15,6 +15,8 @@ BIN := .venv/bin
 ASK := import requests; requests.get("https://api.osv.dev/v1/vulns/GHSA-3f63-hfp8-52jq", timeout=5).raise_for_status()
 # Python compiles what it imports; to compile all that is installed takes as long as installing it.
 INSTALL := install --quiet --no-compile
+# Images of containers often forbid it; each process of a run would compile tensorflow anew, 6 s.
+unexport PYTHONDONTWRITEBYTECODE
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .PHONY: install repro test test-long test-lowest check audit format dag publish report suite docs \
