@@ -1,5 +1,6 @@
 """Node evaluate: one run's predictions for its val and test images, and what they are worth."""
 
+import json
 from pathlib import Path
 
 from stages.faces.examples import count_used, read_examples, was_trained_on
@@ -8,15 +9,17 @@ from stages.learning import device
 from stages.learning.prediction import BATCH_SIZE, predict_rows
 from stages.reporting.evaluation import Rules, evaluate_files
 from stages.reporting.predictions import prediction_file, prediction_table
-from stages.workspace.errors import run_node
+from stages.workspace.errors import refuse_changes, run_node
 from stages.workspace.files import write_csv, write_json
 from stages.workspace.params import TASKS, load_params
 from stages.workspace.plans import parse_arguments, read_run
 from stages.workspace.progress import Watched
+from stages.workspace.workflow import at_the_start
 
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")
 PREDICTIONS = Path("data/predictions")
+PROVENANCE = Path("data/provenance")
 
 
 def main() -> None:
@@ -24,6 +27,9 @@ def main() -> None:
     arguments = parse_arguments(__doc__)
     params = load_params()
     run = read_run(params, arguments.variant, arguments.condition)
+    if arguments.condition and at_the_start():  # the node's command before this one was train
+        trained = json.loads((PROVENANCE / f"{run.name}.json").read_text(encoding="utf-8"))
+        refuse_changes(trained["basis"])
     device.prepare(params.machine.device, params.machine.memory_growth, seed=run.seed)
     from stages.learning.costs import costs_of, training_costs
     from stages.learning.network import load_network

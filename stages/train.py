@@ -24,6 +24,7 @@ from stages.workspace.provenance import (
     refuse_repository_without_commit,
     surroundings,
 )
+from stages.workspace.workflow import basis
 
 if TYPE_CHECKING:
     from stages.learning.recipe import Log
@@ -32,7 +33,7 @@ FACES = Path("data/faces")
 PRETRAINED = Path("data/pretrained")
 TRAINING = Path("data/training")
 TIMINGS = Path("data/timings")  # not tracked: no two runs take the same time
-PROVENANCE = Path("data/provenance")  # not tracked: the git commit
+PROVENANCE = Path("data/provenance")  # not tracked: the git commit, what DVC ran it with
 GIB = 2**30
 CHECKPOINT_DAYS = 30  # a killed training that nobody went on with for so long is given up
 PARTIAL_DAYS = 1  # features that did not grow for so long are of a killed training
@@ -175,7 +176,8 @@ def main() -> None:
     if replicas is not None:
         facts["replicas"] = {"strategy": replicas.kind, "number": replicas.number}
     write_json(folder / "provenance.json", {"run": run.name, **facts, **surroundings(), **network})
-    write_json(PROVENANCE / f"{run.name}.json", network | history())
+    told = network | history() | {"basis": basis()}
+    write_json(PROVENANCE / f"{run.name}.json", told)
     refuse_changes()  # while the checkpoint is there: hours of training are not lost by an edit
     checkpoints.clear()
     print(f"train: {run.name}: best epoch {summary['best_epoch']} of {summary['epochs']}")

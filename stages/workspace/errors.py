@@ -30,13 +30,16 @@ class UserError(Exception):
     """Bad input or surroundings. The text names the file, the field and what to do."""
 
 
-def refuse_changes() -> None:
+def refuse_changes(since: workflow.Basis | None = None) -> None:
     """What DVC records of a node when it ends is to be what the node's outputs were made with.
+
+    Args:
+        since: `workflow.basis` of the node's command before this one; this one's start by default.
 
     Raises:
         UserError: the node's params or code were changed while it ran.
     """
-    if changes := workflow.changes():
+    if changes := workflow.changes(since):
         raise UserError(
             f"changed while this ran: {', '.join(changes)}. DVC would record the outputs as made "
             "with what is there now: run it again. A training goes on from its last checkpoint "

@@ -22,6 +22,7 @@ STAGE = "DVC_STAGE"  # the variable in which DVC tells a command whose it is, as
 TEMPLATE = re.compile(r"\$\{item[^}]*\}")
 
 Contents = dict[str, bytes]
+Basis = dict[str, dict[str, Any]]
 
 
 def code_of(node: str) -> dict[str, str]:
@@ -43,20 +44,30 @@ def at_the_start() -> Contents:
     return _contents() if STAGE in os.environ else {}
 
 
-def changes() -> list[str]:
-    """The node's own params and modules that are not as `at_the_start`, as `params.yaml: seed`."""
+def basis() -> Basis:
+    """The node's own params (values by key) and code (SHA-256 by name) `at_the_start`."""
     before = at_the_start()
-    if not before or (now := _contents()) == before:
+    return _own(_read(before, WORKFLOW_FILE), before) if before else {}
+
+
+def changes(since: Basis | None = None) -> list[str]:
+    """The node's own params and modules that are not as they were, as `params.yaml: seed`.
+
+    Args:
+        since: `basis` of an earlier command of the same node; as `at_the_start` by default.
+    """
+    before = at_the_start()
+    if not before or ((now := _contents()) == before and since is None):
         return []
-    workflow, node = _read(before, WORKFLOW_FILE), os.environ[STAGE].partition("@")[0]
-    old, new = _read(before, PARAMS_FILE), _read(now, PARAMS_FILE)
+    workflow = _read(before, WORKFLOW_FILE)
+    old, new = since or _own(workflow, before), _own(workflow, now)
     params = [
         f"{PARAMS_FILE}: {changed}"
-        for key in _params(workflow, node)
-        for changed in _differences(key, _value(old, key), _value(new, key))
+        for key in old["params"] | new["params"]
+        for changed in _differences(key, old["params"].get(key), new["params"].get(key))
     ]
-    code = sorted({*_code(workflow, node, before), *_code(workflow, node, now)})
-    return params + [name for name in code if before.get(name) != now.get(name)]
+    code = sorted(old["code"] | new["code"])
+    return params + [name for name in code if old["code"].get(name) != new["code"].get(name)]
 
 
 def _contents() -> Contents:
@@ -72,6 +83,15 @@ def _read(contents: Contents, file: Path) -> Any:
         return YAML(typ="safe", pure=True).load(contents.get(file.as_posix(), b"").decode())
     except (YAMLError, UnicodeDecodeError):
         return None
+
+
+def _own(workflow: Any, contents: Contents) -> Basis:
+    node, params = os.environ[STAGE].partition("@")[0], _read(contents, PARAMS_FILE)
+    code = _code(workflow, node, contents)
+    return {
+        "params": {key: _value(params, key) for key in _params(workflow, node)},
+        "code": {name: hashlib.sha256(contents[name]).hexdigest() for name in code},
+    }
 
 
 def _of(workflow: Any, node: str, key: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What DVC records of a node when it ends is what the node's outputs were made with."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -9,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.workspace import workflow
-from stages.workspace.errors import UserError, run_node
+from stages.workspace.errors import UserError, refuse_changes, run_node
 
 TOP = Path(__file__).parents[2]
 FILES = {
@@ -94,6 +95,25 @@ def test_a_module_that_goes_or_comes_is_a_change():
 
     with pytest.raises(SystemExit, match=r"ran: stages/reporting/more\.py, stages/split"):
         run_node(main)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("params.yaml", "size: 100", "size: 1", "params.yaml: detect.size"),
+        ("stages/split.py", "1", "2", "stages/split.py"),
+        ("params.yaml", "margin: 0.2", "margin: 0.3", None),
+    ],
+)
+def test_a_change_between_two_commands_of_a_node_is_one(
+    file: str, old: str, new: str, said: str | None
+):
+    basis = json.loads(json.dumps(workflow.basis()))  # as the first command leaves it
+    writing(file, old, new)()
+    workflow.at_the_start.cache_clear()  # as a process of its own
+    expected = pytest.raises(SystemExit, match=f"ran: {said}\\. ")
+    with expected if said else nullcontext():
+        run_node(lambda: refuse_changes(basis))
 
 
 @pytest.mark.parametrize(("run", "fails"), [("one", True), ("two", False)])

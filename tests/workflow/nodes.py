@@ -52,8 +52,8 @@ class Workspace:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
-    def run(self, node: str, *wrapper: str, fails: bool = False) -> str:
-        with self.start(node, *wrapper) as process:
+    def run(self, node: str, *wrapper: str, fails: bool = False, stage: str = "") -> str:
+        with self.start(node, *wrapper, stage=stage) as process:
             output, _ = process.communicate()
         assert (process.returncode != 0) == fails, output
         return output

@@ -139,6 +139,26 @@ def test_a_training_in_whose_time_its_params_were_edited_is_not_lost(
     assert not list((workspace.folder / "data/checkpoints").glob("*/epoch-*"))
 
 
+@pytest.mark.long
+def test_who_edits_between_training_and_evaluation_of_one_node_has_nothing_recorded_wrongly(
+    finished: Callable[[str], Workspace],
+):
+    train, evaluate = (f"{node} {VARIANT} --condition seed-2" for node in ("train", "evaluate"))
+    stage = f"repeat@{VARIANT}-seed-2"
+    workspace = finished(evaluate)
+    workspace.put_back(workspace.before[train])
+    workspace.run(train, stage=stage)
+    params = workspace.folder / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("max_epochs: 3", "max_epochs: 4"))
+    output = workspace.run(evaluate, stage=stage, fails=True)
+    assert "error: changed while this ran: params.yaml: train.max_epochs. " in output
+    assert not list((workspace.folder / "data/predictions").glob("*seed-2*"))
+    params.write_text(text)
+    workspace.run(evaluate, stage=stage)
+    assert workspace.digests() == workspace.after[evaluate]
+
+
 # --- Ctrl-C -------------------------------------------------------------------------------
 
 
