@@ -42,8 +42,8 @@ def main() -> None:
     with Repo() as repo:
         chains = [chain for chain in _chains(params) if repo.status(targets=chain)]
         _refuse_stale(repo, chains)
+        bases = [_basis(repo, chain) for chain in chains]  # first: later edits are then seen
         tasks = [_task(repo, chain) for chain in chains]
-        bases = [_basis(repo, chain) for chain in chains]
     failed = []
     for number, found in run_tasks(params.cluster, run_commands, tasks):
         if isinstance(found, Exception):
