@@ -6,7 +6,7 @@
 #   make audit   asks osv.dev for known holes in what is installed; part of check where it answers
 #   make report  the results as a page, report/index.html, that is read in any browser
 #   make suite   queue every published variant as an experiment, unless it is there already;
-#                then: python -m stages.tune run --jobs 2; python -m stages.suite compare
+#                then: utkface-mtl tune run --jobs 2; utkface-mtl suite compare
 #   make docs    the documentation as a site, build/docs/index.html
 #   make publish run the workflow and fill its figures into README.md and docs/;
 #                NAME=utkface-aligned names the split file (default: data.source)
@@ -55,7 +55,7 @@ format: .venv/installed-dev
 	$(RUN) ruff format .
 
 publish: repro
-	$(RUN) python -m stages.publish $(if $(NAME),--name $(NAME))
+	$(RUN) utkface-mtl publish $(if $(NAME),--name $(NAME))
 
 # DVC does not know the tables of searches; a report that is older than one is written anew.
 report: .venv/installed
@@ -67,7 +67,7 @@ report: .venv/installed
 # What all variants share is made once, here; then there is nothing of it to do in the experiments.
 suite: .venv/installed
 	$(RUN) dvc repro lists
-	$(RUN) python -m stages.suite queue
+	$(RUN) utkface-mtl suite queue
 
 # A link or an anchor that leads nowhere fails.
 docs: .venv/installed-docs

@@ -26,10 +26,10 @@ from benchmarks.side_by_side import (
     rates,
     take_turns,
 )
-from stages.faces.index import read_crops
-from stages.learning import device
-from stages.workspace.errors import run_node
-from stages.workspace.params import load_params
+from stages.core.errors import run_stage
+from stages.core.params import load_params
+from stages.dataset.index import read_crops
+from stages.networks import device
 
 QUALITY = 95  # of the chain's JPEGs
 PASSES = 5  # over which memory is to stay
@@ -158,4 +158,4 @@ def _memory(sides: Sides, name: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -44,12 +44,12 @@ from benchmarks.side_by_side import (
     take_turns,
 )
 from benchmarks.training import make_task
-from stages.faces.archives import Limits, Member
-from stages.faces.fates import Fate
-from stages.faces.spreading import examine_apart, examine_on
-from stages.learning import device
-from stages.workspace.errors import UserError, run_node
-from stages.workspace.params import TASKS, Params, load_params
+from stages.core.errors import UserError, run_stage
+from stages.core.params import TASKS, Params, load_params
+from stages.dataset.archives import Limits, Member
+from stages.detection.extraction import Extraction
+from stages.detection.parallel import extract_in_processes, extract_on_cluster
+from stages.networks import device
 
 VARIANT = "mtl-cnn"
 WORKERS = (1, 2, 4)
@@ -92,12 +92,12 @@ def time_detection(
     members = list(repeated(found, arguments.images))
     load, settings = mobilenet_loader(params), crop_settings(params)
 
-    def on_ray(number: int, some: Sequence[Member]) -> Iterator[Fate]:
+    def on_ray(number: int, some: Sequence[Member]) -> Iterator[Extraction]:
         cluster = params.cluster.model_copy(update={"workers": number, "cpus": 1.0, "gpus": 0.0})
-        return examine_on(cluster, some, load, settings)
+        return extract_on_cluster(cluster, some, load, settings)
 
-    def without(some: Sequence[Member]) -> Iterator[Fate]:
-        return examine_apart(some, load, settings, NO_CLUSTER)
+    def without(some: Sequence[Member]) -> Iterator[Extraction]:
+        return extract_in_processes(some, load, settings, NO_CLUSTER)
 
     # Room for all workers, however few cores they share.
     ray.init(num_cpus=max(WORKERS), log_to_driver=False, logging_level="error")
@@ -119,12 +119,12 @@ def time_detection(
     return proven, [*_by_number("detect", speed), compare(what, of_ray, plain, "images/s")]
 
 
-def _exhaust(make: Callable[..., Iterator[Fate]], *arguments: object) -> None:
+def _exhaust(make: Callable[..., Iterator[Extraction]], *arguments: object) -> None:
     for _ in make(*arguments):
         pass
 
 
-def _equal(found: Sequence[Fate], wanted: Sequence[Fate]) -> bool:
+def _equal(found: Sequence[Extraction], wanted: Sequence[Extraction]) -> bool:
     rows = [row for row, _ in found] == [row for row, _ in wanted]
     crops = [
         [crop.tobytes() if crop is not None else None for _, crop in each]
@@ -226,4 +226,4 @@ def train(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -33,16 +33,16 @@ from benchmarks.faces import (
     weights_of,
 )
 from benchmarks.side_by_side import compare, make_parser, print_report, prove, rates, take_turns
-from stages.faces.archives import Limits, Member, read_members
-from stages.faces.crops import choose_face, crop, pixel_box
-from stages.faces.detector import CHANNEL_MEANS_BGR, Detector, Face, faces_of
-from stages.faces.fates import BOX, CropSettings
-from stages.faces.images import Pixels, decode
-from stages.faces.index import read_cropped, write_faces
-from stages.faces.spreading import examine_apart
-from stages.workspace.catalogue import DETECTORS
-from stages.workspace.errors import run_node
-from stages.workspace.params import Params, load_params
+from stages.core.errors import run_stage
+from stages.core.params import Params, load_params
+from stages.dataset.archives import Limits, Member, read_members
+from stages.dataset.images import Pixels, decode
+from stages.dataset.index import read_cropped, write_faces
+from stages.detection.crops import choose_face, crop, pixel_box
+from stages.detection.detector import CHANNEL_MEANS_BGR, Detector, Face, faces_of
+from stages.detection.extraction import BOX, CropSettings
+from stages.detection.parallel import extract_in_processes
+from stages.weights.registry import DETECTORS
 
 QUALITY = 95  # of the loop's JPEGs
 
@@ -105,7 +105,7 @@ class Sides:
     def ours(self) -> None:
         """As the node detect does it."""
         members = read_members(self.archive, Limits.of(self.params.detect))
-        fates = examine_apart(members, self.load, self.settings, THREADS)
+        fates = extract_in_processes(members, self.load, self.settings, THREADS)
         index, crops = self.folder / "index.csv", self.folder / "crops.npy"
         write_faces(fates, index, crops, self.settings.size)
 
@@ -195,4 +195,4 @@ def write_archive(members: Sequence[Member], path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -37,12 +37,12 @@ from benchmarks.side_by_side import (
     spread,
     take_turns,
 )
-from stages.faces.archives import Limits
-from stages.faces.crops import choose_face
-from stages.faces.detector import Detector, Face, ScalePolicy, load_detector
-from stages.faces.images import Pixels, decode
-from stages.workspace.errors import run_node
-from stages.workspace.params import load_params
+from stages.core.errors import run_stage
+from stages.core.params import load_params
+from stages.dataset.archives import Limits
+from stages.dataset.images import Pixels, decode
+from stages.detection.crops import choose_face
+from stages.detection.detector import Detector, Face, ScalePolicy, load_detector
 
 FACES_AN_IMAGE = 5  # that the threshold is set for: random scores would give none or thousands
 MIN_SIDE = 3  # pixels of a box that is compared; ours leaves out those of no whole pixel
@@ -89,7 +89,7 @@ class Sides:
     """The contenders on the same decoded images and the same graph."""
 
     def __init__(self, images: Sequence[Pixels], graph: Path) -> None:
-        os.environ["DEEPFACE_BACKEND_ENGINE"] = "onnx"  # as in stages.faces.detector
+        os.environ["DEEPFACE_BACKEND_ENGINE"] = "onnx"  # as in stages.detection.detector
         from retinaface.model.retinaface_onnx_model import RetinaFace as Network
 
         self.images = images
@@ -209,4 +209,4 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

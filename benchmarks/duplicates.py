@@ -14,10 +14,10 @@ import numpy as np
 from benchmarks.faces import add_archive, cut_faces
 from benchmarks.machine import peak_memory
 from benchmarks.side_by_side import compare, inverse, make_parser, print_report, prove, take_turns
-from stages.faces.duplicates import LUMA, near_duplicates
-from stages.faces.duplicates import THUMBNAIL as SIDE
-from stages.workspace.errors import run_node
-from stages.workspace.params import load_params
+from stages.core.errors import run_stage
+from stages.core.params import load_params
+from stages.splitting.duplicates import LUMA, near_duplicates
+from stages.splitting.duplicates import THUMBNAIL as SIDE
 
 Pair = tuple[int, int, bool]
 
@@ -103,4 +103,4 @@ def prove_equal(crops: np.ndarray, max_bits: int, min_correlation: float) -> lis
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -17,12 +17,12 @@ import pandas as pd
 from benchmarks.faces import Faces, add_archive, cut_faces
 from benchmarks.side_by_side import compare, make_parser, print_report, prove, take_turns
 from benchmarks.training import make_task
-from stages.learning import device
-from stages.reporting.evaluation import Rules, evaluate_files
-from stages.reporting.predictions import prediction_table, read_predictions
-from stages.workspace.errors import run_node
-from stages.workspace.files import write_csv
-from stages.workspace.params import TASKS, Params, load_params
+from stages.core.errors import run_stage
+from stages.core.files import write_csv
+from stages.core.params import TASKS, Params, load_params
+from stages.evaluation.evaluate import Rules, evaluate_files
+from stages.evaluation.predictions import prediction_table, read_predictions
+from stages.networks import device
 
 BATCH_SIZE = 64
 AGE = 30  # years; only networks that tell years are scored by it
@@ -67,7 +67,7 @@ class Sides:
 
     def predict(self) -> dict[str, np.ndarray]:
         """The forward pass."""
-        from stages.learning.prediction import predict_rows
+        from stages.networks.prediction import predict_rows
 
         rows = np.arange(len(self.faces.crops))
         return predict_rows(self.model, self.faces.crops, rows, BATCH_SIZE)
@@ -98,4 +98,4 @@ class Sides:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

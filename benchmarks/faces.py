@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stages.faces.archives import Limits, Member, read_members
-from stages.faces.detector import Detector, ScalePolicy, load_detector
-from stages.faces.fates import CropSettings, examine_all
-from stages.faces.labels import LabelError, age_group, parse_name
-from stages.workspace.caches import shared_folder
-from stages.workspace.catalogue import BACKBONES, DETECTORS, WeightsFile, obtain
-from stages.workspace.errors import UserError
-from stages.workspace.params import TASKS, Params
+from stages.core.errors import UserError
+from stages.core.params import TASKS, Params
+from stages.dataset.archives import Limits, Member, read_members
+from stages.dataset.labels import LabelError, age_group, parse_name
+from stages.detection.detector import Detector, ScalePolicy, load_detector
+from stages.detection.extraction import CropSettings, extract_faces
+from stages.runs.caches import shared_folder
+from stages.weights.registry import BACKBONES, DETECTORS, WeightsFile, obtain
 
 THREADS = os.cpu_count() or 1
 
@@ -113,7 +113,7 @@ def cut_faces(archive: Path, number: int, params: Params) -> Faces:
     """
     # One image in a thousand has no face; what is too many is cut off.
     members = labelled_members(archive, number + number // 50 + 20, Limits.of(params.detect))
-    fates = examine_all(members, mobilenet(params), crop_settings(params), THREADS)
+    fates = extract_faces(members, mobilenet(params), crop_settings(params), THREADS)
     kept = [(row, crop) for row, crop in fates if crop is not None][:number]
     if not kept:
         raise UserError(f"{archive}: no face found")

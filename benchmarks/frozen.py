@@ -34,9 +34,9 @@ from benchmarks.side_by_side import (
     take_turns,
 )
 from benchmarks.training import Task, make_task
-from stages.learning import device
-from stages.workspace.errors import run_node
-from stages.workspace.params import load_params
+from stages.core.errors import run_stage
+from stages.core.params import load_params
+from stages.networks import device
 
 if TYPE_CHECKING:
     import keras
@@ -112,7 +112,7 @@ def fit_whole(task: Task) -> "keras.Model":
     )
 
     def at_the_epoch(epoch: int) -> float:
-        train.deal(epoch)  # before the epoch's first batch is asked for
+        train.set_epoch(epoch)  # before the epoch's first batch is asked for
         return recipe.rate(epoch)
 
     model.fit(
@@ -150,4 +150,4 @@ def _flat(model: Any) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

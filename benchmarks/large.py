@@ -33,20 +33,20 @@ from PIL import Image
 
 from benchmarks.machine import peak_memory, peak_resident_mib
 from benchmarks.side_by_side import add_number, print_report
-from stages.faces.archives import Limits, read_members
-from stages.faces.detector import Detector, Face
-from stages.faces.division import divide
-from stages.faces.duplicates import group_duplicates
-from stages.faces.examples import LabelledFaces
-from stages.faces.fates import CropSettings
-from stages.faces.index import read_cropped, read_crops, write_faces
-from stages.faces.labels import age_group
-from stages.faces.spreading import examine_apart
-from stages.faces.stratification import SPLITS
-from stages.learning import device
-from stages.workspace.errors import UserError, run_node
-from stages.workspace.params import TASKS, load_params
-from stages.workspace.plans import plan_run
+from stages.core.errors import UserError, run_stage
+from stages.core.params import TASKS, load_params
+from stages.dataset.archives import Limits, read_members
+from stages.dataset.examples import LabelledFaces
+from stages.dataset.index import read_cropped, read_crops, write_faces
+from stages.dataset.labels import age_group
+from stages.detection.detector import Detector, Face
+from stages.detection.extraction import CropSettings
+from stages.detection.parallel import extract_in_processes
+from stages.networks import device
+from stages.runs.resolve import plan_run
+from stages.splitting.duplicates import group_duplicates
+from stages.splitting.groups import divide
+from stages.splitting.stratified import SPLITS
 
 LIMIT_MIB = 3 * 1024.0
 DRAWN = 25  # pixels of noise a side, blown up: no two images alike
@@ -145,7 +145,7 @@ def _detect(folder: Path, arguments: argparse.Namespace) -> Work:
 
     def work() -> int:
         members = read_members(folder / "drawn.tar", Limits.of(detect))
-        fates = examine_apart(members, _load, settings, THREADS)
+        fates = extract_in_processes(members, _load, settings, THREADS)
         files = folder / "index.csv", folder / "crops.npy"
         above = arguments.shard_gib * 2**30
         return write_faces(fates, *files, arguments.side, above)["cropped"]
@@ -164,7 +164,7 @@ def _split(folder: Path, arguments: argparse.Namespace) -> Work:  # noqa: ARG001
         )
         ages = age_group(faces["age"], params.classes.age_upper_bounds)
         strata = list(zip(ages, faces["gender"], faces["race"], strict=True))
-        division = divide(strata, found.groups, shares, params.split.disputed, 0, params.seed)
+        division = divide(strata, found.groups, shares, params.split.conflicting, 0, params.seed)
         np.save(folder / "train.npy", np.flatnonzero(division.split == "train"))
         return len(faces)
 
@@ -175,8 +175,8 @@ def _epoch(folder: Path, arguments: argparse.Namespace) -> Work:
     params = load_params()
     device.prepare("cpu", precision="float32", seed=1)
     from stages.learning.checkpoints import Checkpoints
-    from stages.learning.network import build_network
     from stages.learning.recipe import Examples, Recipe, fit
+    from stages.networks.network import build_network
 
     run = plan_run(params, "mtl-cnn", epochs=1)
     classes = {task: len(params.classes.of(task)) for task in run.tasks}
@@ -238,4 +238,4 @@ def draw(path: Path, found: dict[str, dict[str, float]]) -> None:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -21,11 +21,11 @@ from benchmarks.faces import add_archive, crop_settings, cut_faces, labelled_mem
 from benchmarks.machine import memory_mib
 from benchmarks.side_by_side import add_number, make_parser, print_report
 from benchmarks.training import make_task
-from stages.faces.archives import Limits
-from stages.faces.fates import examine
-from stages.learning import device
-from stages.workspace.errors import run_node
-from stages.workspace.params import load_params
+from stages.core.errors import run_stage
+from stages.core.params import load_params
+from stages.dataset.archives import Limits
+from stages.detection.extraction import extract_face
+from stages.networks import device
 
 LOOKS = 20
 FLAT = 10.0  # MiB that 100,000 calls may leave: a tenth of a kilobyte each
@@ -43,10 +43,12 @@ def main() -> None:
     device.prepare(params.machine.device, seed=1)
     members = labelled_members(arguments.archive, arguments.images, Limits.of(params.detect))
     detector, settings = mobilenet(params), crop_settings(params)
-    found = {"detection": watch(lambda m: examine(m, detector, settings), members, arguments.calls)}
+    found = {
+        "detection": watch(lambda m: extract_face(m, detector, settings), members, arguments.calls)
+    }
     faces = cut_faces(arguments.archive, arguments.images, params)
     if arguments.model:
-        from stages.learning.network import load_network
+        from stages.networks.network import load_network
 
         network = load_network(arguments.model)
     else:
@@ -88,4 +90,4 @@ def watch(call: Callable[[Any], object], inputs: Sequence[Any], calls: int) -> d
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -31,10 +31,10 @@ from benchmarks.side_by_side import (
     take_turns,
 )
 from benchmarks.training import Task, make_task
-from stages.learning import device
-from stages.reporting.bootstrap import interval
-from stages.workspace.errors import UserError, run_node
-from stages.workspace.params import load_params
+from stages.core.errors import UserError, run_stage
+from stages.core.params import load_params
+from stages.evaluation.bootstrap import interval
+from stages.networks import device
 
 if TYPE_CHECKING:
     import keras
@@ -175,8 +175,8 @@ def trained_and_tested(
     task: Task, model: "keras.Model", cut: int, xla: bool, seed: int
 ) -> dict[str, np.ndarray]:
     """Whether each test image is classified right after a training, by task."""
-    from stages.learning.prediction import predict_rows
     from stages.learning.recipe import Examples, Execution
+    from stages.networks.prediction import predict_rows
 
     labels = {
         name: np.concatenate([task.train.labels[name], task.val.labels[name]])
@@ -195,4 +195,4 @@ def trained_and_tested(
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -26,7 +26,7 @@ from benchmarks.side_by_side import (
     prove,
     take_turns,
 )
-from stages.workspace.errors import run_node
+from stages.core.errors import run_stage
 
 ONE_FILE, FOLDER = "data/faces/crops.npy", "data/faces/crops"
 JPEG_BYTES = 3500  # of a crop
@@ -135,4 +135,4 @@ def run_quietly(folder: Path, command: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -31,16 +31,16 @@ from benchmarks.faces import THREADS, Faces, crop_settings, cut_faces, mobilenet
 from benchmarks.machine import peak_memory, peak_resident_mib
 from benchmarks.side_by_side import print_report
 from benchmarks.training import make_task
-from stages.faces.archives import Limits, Member, read_members
-from stages.faces.division import divide
-from stages.faces.duplicates import group_duplicates
-from stages.faces.index import read_crops, write_faces
-from stages.faces.spreading import examine_apart
-from stages.faces.stratification import SPLITS
-from stages.learning import device
-from stages.workspace.errors import UserError, run_node
-from stages.workspace.files import whole_file
-from stages.workspace.params import TASKS, Params, load_params
+from stages.core.errors import UserError, run_stage
+from stages.core.files import atomic_write
+from stages.core.params import TASKS, Params, load_params
+from stages.dataset.archives import Limits, Member, read_members
+from stages.dataset.index import read_crops, write_faces
+from stages.detection.parallel import extract_in_processes
+from stages.networks import device
+from stages.splitting.duplicates import group_duplicates
+from stages.splitting.groups import divide
+from stages.splitting.stratified import SPLITS
 
 FEATURES_OF, TRAINED = "mtl-vgg16-imagenet-frozen", "mtl-cnn"
 CROPS, LABELS = "crops.npy", "labels.npy"
@@ -142,7 +142,7 @@ Work = Callable[[], object]
 
 def _detect(params: Params, archive: Path, folder: Path, number: int) -> Work:
     members = itertools.islice(stream(archive, Limits.of(params.detect)), number)
-    fates = examine_apart(members, mobilenet_loader(params), crop_settings(params), THREADS)
+    fates = extract_in_processes(members, mobilenet_loader(params), crop_settings(params), THREADS)
     files = folder / "detect.csv", folder / "detect.npy"
     return lambda: write_faces(fates, *files, params.detect.size)
 
@@ -166,7 +166,7 @@ def _split(params: Params, archive: Path, folder: Path, number: int) -> Work:  #
 
     def work() -> None:
         duplicates = group_duplicates(crops, **params.split.duplicates.model_dump())
-        divide(strata, duplicates.groups, shares, params.split.disputed, 0, params.seed)
+        divide(strata, duplicates.groups, shares, params.split.conflicting, 0, params.seed)
 
     return work
 
@@ -174,7 +174,7 @@ def _split(params: Params, archive: Path, folder: Path, number: int) -> Work:  #
 def _features(params: Params, archive: Path, folder: Path, number: int) -> Work:  # noqa: ARG001
     device.prepare(params.machine.device, precision="float32", seed=1, xla=True)
     from stages.learning.features import frozen_features
-    from stages.learning.network import divide as cut
+    from stages.networks.network import divide as cut
 
     faces = _faces(folder, number)
     parts = cut(make_task(params, FEATURES_OF, faces, epochs=1, real=False).network())
@@ -227,9 +227,9 @@ def draw(path: Path, found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> 
         axes.minorticks_off()
         axes.grid(color="#eeeeee")
     figure.legend(loc="outside lower center", ncols=len(found), frameon=False)
-    with mpl.rc_context({"svg.hashsalt": "scaling"}), whole_file(path) as partial:
+    with mpl.rc_context({"svg.hashsalt": "scaling"}), atomic_write(path) as partial:
         figure.savefig(partial, format="svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

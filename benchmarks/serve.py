@@ -23,7 +23,7 @@ import numpy as np
 import requests
 from PIL import Image
 
-from stages.faces.portraits import draw_background, draw_portrait
+from stages.dataset.portraits import draw_background, draw_portrait
 
 PICTURES = 20
 SIZE = 400  # pixels, of a picture
@@ -39,7 +39,7 @@ def main() -> None:
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         port = chosen.getsockname()[1]
-    command = [sys.executable, "-m", "stages.serve", arguments.model, "--port", str(port)]
+    command = [sys.executable, "-m", "stages.commands.serve", arguments.model, "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.machine import describe_machine, describe_versions
-from stages.workspace.errors import UserError
+from stages.core.errors import UserError
 
 Contender = Callable[[], object]
 

@@ -21,9 +21,9 @@ from benchmarks.side_by_side import (
     take_turns,
 )
 from benchmarks.training import Task, make_task
-from stages.learning import device
-from stages.workspace.errors import run_node
-from stages.workspace.params import load_params
+from stages.core.errors import run_stage
+from stages.core.params import load_params
+from stages.networks import device
 
 if TYPE_CHECKING:
     import keras
@@ -48,7 +48,7 @@ def main() -> None:
     rows, size = np.arange(len(faces.crops)), arguments.batch_size
 
     def predict(*models: "keras.Model") -> None:
-        from stages.learning.prediction import predict_rows
+        from stages.networks.prediction import predict_rows
 
         for start in range(0, len(rows), size):
             for model in models:
@@ -65,7 +65,7 @@ def main() -> None:
 
 def single_task_networks(task: Task, together: "keras.Model") -> "dict[str, keras.Model]":
     """A network for each task, with its own copy of the weights."""
-    from stages.learning.network import build_network
+    from stages.networks.network import build_network
 
     networks = {}
     for name, number in task.classes.items():
@@ -90,4 +90,4 @@ def prove_equal(
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

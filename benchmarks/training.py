@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.faces import Faces, backbone_weights
-from stages.workspace.params import TASKS, Params
-from stages.workspace.plans import plan_run
+from stages.core.params import TASKS, Params
+from stages.runs.resolve import plan_run
 
 if TYPE_CHECKING:  # device.prepare comes before the first import of Keras
     import keras
@@ -38,7 +38,7 @@ class Task:
         """A new network, the same one for the same seed."""
         import keras
 
-        from stages.learning.network import build_network
+        from stages.networks.network import build_network
 
         keras.utils.set_random_seed(seed)
         return build_network(**self.structure, weights=self.weights)
@@ -96,8 +96,8 @@ def make_task(params: Params, variant: str, faces: Faces, epochs: int, real: boo
         epochs: whatever `training` and `train.max_epochs` say.
         real: whether the backbone starts from its real weights, if it has any.
     """
-    from stages.learning.heads import AGE_YEARS
     from stages.learning.recipe import Examples, Recipe
+    from stages.networks.heads import AGE_YEARS
 
     run = plan_run(params, variant, epochs=epochs)
     classes = {task: len(params.classes.of(task)) for task in run.tasks}

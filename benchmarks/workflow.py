@@ -44,12 +44,12 @@ from benchmarks.faces import (
 from benchmarks.repro import QUIET, copy_project, run_quietly
 from benchmarks.side_by_side import add_number, print_report
 from benchmarks.training import make_task
-from stages.faces.archives import Limits, Member
-from stages.faces.labels import age_group, parse_name
-from stages.learning import device
-from stages.workspace.catalogue import DETECTORS
-from stages.workspace.errors import UserError, run_node
-from stages.workspace.params import TASKS, Params, load_params
+from stages.core.errors import UserError, run_stage
+from stages.core.params import TASKS, Params, load_params
+from stages.dataset.archives import Limits, Member
+from stages.dataset.labels import age_group, parse_name
+from stages.networks import device
+from stages.weights.registry import DETECTORS
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -264,4 +264,4 @@ class _Variant:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

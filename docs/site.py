@@ -12,7 +12,7 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
-from stages.workspace.reference import command_reference, params_reference
+from docs.reference import command_reference, params_reference
 
 TOP = Path(__file__).parents[1]
 NODES = (

@@ -1,13 +1,11 @@
-"""The nodes of dvc.yaml (`python -m stages.<node>`) and, below, the library they call.
+"""utkface-mtl: the stages of dvc.yaml (`python -m stages.<stage>`) and the library they call.
 
-- `stages.workspace`: the params file, whole-file writes, fetching files.
-- `stages.faces`: from raw archives to labelled 100x100 face crops.
-- `stages.learning`: backbones, heads, data feeding and the training recipe.
-- `stages.reporting`: scores, plots, tables and the report, from files.
-- `stages.inference`: a trained model put to use on anybody's pictures; it calls the others.
+`stages.commands` has the verbs of the console command. Imports go down only:
 
-Arrows go one way: a node calls the library; no node imports a node; learning and
-reporting know nothing of each other.
+- `reporting`, `inference`: pages and pictures; a trained model put to use.
+- `comparison`, `evaluation`, `learning`: figures across runs, figures of one run, training.
+- `networks`, `splitting`, `detection`, `dataset`: what a network is, and what it learns from.
+- `runs`, `weights`, `remote`, `parallel`, `core`: what all of them stand on.
 """
 
 import os

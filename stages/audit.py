@@ -10,9 +10,13 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from stages.faces.examples import read_used
-from stages.faces.index import read_cropped, read_crops
-from stages.faces.leaks import (
+from stages.core.errors import UserError, run_stage
+from stages.core.files import write_csv, write_json
+from stages.core.params import load_params
+from stages.dataset.examples import read_used
+from stages.dataset.index import read_cropped, read_crops
+from stages.runs.resolve import PUBLISHED_SPLIT, lists_file, run_name, stage_name
+from stages.splitting.leaks import (
     COLUMNS,
     compare_pictures,
     count_leaks,
@@ -20,11 +24,7 @@ from stages.faces.leaks import (
     list_differences,
     used_by_lists,
 )
-from stages.faces.lists import read_lists
-from stages.workspace.errors import UserError, run_node
-from stages.workspace.files import write_csv, write_json
-from stages.workspace.params import load_params
-from stages.workspace.plans import PUBLISHED_SPLIT, lists_file, run_name, stage_name
+from stages.splitting.lists import read_lists
 
 FACES = Path("data/faces")
 PUBLISHED = Path("data/split/published.csv")
@@ -114,4 +114,4 @@ def _describe(run: str, leaks: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

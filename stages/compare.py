@@ -2,26 +2,26 @@
 
 from pathlib import Path
 
-from stages.faces.stratification import read_split
-from stages.reporting.chart import draw_cost, draw_leak
-from stages.reporting.comparison import (
+from stages.comparison.costs import accuracy_over_cost, read_costs, read_timings
+from stages.comparison.curves import collect_curves
+from stages.comparison.label_issues import find_label_issues
+from stages.comparison.leakage import as_markdown as gap_as_markdown
+from stages.comparison.leakage import explain_leakage
+from stages.comparison.significance import describe, pairwise_tests
+from stages.comparison.table import (
     as_markdown,
     compare,
     print_table,
     with_epochs,
     with_intervals,
 )
-from stages.reporting.costs import accuracy_over_cost, read_costs, read_timings
-from stages.reporting.curves import collect_curves
-from stages.reporting.gap import as_markdown as gap_as_markdown
-from stages.reporting.gap import explain_gap
-from stages.reporting.label_issues import find_label_issues
-from stages.reporting.predictions import groups_of, prediction_file, read_predictions
-from stages.reporting.significance import describe, pairwise_tests
-from stages.workspace.errors import run_node
-from stages.workspace.files import whole_file, write_csv
-from stages.workspace.params import TASKS, Params, load_params
-from stages.workspace.plans import PUBLISHED_SPLIT, run_name, run_names
+from stages.core.errors import run_stage
+from stages.core.files import atomic_write, write_csv
+from stages.core.params import TASKS, Params, load_params
+from stages.evaluation.predictions import groups_of, prediction_file, read_predictions
+from stages.reporting.chart import draw_cost, draw_leak
+from stages.runs.resolve import PUBLISHED_SPLIT, run_name, run_names
+from stages.splitting.stratified import read_split
 
 PREDICTIONS = Path("data/predictions")
 EVALUATION = Path("data/evaluation")
@@ -38,14 +38,14 @@ def main() -> None:
     table = with_epochs(compare(Path("metrics"), conditions), curves)
     table = with_intervals(table, EVALUATION)
     costs = read_costs(EVALUATION, runs)
-    gap = explain_gap(PREDICTIONS, table)
+    gap = explain_leakage(PREDICTIONS, table)
     write_csv(COMPARISON / "curves.csv", curves)
     cost = accuracy_over_cost(curves, costs)
     write_csv(COMPARISON / "cost.csv", cost)
     draw_cost(COMPARISON / "cost.svg", cost)
     write_csv(COMPARISON / "comparison.csv", table.merge(costs, on="variant", how="left"))
-    write_csv(COMPARISON / "gap.csv", gap)
-    with whole_file(COMPARISON / "comparison.md") as partial:
+    write_csv(COMPARISON / "leakage.csv", gap)
+    with atomic_write(COMPARISON / "comparison.md") as partial:
         partial.write_text(as_markdown(table) + gap_as_markdown(gap), encoding="utf-8")
     draw_leak(COMPARISON / "leak.svg", table)
     classes = {task: params.classes.of(task) for task in TASKS}
@@ -83,4 +83,4 @@ def fold_runs(params: Params) -> list[list[str]]:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.faces.archives import Limits, list_archives, read_members
-from stages.faces.detector import ScalePolicy, load_detector, on_gpu
-from stages.faces.fates import CropSettings, examine_all
-from stages.faces.forgetting import read_forgotten
-from stages.faces.index import write_faces
-from stages.faces.spreading import examine_apart, examine_on, load_from_bytes
-from stages.workspace.errors import UserError, run_node
-from stages.workspace.files import write_json
-from stages.workspace.params import load_params
+from stages.core.errors import UserError, run_stage
+from stages.core.files import write_json
+from stages.core.params import load_params
+from stages.dataset.archives import Limits, list_archives, read_members
+from stages.dataset.forgetting import read_forgotten
+from stages.dataset.index import write_faces
+from stages.detection.detector import ScalePolicy, load_detector, on_gpu
+from stages.detection.extraction import CropSettings, extract_faces
+from stages.detection.parallel import extract_in_processes, extract_on_cluster, load_from_bytes
 
 RAW = Path("data/raw")
 FACES = Path("data/faces")
@@ -45,14 +45,14 @@ def main() -> None:
         sent = load_from_bytes(
             detect.detector, weights.read_bytes(), detect.score_threshold, scale, device
         )
-        found = examine_on(params.cluster, members, sent, settings, forgotten)
+        found = extract_on_cluster(params.cluster, members, sent, settings, forgotten)
     else:
         workers = params.machine.threads or os.cpu_count() or 1
         # Threads share the one network that a GPU has to hold.
         found = (
-            examine_all(members, load(), settings, workers, forgotten)
+            extract_faces(members, load(), settings, workers, forgotten)
             if on_gpu(device)
-            else examine_apart(members, load, settings, workers, forgotten)
+            else extract_in_processes(members, load, settings, workers, forgotten)
         )
     fates = tqdm(found, "detecting", unit="image", disable=None)
     files, limit = (FACES / "index.csv", FACES / "crops.npy"), detect.shard_gib * GIB
@@ -69,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from stages.faces.demo import write_demo
-from stages.faces.sources import OFFICIAL, fetch_official, take_local
-from stages.workspace.errors import run_node
-from stages.workspace.files import remove_others
-from stages.workspace.params import GOOGLE_DRIVE, load_params
+from stages.core.errors import run_stage
+from stages.core.files import remove_others
+from stages.core.params import GOOGLE_DRIVE, load_params
+from stages.dataset.demo import write_demo
+from stages.dataset.sources import OFFICIAL, fetch_official, take_local
 
 RAW = Path("data/raw")
 
@@ -31,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -3,18 +3,18 @@
 import json
 from pathlib import Path
 
-from stages.faces.examples import count_used, read_examples, was_trained_on
-from stages.faces.stratification import read_split
-from stages.learning import device
-from stages.learning.prediction import BATCH_SIZE, predict_rows
-from stages.reporting.evaluation import Rules, evaluate_files
-from stages.reporting.predictions import prediction_file, prediction_table
-from stages.workspace.errors import refuse_changes, run_node
-from stages.workspace.files import write_csv, write_json
-from stages.workspace.params import TASKS, load_params
-from stages.workspace.plans import parse_arguments, read_run
-from stages.workspace.progress import Watched
-from stages.workspace.workflow import at_the_start
+from stages.core.errors import refuse_changes, run_stage
+from stages.core.files import write_csv, write_json
+from stages.core.params import TASKS, load_params
+from stages.core.snapshot import snapshot_at_start
+from stages.dataset.examples import count_used, read_examples, was_trained_on
+from stages.evaluation.evaluate import Rules, evaluate_files
+from stages.evaluation.predictions import prediction_file, prediction_table
+from stages.networks import device
+from stages.networks.prediction import BATCH_SIZE, predict_rows
+from stages.networks.progress import Watched
+from stages.runs.resolve import parse_arguments, read_run
+from stages.splitting.stratified import read_split
 
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")
@@ -27,12 +27,12 @@ def main() -> None:
     arguments = parse_arguments(__doc__)
     params = load_params()
     run = read_run(params, arguments.variant, arguments.condition)
-    if arguments.condition and at_the_start():  # the node's command before this one was train
+    if arguments.condition and snapshot_at_start():  # the node's command before this one was train
         trained = json.loads((PROVENANCE / f"{run.name}.json").read_text(encoding="utf-8"))
         refuse_changes(trained["basis"])
     device.prepare(params.machine.device, params.machine.memory_growth, seed=run.seed)
-    from stages.learning.costs import costs_of, training_costs
-    from stages.learning.network import load_network
+    from stages.evaluation.costs import costs_of, training_costs
+    from stages.networks.network import load_network
 
     folder = Path("models") / run.name
     model = load_network(folder / "model.keras")
@@ -53,11 +53,11 @@ def main() -> None:
     details = Path("data/evaluation") / run.name
     found.write(details, Path("metrics") / f"{run.name}.json", mirrored)
     changed = run.recipe["augmentation"] is not None
-    small = run.recipe["small_epochs"], run.recipe["small_side"]
+    small = run.recipe["progressive_epochs"], run.recipe["progressive_size"]
     trained = training_costs(model, *count_used(folder / "images.csv"), changed, small)
     write_json(details / "costs.json", costs_of(model, folder / "model.keras") | trained)
     print(f"evaluate: {run.name}: {found.in_one_line}")
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -6,12 +6,12 @@ change of the split that a condition does not follow, rerun nothing that they do
 
 from pathlib import Path
 
-from stages.faces.lists import condition_lists, read_lists
-from stages.faces.stratification import FOLD, SPLITS, read_folds, read_split
-from stages.workspace.errors import run_node
-from stages.workspace.files import remove_others, write_csv
-from stages.workspace.params import load_params
-from stages.workspace.plans import LISTS, lists_file
+from stages.core.errors import run_stage
+from stages.core.files import remove_others, write_csv
+from stages.core.params import load_params
+from stages.runs.resolve import LISTS, lists_file
+from stages.splitting.lists import condition_lists, read_lists
+from stages.splitting.stratified import FOLD, SPLITS, read_folds, read_split
 
 SPLIT = Path("data/split/split.csv")
 FOLDS = Path("data/split/folds.csv")
@@ -32,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -1,9 +1,9 @@
 """Node plan: what each variant of the suite is and how it learns, resolved from params."""
 
-from stages.workspace.errors import run_node
-from stages.workspace.files import remove_others, write_json
-from stages.workspace.params import load_params
-from stages.workspace.plans import PLANS, resolve
+from stages.core.errors import run_stage
+from stages.core.files import remove_others, write_json
+from stages.core.params import load_params
+from stages.runs.resolve import PLANS, resolve
 
 
 def main() -> None:
@@ -16,4 +16,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -9,18 +9,18 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from stages.workspace.caches import remove_older, shared_folder
-from stages.workspace.catalogue import BACKBONES, DETECTORS, WeightsFile, obtain
-from stages.workspace.errors import run_node
-from stages.workspace.files import (
+from stages.core.errors import run_stage
+from stages.core.files import (
     PARTIAL_SUFFIX,
+    atomic_write,
     digest,
     remove_others,
-    whole_file,
     write_json,
 )
-from stages.workspace.params import load_params
-from stages.workspace.plans import read_plan
+from stages.core.params import load_params
+from stages.runs.caches import remove_older, shared_folder
+from stages.runs.resolve import read_plan
+from stages.weights.registry import BACKBONES, DETECTORS, WeightsFile, obtain
 
 PRETRAINED = Path("data/pretrained")
 PARTIAL_DAYS = 1.0  # what a killed process leaves of a shared copy goes after as many
@@ -63,16 +63,16 @@ def _bring(weights: WeightsFile, given: str | None, user: str) -> Path:
     if weights.sha256 is None and note.is_file():
         weights = replace(weights, sha256=note.read_text(encoding="utf-8").strip())
     if not target.is_file() and kept.is_file():
-        with whole_file(target) as partial:
+        with atomic_write(target) as partial:
             shutil.copyfile(kept, partial)
     obtain(weights, PRETRAINED, None, user)
     if not (kept.is_file() and note.is_file() and digest(kept) == digest(target)):
-        with whole_file(kept, shared=True) as partial:
+        with atomic_write(kept, shared=True) as partial:
             shutil.copyfile(target, partial)
-        with whole_file(note, shared=True) as partial:
+        with atomic_write(note, shared=True) as partial:
             partial.write_text(f"{digest(target)}\n", encoding="utf-8")
     return target
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

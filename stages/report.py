@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.faces.index import read_cropped, read_crops
-from stages.faces.labels import age_group
-from stages.faces.stratification import read_split
+from stages.core.errors import run_stage
+from stages.core.files import atomic_write, remove_others
+from stages.core.params import TASKS, Params, load_params
+from stages.dataset.index import read_cropped, read_crops
+from stages.dataset.labels import age_group
 from stages.reporting.cards import render_card
+from stages.reporting.pictures import Pictures
 from stages.reporting.report import render_report
-from stages.reporting.report_pictures import Pictures
-from stages.reporting.report_results import read_results
-from stages.workspace.errors import run_node
-from stages.workspace.files import remove_others, whole_file
-from stages.workspace.params import TASKS, Params, load_params
+from stages.reporting.results import read_results
+from stages.splitting.stratified import read_split
 
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")
@@ -24,7 +24,7 @@ CARDS = Path("report/cards")
 def main() -> None:
     """Read what the other nodes left; write the page and the cards."""
     params = load_params()
-    people = read_people(params)
+    people = read_samples(params)
     crops = read_crops(FACES / "crops.npy") if params.shows_pictures else None
     pictures = Pictures(people["name"].tolist(), crops)
     results = read_results(params)
@@ -34,7 +34,7 @@ def main() -> None:
         for variant in params.suite
     }
     for path, text in (cards | {PAGE: page}).items():
-        with whole_file(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8")
     remove_others(CARDS, list(cards))
     told = "with pictures" if pictures.shown else "without pictures"
@@ -42,7 +42,7 @@ def main() -> None:
     print(f"report: {PAGE}, {size:.1f} MB, {told}; {number}")
 
 
-def read_people(params: Params) -> pd.DataFrame:
+def read_samples(params: Params) -> pd.DataFrame:
     """A row for each crop: name, years, the class of each task, split and group."""
     faces, split = read_cropped(FACES / "index.csv"), read_split(SPLIT)
     years = faces["age"].astype("int64")
@@ -60,4 +60,4 @@ def read_people(params: Params) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

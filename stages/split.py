@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.faces.division import count_duplicates, divide
-from stages.faces.duplicates import group_duplicates
-from stages.faces.index import read_cropped, read_crops
-from stages.faces.labels import age_group
-from stages.faces.lists import published_lists
-from stages.faces.stratification import DROPPED, FOLD, SPLITS
-from stages.workspace.errors import run_node
-from stages.workspace.files import write_csv, write_json
-from stages.workspace.params import load_params
+from stages.core.errors import run_stage
+from stages.core.files import write_csv, write_json
+from stages.core.params import load_params
+from stages.dataset.index import read_cropped, read_crops
+from stages.dataset.labels import age_group
+from stages.splitting.duplicates import group_duplicates
+from stages.splitting.groups import count_duplicates, divide
+from stages.splitting.lists import published_lists
+from stages.splitting.stratified import DROPPED, FOLD, SPLITS
 
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")
-DISPUTED = Path("data/split/disputed.csv")
+CONFLICTING = Path("data/split/conflicting.csv")
 FOLDS = Path("data/split/folds.csv")
 PUBLISHED = Path("data/split/published.csv")
 METRICS = Path("metrics/split.json")
 
 
 def main() -> None:
-    """Stratify on age group x gender x race, keep copies of a picture together, deal, count."""
+    """Stratify on age group x gender x race, keep copies of a picture together, assign, count."""
     params = load_params()
     faces = read_cropped(FACES / "index.csv")
     duplicates = group_duplicates(
@@ -39,7 +39,7 @@ def main() -> None:
         strata,
         duplicates.groups,
         shares,
-        params.split.disputed,
+        params.split.conflicting,
         params.split.folds,
         params.seed,
     )
@@ -47,8 +47,8 @@ def main() -> None:
         {"name": faces["name"], "split": division.split, "group": duplicates.groups}
     )
     listed = table.assign(age=faces["age"], gender=faces["gender"], race=faces["race"])
-    listed = listed[division.disputed].sort_values("group", kind="stable")
-    write_csv(DISPUTED, listed[["group", "name", "age", "gender", "race", "split"]])
+    listed = listed[division.conflicting].sort_values("group", kind="stable")
+    write_csv(CONFLICTING, listed[["group", "name", "age", "gender", "race", "split"]])
     write_csv(SPLIT, table)
     # Beside split.csv: another number of folds must not rerun what follows from the split.
     write_csv(FOLDS, pd.DataFrame({"name": faces["name"], FOLD: division.fold}).dropna())
@@ -58,7 +58,7 @@ def main() -> None:
         METRICS,
         {
             **sizes,
-            **count_duplicates(duplicates, strata, division.disputed),
+            **count_duplicates(duplicates, strata, division.conflicting),
             "strata": division.assignment.strata,
             "strata_too_small": division.assignment.small_strata,
             "images_in_strata_too_small": division.assignment.images_in_small_strata,
@@ -68,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

@@ -10,21 +10,21 @@ import pandas as pd
 from dvclive import Live
 from tqdm import tqdm
 
-from stages.faces.examples import LabelledFaces, read_examples
-from stages.learning import device
-from stages.workspace.caches import remove_older, shared_folder
-from stages.workspace.errors import refuse_changes, run_node
-from stages.workspace.feeding import FEEDING_FILE, Feeding
-from stages.workspace.files import PARTIAL_SUFFIX, digest, whole_file, write_csv, write_json
-from stages.workspace.params import load_params
-from stages.workspace.plans import read_run, run_parser
-from stages.workspace.provenance import (
+from stages.core.errors import refuse_changes, run_stage
+from stages.core.files import PARTIAL_SUFFIX, atomic_write, digest, write_csv, write_json
+from stages.core.params import load_params
+from stages.core.snapshot import basis
+from stages.dataset.examples import LabelledFaces, read_examples
+from stages.networks import device
+from stages.runs.caches import remove_older, shared_folder
+from stages.runs.input_spec import INPUT_SPEC_FILE, InputSpec
+from stages.runs.provenance import (
+    environment,
     fingerprint,
     history,
     refuse_repository_without_commit,
-    surroundings,
 )
-from stages.workspace.workflow import basis
+from stages.runs.resolve import read_run, run_parser
 
 if TYPE_CHECKING:
     from stages.learning.recipe import Log
@@ -59,11 +59,11 @@ def main() -> None:
     precision, xla = device.prepare(*setup)
     from stages.learning.checkpoints import Checkpoints
     from stages.learning.features import frozen_features, one_after_the_other
-    from stages.learning.heads import AGE_YEARS
-    from stages.learning.network import build_network, in_float32, save_network
     from stages.learning.recipe import Examples, Execution, Recipe, fit
+    from stages.learning.remote_features import features_on
     from stages.learning.replicas import find_replicas
-    from stages.learning.spreading import features_on
+    from stages.networks.heads import AGE_YEARS
+    from stages.networks.network import build_network, in_float32, save_network
 
     replicas = find_replicas(params.machine.strategy, params.machine.worker_patience)
     execution = Execution(
@@ -103,7 +103,7 @@ def main() -> None:
             run.lists.name: digest(run.lists),
         },
     }
-    identity = fingerprint(facts | surroundings())[:32]
+    identity = fingerprint(facts | environment())[:32]
     kept, features = shared_folder("checkpoints"), shared_folder("features")
     remove_older(kept, CHECKPOINT_DAYS)
     checkpoints = Checkpoints(kept / identity, identity)
@@ -161,13 +161,13 @@ def main() -> None:
             bar.update()
 
         summary = learn(log)
-    with whole_file(folder / "model.keras") as partial:
+    with atomic_write(folder / "model.keras") as partial:
         save_network(in_float32(model, **structure), partial)
     sides = [
         pd.DataFrame({"name": s.names, "used_for": u}) for s, u in ((train, "train"), (val, "val"))
     ]
     write_csv(folder / "images.csv", pd.concat(sides))
-    write_json(folder / FEEDING_FILE, Feeding.of(params, run.tasks).model_dump())
+    write_json(folder / INPUT_SPEC_FILE, InputSpec.of(params, run.tasks).model_dump())
     timing = {key: summary.pop(key) for key in ("seconds", "images_per_second")}
     used = {"precision": precision, "xla": execution.xla}
     write_json(TRAINING / f"{run.name}.json", used | summary)
@@ -175,7 +175,7 @@ def main() -> None:
     network = {"model.keras": digest(folder / "model.keras")}
     if replicas is not None:
         facts["replicas"] = {"strategy": replicas.kind, "number": replicas.number}
-    write_json(folder / "provenance.json", {"run": run.name, **facts, **surroundings(), **network})
+    write_json(folder / "provenance.json", {"run": run.name, **facts, **environment(), **network})
     told = network | history() | {"basis": basis()}
     write_json(PROVENANCE / f"{run.name}.json", told)
     refuse_changes()  # while the checkpoint is there: hours of training are not lost by an edit
@@ -184,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_node(main)
+    run_stage(main)

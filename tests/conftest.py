@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.workspace.catalogue import DETECTORS, obtain
+from stages.weights.registry import DETECTORS, obtain
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""A trained model put to use: pictures in, every face with its classes out."""
+"""A trained model put to use on anybody's pictures."""

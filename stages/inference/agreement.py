@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from stages.learning.prediction import Network
+from stages.networks.prediction import Network
 
 SPEED_SECONDS = 2.0  # how long a speed is measured
 

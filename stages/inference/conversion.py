@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 import tensorflow as tf
 
-from stages.learning.device import silenced_stderr
+from stages.networks.device import silenced_stderr
 
 OPSET = 17  # of ONNX; onnxruntime knows it since 1.13
 TFLITE_KINDS = ("float16", "int8")

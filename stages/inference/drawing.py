@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.faces.images import Pixels
+from stages.dataset.images import Pixels
 
 FRAME, INK = (255, 214, 10), (20, 20, 20)  # a yellow that shows on skin and on most clothes
 

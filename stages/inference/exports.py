@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from stages.faces.examples import LabelledFaces
+from stages.core.errors import UserError
+from stages.core.files import atomic_write
+from stages.dataset.examples import LabelledFaces
 from stages.inference.agreement import agreement, images_per_second
 from stages.inference.models import METADATA, Model, OnnxNetwork, TfliteNetwork, describe
-from stages.learning.prediction import BATCH_SIZE, Network, predict_rows
-from stages.workspace.errors import UserError
-from stages.workspace.files import whole_file
+from stages.networks.prediction import BATCH_SIZE, Network, predict_rows
 
 FILES = {"onnx": "{}.onnx", "float16": "{}.float16.tflite", "int8": "{}.int8.tflite"}
 # The largest difference of any probability: float32's rounding and float16's. 8 bits may move
@@ -47,7 +47,7 @@ def export(
     """
     target = folder / FILES[form].format(model.name)
     write, read = _format(model, form, val)
-    with whole_file(target) as unfinished:
+    with atomic_write(target) as unfinished:
         write(unfinished)
         copy = read(unfinished)
         found, wanted = (
@@ -97,7 +97,7 @@ def _format(
     from stages.inference.conversion import write_onnx, write_tflite
 
     if form == "onnx":
-        about = describe(model.name, model.feeding, model.calibration)
+        about = describe(model.name, model.input_spec, model.calibration)
         return partial(write_onnx, model.network, metadata={METADATA: about}), OnnxNetwork
     # From everywhere, as the rows are in the order of the names, which begin with the age.
     number = min(CALIBRATION_IMAGES, len(val.rows))

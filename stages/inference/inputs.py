@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from stages.faces.archives import (
+from stages.core.errors import UserError
+from stages.dataset.archives import (
     DamagedArchiveError,
     Limits,
     Member,
@@ -16,8 +17,7 @@ from stages.faces.archives import (
     read_members,
     too_large,
 )
-from stages.faces.names import spell
-from stages.workspace.errors import UserError
+from stages.dataset.names import spell
 
 STANDARD_INPUT = "-"
 # What is read of a user's own files at most; of an image 64 MiB.

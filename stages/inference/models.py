@@ -1,7 +1,8 @@
 """A trained model opened for use: a folder under models/, or an exported ONNX or TFLite file.
 
 The folder needs TensorFlow. The ONNX file holds all that the folder tells, and needs onnxruntime
-alone; a TFLite file has it beside it, in faces.json and <file>.json, and needs ai-edge-litert.
+alone; a TFLite file has it beside it, in preprocessor_config.json and <file>.json, and needs
+ai-edge-litert.
 """
 
 import json
@@ -18,17 +19,17 @@ import onnxruntime
 import platformdirs
 from pydantic import ConfigDict, Field, ValidationError
 
-from stages.faces.detector import Detector, ScalePolicy, load_detector, providers
-from stages.faces.forgetting import MODELS as STALE
-from stages.faces.forgetting import read_stale
-from stages.learning.device import silenced_stderr
-from stages.learning.prediction import AGE_YEARS, Network
-from stages.workspace.catalogue import DETECTORS, obtain
-from stages.workspace.errors import UserError
-from stages.workspace.feeding import Feeding, parse_feeding, read_feeding
-from stages.workspace.files import digest
-from stages.workspace.params import Section
-from stages.workspace.untrusted import LARGEST, read_onnx
+from stages.core.errors import UserError
+from stages.core.files import digest
+from stages.core.params import Section
+from stages.dataset.forgetting import MODELS as STALE
+from stages.dataset.forgetting import read_stale
+from stages.detection.detector import Detector, ScalePolicy, load_detector, providers
+from stages.networks.device import silenced_stderr
+from stages.networks.prediction import AGE_YEARS, Network
+from stages.runs.input_spec import InputSpec, parse_input_spec, read_input_spec
+from stages.weights.registry import DETECTORS, obtain
+from stages.weights.untrusted import LARGEST, read_onnx
 
 NETWORK_FILE = "model.keras"
 ONNX_SUFFIX = ".onnx"
@@ -51,7 +52,7 @@ class Calibration(Section):
 
 
 class Exported(Section):
-    """What an exported file says of itself, beside its feeding."""
+    """What an exported file says of itself, beside its input_spec."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -69,7 +70,7 @@ class Model:
 
     name: str
     path: Path
-    feeding: Feeding
+    input_spec: InputSpec
     calibration: Calibration | None
     network: Network
     tells_years: bool
@@ -86,7 +87,7 @@ def open_model(path: Path, device: str = "auto") -> Model:
     """Open a model.
 
     Args:
-        path: a folder with model.keras and faces.json, or an exported ONNX or TFLite file.
+        path: a folder with model.keras and preprocessor_config.json, or an exported file.
         device: for a folder or an ONNX file: `auto`, `cpu` or `gpu`.
 
     Raises:
@@ -104,20 +105,20 @@ def open_model(path: Path, device: str = "auto") -> Model:
 
 
 def _open_folder(path: Path, device: str) -> Model:
-    feeding = read_feeding(path)
+    input_spec = read_input_spec(path)
     try:
-        from stages.learning.device import prepare
+        from stages.networks.device import prepare
 
         prepare(device)
-        from stages.learning.network import load_network
+        from stages.networks.network import load_network
     except ImportError as error:
         raise UserError(f"{path}: needs TensorFlow ({error}); an exported file does not") from None
     _warn_if_stale(path / NETWORK_FILE)
     network = load_network(path / NETWORK_FILE)
     sizes = {name: output.shape[-1] for name, output in network.output.items()}
-    _check_fits(path, feeding, network.input.shape[1], sizes)
+    _check_fits(path, input_spec, network.input.shape[1], sizes)
     years = AGE_YEARS in network.output
-    return Model(path.name, path, feeding, read_calibration(path), network, years)
+    return Model(path.name, path, input_spec, read_calibration(path), network, years)
 
 
 def _warn_if_stale(network: Path) -> None:
@@ -193,13 +194,13 @@ def _open_onnx(path: Path, device: str) -> Model:
     text = network.session.get_modelmeta().custom_metadata_map.get(METADATA)
     if text is None:
         raise UserError(
-            f"{path}: does not say how it is fed; export it with `python -m stages.export <run>`"
+            f"{path}: does not say how it is fed; export it with `utkface-mtl export <run>`"
         )
     about = _exported(text, path)
-    feeding = parse_feeding(json.dumps(json.loads(text).get("feeding")), str(path))
-    _check_fits(path, feeding, network.side, network.sizes)
+    input_spec = parse_input_spec(json.dumps(json.loads(text).get("input_spec")), str(path))
+    _check_fits(path, input_spec, network.side, network.sizes)
     years = AGE_YEARS in network.sizes
-    return Model(about.run, path, feeding, about.calibration, network, years)
+    return Model(about.run, path, input_spec, about.calibration, network, years)
 
 
 def _exported(text: str | bytes, place: Path) -> Exported:
@@ -250,37 +251,37 @@ class TfliteNetwork:
 def _open_tflite(path: Path) -> Model:
     about = path.with_name(f"{path.name}.json")
     if not about.is_file():
-        raise UserError(f"{about}: missing; export it again by `python -m stages.export <run>`")
+        raise UserError(f"{about}: missing; export it again by `utkface-mtl export <run>`")
     facts = _exported(about.read_bytes(), about)
-    feeding = read_feeding(path.parent)
+    input_spec = read_input_spec(path.parent)
     network = TfliteNetwork(path)
-    _check_fits(path, feeding, network.side, network.sizes)
+    _check_fits(path, input_spec, network.side, network.sizes)
     years = AGE_YEARS in network.sizes
-    return Model(facts.run, path, feeding, facts.calibration, network, years)
+    return Model(facts.run, path, input_spec, facts.calibration, network, years)
 
 
-def describe(run: str, feeding: Feeding, calibration: Calibration | None) -> str:
+def describe(run: str, input_spec: InputSpec, calibration: Calibration | None) -> str:
     """What an ONNX file says of itself, as it is written under `METADATA`."""
     content = {
         "run": run,
-        "feeding": feeding.model_dump(),
+        "input_spec": input_spec.model_dump(),
         "calibration": calibration and calibration.model_dump(),
     }
     return json.dumps(content)
 
 
-def _check_fits(path: Path, feeding: Feeding, side: int, sizes: Mapping[str, int]) -> None:
+def _check_fits(path: Path, input_spec: InputSpec, side: int, sizes: Mapping[str, int]) -> None:
     """Refuse a network that does not take or give what its description says."""
-    for task in feeding.tasks:
-        number = len(feeding.classes.of(task))
+    for task in input_spec.tasks:
+        number = len(input_spec.classes.of(task))
         if sizes.get(task) != number:
             raise UserError(
                 f"{path}: says that it tells {number} classes of {task}, but gives "
                 f"{sizes.get(task, 'nothing')}"
             )
-    if side != feeding.detect.size:
+    if side != input_spec.detect.size:
         raise UserError(
-            f"{path}: takes {side} px, but says that it is fed with {feeding.detect.size} px"
+            f"{path}: takes {side} px, but says that it is fed with {input_spec.detect.size} px"
         )
 
 
@@ -298,7 +299,7 @@ def open_detector(model: Model, given: Path | None = None, device: str = "auto")
     Raises:
         UserError: they cannot be had, or are others than that detector's.
     """
-    settings = model.feeding.detect
+    settings = model.input_spec.detect
     weights = DETECTORS[settings.detector]
     cache = platformdirs.user_cache_path(METADATA)
     beside = model.path if model.path.is_dir() else model.path.parent

@@ -37,14 +37,14 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stages.faces.archives import Member
-from stages.faces.detector import Detector
-from stages.inference.answers import Answer, as_record, outputs_of
-from stages.inference.looks import UNREADABLE, Look, look_with
+from stages.core.errors import UserError
+from stages.dataset.archives import Member
+from stages.detection.detector import Detector
+from stages.inference.face_extraction import UNREADABLE, ImageFaces, face_extractor
 from stages.inference.models import Model, OnnxNetwork, open_detector, open_model
+from stages.inference.predictions import ImagePredictions, as_record, outputs_of
 from stages.inference.saliency import heat_of, overlay
-from stages.learning.prediction import BATCH_SIZE
-from stages.workspace.errors import UserError
+from stages.networks.prediction import BATCH_SIZE
 
 PAGE = Path(__file__).with_name("page")
 HEADERS = {
@@ -77,7 +77,7 @@ class Limits:
     threads: int
 
 
-class Desk:
+class PredictionService:
     """The models that can be asked, opened when they are first asked, and the threads that do it.
 
     Work that has run out of time goes on to its end and keeps its thread, so that there is never
@@ -148,70 +148,70 @@ class Desk:
                 self.opened[name] = model, open_detector(model, device=self.device)
             return self.opened[name]
 
-    def look(self, name: str, data: bytes) -> tuple[Model, Answer]:
+    def look(self, name: str, data: bytes) -> tuple[Model, ImagePredictions]:
         """What a model says of the image in a request's body.
 
         Raises:
             HTTPException: 422, no image.
         """
         model, detector = self.open(name)
-        see = look_with(model.feeding, detector, max_pixels=self.limits.pixels)
-        look: Look = see(Member("", "upload", data))
+        see = face_extractor(model.input_spec, detector, max_pixels=self.limits.pixels)
+        look: ImageFaces = see(Member("", "upload", data))
         if look.status == UNREADABLE:
             raise HTTPException(422, look.reason)
         calibrated = model.calibration is not None
         mirrored = model.calibration is not None and bool(model.calibration.mirrored)
         with self.turn(model):
             outputs = outputs_of(model, list(look.faces), BATCH_SIZE, mirrored, calibrated)
-        return model, Answer(look, outputs)
+        return model, ImagePredictions(look, outputs)
 
     def turn(self, model: Model) -> AbstractContextManager[Any]:
         """What must be held while a network is asked."""
         return nullcontext() if isinstance(model.network, OnnxNetwork) else self.asking
 
 
-def create_app(desk: Desk, hosts: Sequence[str]) -> Starlette:
+def create_app(service: PredictionService, hosts: Sequence[str]) -> Starlette:
     """The application.
 
     Args:
-        desk: what can be asked.
+        service: what can be asked.
         hosts: the names by which the server may be addressed; `*`: any.
     """
 
     async def models(_: Request) -> Response:
-        return JSONResponse({"models": list(desk.paths), "max_upload": desk.limits.upload})
+        return JSONResponse({"models": list(service.paths), "max_upload": service.limits.upload})
 
     async def predict(request: Request) -> Response:
-        name, data = _model(request, desk), await desk.body(request)
+        name, data = _model(request, service), await service.body(request)
 
         def work() -> dict[str, Any]:
-            model, answer = desk.look(name, data)
+            model, answer = service.look(name, data)
             calibrated = model.calibration is not None
-            record = as_record(answer, model.feeding)
+            record = as_record(answer, model.input_spec)
             return {"model": name, "calibrated": calibrated} | record
 
-        return JSONResponse(await desk.do(work))
+        return JSONResponse(await service.do(work))
 
     async def explain(request: Request) -> Response:
-        name, data = _model(request, desk), await desk.body(request)
+        name, data = _model(request, service), await service.body(request)
         face, task = request.query_params.get("face", "1"), request.query_params.get("task", "")
 
         def work() -> bytes:
-            model, answer = desk.look(name, data)
-            if task not in model.feeding.tasks:
-                raise HTTPException(400, f"task must be one of {', '.join(model.feeding.tasks)}")
+            model, answer = service.look(name, data)
+            if task not in model.input_spec.tasks:
+                raise HTTPException(400, f"task must be one of {', '.join(model.input_spec.tasks)}")
             known = [str(number + 1) for number in range(len(answer.outputs))]
             if face not in known:
                 raise HTTPException(400, f"face must be in 1..{len(answer.outputs)}")
             crop = answer.look.faces[int(face) - 1].crop
             chosen = int(answer.outputs[int(face) - 1][task].argmax())
             picture = io.BytesIO()
-            with desk.turn(model):
+            with service.turn(model):
                 heat = heat_of(model.network, crop, task, chosen)
             Image.fromarray(overlay(crop, heat)).save(picture, "PNG")
             return picture.getvalue()
 
-        return Response(await desk.do(work), media_type="image/png")
+        return Response(await service.do(work), media_type="image/png")
 
     return Starlette(
         routes=[
@@ -228,9 +228,9 @@ def create_app(desk: Desk, hosts: Sequence[str]) -> Starlette:
     )
 
 
-def _model(request: Request, desk: Desk) -> str:
-    name = request.query_params.get("model") or next(iter(desk.paths))
-    if name not in desk.paths:
+def _model(request: Request, service: PredictionService) -> str:
+    name = request.query_params.get("model") or next(iter(service.paths))
+    if name not in service.paths:
         raise HTTPException(404, f"unknown model {name!r}")
     return name
 

@@ -9,18 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from stages.faces.images import decode
-from stages.inference.answers import Answer, as_record, csv_columns, csv_rows
+from stages.core.files import atomic_write
+from stages.dataset.images import decode
 from stages.inference.drawing import annotate
-from stages.inference.looks import MAX_PIXELS
+from stages.inference.face_extraction import MAX_PIXELS
 from stages.inference.models import Model
-from stages.workspace.files import whole_file
+from stages.inference.predictions import ImagePredictions, as_record, csv_columns, csv_rows
 
 FORMATS = ("jsonl", "csv", "pictures")
 PICTURES_TABLE = "predictions.jsonl"  # what the pictures show, and those that could not be drawn
 JPEG_QUALITY = 90
 
-Write = Callable[[Answer], None]
+Write = Callable[[ImagePredictions], None]
 
 
 @contextmanager
@@ -35,31 +35,31 @@ def open_writer(form: str, output: Path | None, model: Model) -> Iterator[Write]
     if output is None:
         write = _rows(form, sys.stdout, model)
 
-        def write_through(answer: Answer) -> None:
+        def write_through(answer: ImagePredictions) -> None:
             write(answer)
             sys.stdout.flush()
 
         yield write_through
         return
     table = output / PICTURES_TABLE if form == "pictures" else output
-    with whole_file(table) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(table) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         write = _rows(form, file, model)
         yield _pictures(output, write, model) if form == "pictures" else write
 
 
 def _rows(form: str, file: TextIO, model: Model) -> Write:
     if form != "csv":
-        return lambda answer: print(json.dumps(as_record(answer, model.feeding)), file=file)
-    columns = csv_columns(model.feeding, model.tells_years)
+        return lambda answer: print(json.dumps(as_record(answer, model.input_spec)), file=file)
+    columns = csv_columns(model.input_spec, model.tells_years)
     table = csv.DictWriter(file, columns, lineterminator="\n")
     table.writeheader()
-    return lambda answer: table.writerows(csv_rows(as_record(answer, model.feeding)))
+    return lambda answer: table.writerows(csv_rows(as_record(answer, model.input_spec)))
 
 
 def _pictures(folder: Path, write: Write, model: Model) -> Write:
     number = 0
 
-    def draw(answer: Answer) -> None:
+    def draw(answer: ImagePredictions) -> None:
         nonlocal number
         number += 1
         data = answer.look.member.data
@@ -67,8 +67,8 @@ def _pictures(folder: Path, write: Write, model: Model) -> Write:
             pixels = decode(data, MAX_PIXELS)
             # A name from an archive may hold anything; the number makes it unique.
             name = re.sub(r"[^\w.-]", "_", answer.look.member.name)[-100:]
-            picture = annotate(pixels, as_record(answer, model.feeding))
-            with whole_file(folder / f"{number:05}-{name}.jpg") as partial:
+            picture = annotate(pixels, as_record(answer, model.input_spec))
+            with atomic_write(folder / f"{number:05}-{name}.jpg") as partial:
                 picture.save(partial, "JPEG", quality=JPEG_QUALITY)
         write(answer)
 

@@ -1,1 +1,1 @@
-"""Networks and how they learn: backbones, heads, data feeding, recipe, device."""
+"""How a network is trained."""

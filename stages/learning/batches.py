@@ -1,4 +1,4 @@
-"""Data feeding: batches sliced from one array, in memory or mapped from a file.
+"""Data input_spec: batches sliced from one array, in memory or mapped from a file.
 
 Images stay uint8 until they are in the network; a batch costs one copy of its rows and no
 decoding. The order of each epoch follows from the seed and the epoch's number alone.
@@ -41,7 +41,7 @@ class Batches(keras.utils.PyDataset):
         self.inputs = inputs.view(np.ndarray) if isinstance(inputs, np.memmap) else inputs
         self.rows, self.labels = rows, labels
         self.batch_size, self.seed, self.chances = batch_size, seed, chances
-        self.deal(0)
+        self.set_epoch(0)
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -70,7 +70,7 @@ class Batches(keras.utils.PyDataset):
     def _chosen(self, index: int) -> npt.NDArray[np.int64]:
         return self.order[index * self.batch_size : (index + 1) * self.batch_size]
 
-    def deal(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int) -> None:
         """Set the examples of an epoch, counted from 0, and their order."""
         number = len(self.rows)
         self.order = np.arange(number)

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from stages.learning.network import separates
-from stages.workspace.files import commit, partial_path
+from stages.core.files import commit, partial_path
+from stages.networks.network import separates
 
 BATCH = 64  # images a step; without influence on the features beyond the last float bit
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import tensorflow as tf
 from keras import ops
 
-from stages.learning.heads import AGE_YEARS
-from stages.learning.network import at_side
+from stages.networks.heads import AGE_YEARS
+from stages.networks.network import at_side
 
 FIRST_YEAR = 1
 
@@ -109,7 +109,7 @@ class Learner(keras.Model):
             which has operations that XLA lacks.
         store: images or features (N, ...) that are put on the device once; inputs are then rows
             of it (batch). None: inputs are the images or features themselves.
-        small_side: of the images that it learns from after `take_small(True)`, in pixels; 0: it
+        progressive_size: side of the images after `take_small(True)`, in pixels; 0: it
             always takes them as they are.
     """
 
@@ -120,14 +120,14 @@ class Learner(keras.Model):
         augment: keras.Layer | None,
         xla: bool = False,
         store: npt.NDArray[Any] | None = None,
-        small_side: int = 0,
+        progressive_size: int = 0,
     ) -> None:
         super().__init__(name="learner")
         self.network, self.objective, self.augment = network, objective, augment
         # A variable: TensorFlow gathers rows of bytes on a GPU from variables only.
         self.store = None if store is None else tf.Variable(store, trainable=False)
-        self.small_side, self.is_small = small_side, False
-        small = network if not small_side else at_side(network, small_side)
+        self.progressive_size, self.is_small = progressive_size, False
+        small = network if not progressive_size else at_side(network, progressive_size)
         self.forward, self.forward_small = (
             tf.function(part, jit_compile=True) if xla else part for part in (network, small)
         )
@@ -149,7 +149,7 @@ class Learner(keras.Model):
         if training and self.augment is not None:
             inputs = self.augment(inputs, training=True)
         if training and self.is_small:
-            return self.forward_small(_resized(inputs, self.small_side), training=True)
+            return self.forward_small(_resized(inputs, self.progressive_size), training=True)
         return self.forward(inputs, training=training)
 
     def take_small(self, small: bool) -> None:
@@ -215,7 +215,7 @@ def balanced_class_weights(
     return weights
 
 
-def balanced_chances(
+def sampling_probabilities(
     labels: Mapping[str, npt.NDArray[np.int64]], classes: Mapping[str, int]
 ) -> npt.NDArray[np.float64]:
     """The chance of each example (N, sum 1): the mean of its balanced weights over the tasks."""

@@ -39,7 +39,7 @@ def build_optimizer(
     steps = np.arange(steps_per_epoch * epochs)
     optimizer = _DepthwiseAdam(
         depth_factors(network, layer_decay) if layer_decay < 1 else {},
-        learning_rate=_Course(np.array([rate(step / steps_per_epoch) for step in steps])),
+        learning_rate=_Schedule(np.array([rate(step / steps_per_epoch) for step in steps])),
         clipnorm=clipnorm or None,
         weight_decay=weight_decay or None,
         use_ema=average > 0,
@@ -68,7 +68,7 @@ def depth_factors(network: keras.Model, decay: float) -> dict[str, float]:
     }
 
 
-class _Course(keras.optimizers.schedules.LearningRateSchedule):
+class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """The learning rate of each step, worked out beforehand."""
 
     def __init__(self, rates: Any) -> None:

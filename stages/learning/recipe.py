@@ -27,17 +27,17 @@ import numpy.typing as npt
 from stages.learning.augmentation import Augmentation
 from stages.learning.batches import Batches, Labels
 from stages.learning.checkpoints import Checkpoints
-from stages.learning.network import divide
 from stages.learning.objective import (
     Learner,
     Objective,
-    balanced_chances,
     balanced_class_weights,
+    sampling_probabilities,
 )
 from stages.learning.optimizer import build_optimizer
 from stages.learning.replicas import Replicas, normalises
 from stages.learning.replicas import fit as fit_together
-from stages.learning.trace import Trace
+from stages.networks.network import divide
+from stages.profiling.trace import Trace
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints at least; a training this short has none
 
@@ -49,7 +49,7 @@ Features = Callable[[keras.Model], npt.NDArray[Any]]
 class Recipe:
     """How a network learns; see params.yaml for the meaning, units and ranges.
 
-    Of `epochs`, the first `small_epochs` learn from images of `small_side` pixels.
+    Of `epochs`, the first `progressive_epochs` learn from images of `progressive_size` pixels.
     """
 
     learning_rate: float
@@ -64,8 +64,8 @@ class Recipe:
     weight_decay: float
     layer_decay: float
     weight_average: float
-    small_epochs: int
-    small_side: int
+    progressive_epochs: int
+    progressive_size: int
     balance: str
     task_weighting: str
     task_weights: Mapping[str, float]
@@ -76,7 +76,7 @@ class Recipe:
     @property
     def caches(self) -> bool:
         """Whether a frozen part sees the same pixels at each epoch, so that once is enough."""
-        return self.augmentation is None and not self.small_epochs
+        return self.augmentation is None and not self.progressive_epochs
 
     def rate(self, epoch: float) -> float:
         """The learning rate when `epoch` epochs are done, a fraction within an epoch."""
@@ -168,7 +168,9 @@ def fit(
     if recipe.caches and (parts := divide(model)) is not None:
         frozen, network = parts
         inputs = features(frozen)
-    chances = balanced_chances(train.labels, classes) if recipe.balance == "sampling" else None
+    chances = (
+        sampling_probabilities(train.labels, classes) if recipe.balance == "sampling" else None
+    )
     replicas = execution.replicas
     with execution.scope():
         learner = compile_learner(network, inputs, train, classes, recipe, seed, execution)
@@ -248,7 +250,7 @@ def compile_learner(
     )
     augment = None if recipe.augmentation is None else Augmentation(recipe.augmentation, seed)
     store = inputs if execution.on_device else None
-    side = recipe.small_side if recipe.small_epochs else 0
+    side = recipe.progressive_size if recipe.progressive_epochs else 0
     learner = Learner(network, objective, augment, execution.xla, store, side)
     learner.compile(
         build_optimizer(
@@ -297,7 +299,7 @@ class _Epochs(keras.callbacks.Callback):
         super().__init__()
         self.replicas = replicas
         self.network, self.weights, self.patience = network, weights, recipe.patience
-        self.small = recipe.small_epochs
+        self.small = recipe.progressive_epochs
         self.batches, self.checkpoints, self.log = batches, checkpoints, log
         self.history: list[dict[str, float]] = []
         self.best_weights: list[npt.NDArray[Any]] = []
@@ -339,7 +341,7 @@ class _Epochs(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Deal the batches of this epoch and the side of its images; note its first rate."""
-        self.batches.deal(epoch)
+        self.batches.set_epoch(epoch)
         self.model.take_small(epoch < self.small)
         self.rate = float(self.model.optimizer.learning_rate)
 

@@ -40,10 +40,10 @@ import numpy.typing as npt
 import tensorflow as tf
 from keras import ops
 
+from stages.core.errors import UserError
 from stages.learning.batches import Batches
 from stages.learning.checkpoints import state_variables
 from stages.learning.objective import Learner
-from stages.workspace.errors import UserError
 
 Kept = tuple[list[npt.NDArray[Any]], list[dict[str, float]]] | None  # of a checkpoint
 
@@ -317,17 +317,17 @@ def _distributed(replicas: Replicas, batches: Batches, epoch: int) -> Any:
         here = replicas.number // context.num_input_pipelines
         first = context.input_pipeline_id * here
 
-        def deal() -> Iterator[Any]:
+        def epochs() -> Iterator[Any]:
             own = copy.copy(batches)  # which is dealt ahead of the one that callbacks see
             for number in itertools.count(epoch):
-                own.deal(number)
+                own.set_epoch(number)
                 for index in range(len(own)):
                     size = own.size(index)
                     weight = 1.0 if size >= replicas.number else 1 / replicas.number
                     for replica in range(first, first + here):
                         yield (*own.part(index, replica, replicas.number), size, weight)
 
-        dataset = tf.data.Dataset.from_generator(deal, output_signature=signature)
+        dataset = tf.data.Dataset.from_generator(epochs, output_signature=signature)
         # Known to have no end, so that no replica has to ask the others whether it has come.
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
         return dataset.apply(endless).prefetch(2 * here)

@@ -1,1 +1,1 @@
-"""What the predictions say: scores, plots, tables and the report. Builds no network."""
+"""Every picture and page: the report, model cards, charts."""

@@ -14,6 +14,11 @@ import pandas as pd
 from ruamel.yaml import YAML
 from tabulate import tabulate
 
+from stages.core.files import digest
+from stages.core.params import TASKS, Params
+from stages.evaluation.scores import COMBINED
+from stages.reporting.data_section import class_counts
+from stages.reporting.diagram import in_words
 from stages.reporting.licences import (
     LICENCE_OF_IMAGES,
     SOURCES,
@@ -22,12 +27,7 @@ from stages.reporting.licences import (
     licences,
 )
 from stages.reporting.report import make_environment
-from stages.reporting.report_diagram import in_words
-from stages.reporting.report_faces import class_counts
-from stages.reporting.report_results import Results, RunResults
-from stages.reporting.scores import COMBINED
-from stages.workspace.files import digest
-from stages.workspace.params import TASKS, Params
+from stages.reporting.results import Results, RunResults
 
 _SCORES = {
     "accuracy": "accuracy",
@@ -72,7 +72,7 @@ def render_card(variant: str, results: Results, people: pd.DataFrame, params: Pa
         splits=results.divided,
         fates=results.fates,
         audit=results.audit,
-        people=_people(people),
+        people=_samples(people),
         training=run.training,
         recipe=run.plan["recipe"],
         augmentation=run.plan["augmentation"],
@@ -86,7 +86,7 @@ def render_card(variant: str, results: Results, people: pd.DataFrame, params: Pa
         weakest=_weakest(run.tables["per_class"]),
         subgroups=_subgroups(run.tables["subgroups"]),
         gaps=_gaps(run.tables["fairness"]),
-        min_cell=params.evaluate.min_cell,
+        min_subgroup_size=params.evaluate.min_subgroup_size,
         calibration=_scores(run, _CALIBRATION),
         temperatures=run.temperatures,
         costs=run.costs,
@@ -152,7 +152,7 @@ def _bracketed(value: float, low: float, high: float) -> str:
     return f"{value:.3f}" if pd.isna(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _people(people: pd.DataFrame) -> str:
+def _samples(people: pd.DataFrame) -> str:
     rows = []
     for task in TASKS:
         for row in class_counts(people, task).to_dict(orient="records"):

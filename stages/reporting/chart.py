@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from stages.reporting.comparison import COLOURS, KINDS
-from stages.workspace.files import whole_file
-from stages.workspace.params import TASKS
+from stages.comparison.table import COLOURS, KINDS
+from stages.core.files import atomic_write
+from stages.core.params import TASKS
 
 MARKERS = {"published": "D", "rerun": "s", "honest": "o"}  # told apart by their form too
 HEIGHT, WIDTH = 0.28, 9.0  # of a variant's row and of the picture, inches
@@ -83,5 +83,5 @@ def draw_cost(path: Path, cost: pd.DataFrame) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     # Without these, names inside the file and its date differ at each drawing.
-    with mpl.rc_context({"svg.hashsalt": "utkface-mtl"}), whole_file(path) as partial:
+    with mpl.rc_context({"svg.hashsalt": "utkface-mtl"}), atomic_write(path) as partial:
         figure.savefig(partial, format="svg", metadata={"Date": None})

@@ -1,11 +1,11 @@
 """What may be done with a model: the licences of all that it is made from.
 
-The licence of each weights file stands beside its address, in stages/workspace/catalogue.py.
+The licence of each weights file stands beside its address, in stages/weights/registry.py.
 """
 
 from dataclasses import dataclass
 
-from stages.workspace.catalogue import BACKBONES, DETECTORS
+from stages.weights.registry import BACKBONES, DETECTORS
 
 
 @dataclass(frozen=True)

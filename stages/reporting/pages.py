@@ -11,7 +11,7 @@ What is between them is replaced as a whole; the rest of the page stays as it is
 import re
 from collections.abc import Mapping
 
-from stages.workspace.errors import UserError
+from stages.core.errors import UserError
 
 _START = re.compile(r"^<!-- make publish: (.*) -->$")
 _END = "<!-- end -->"

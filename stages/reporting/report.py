@@ -17,20 +17,20 @@ import vl_convert
 from markupsafe import Markup
 from tqdm import tqdm
 
-from stages.reporting import report_comparison as compared
-from stages.reporting import report_faces as faces
-from stages.reporting import report_models as models
-from stages.reporting.gap import in_words as gap_in_words
+from stages.comparison.leakage import in_words as gap_in_words
+from stages.comparison.significance import describe
+from stages.core.params import TASKS, Params
+from stages.reporting import comparison_section as compared
+from stages.reporting import data_section as faces
+from stages.reporting import model_section as models
+from stages.reporting.confident_errors import ConfidentError, confident_errors
+from stages.reporting.diagram import draw_structure
 from stages.reporting.licences import SOURCES
-from stages.reporting.report_diagram import draw_structure
-from stages.reporting.report_errors import ConfidentError, confident_errors
-from stages.reporting.report_pictures import Pictures, contact_sheet
-from stages.reporting.report_results import Results, RunResults
-from stages.reporting.report_tables import Table
-from stages.reporting.report_vega import Chart
-from stages.reporting.report_words import in_short
-from stages.reporting.significance import describe
-from stages.workspace.params import TASKS, Params
+from stages.reporting.pictures import Pictures, contact_sheet
+from stages.reporting.results import Results, RunResults
+from stages.reporting.tables import Table
+from stages.reporting.vega import Chart
+from stages.reporting.words import in_short
 
 TEMPLATES = Path(__file__).with_name("templates")
 SPLITS = ("train", "val", "test")
@@ -121,13 +121,13 @@ def _of_the_data(
 ) -> dict[str, Any]:
     splits = [*SPLITS, *([DROPPED] if results.divided[DROPPED] else [])]
     classes = {task: params.classes.of(task) for task in TASKS}
-    disputed = faces.disputed_groups(results.disputed, classes)
+    conflicting = faces.conflicting_groups(results.conflicting, classes)
     return {
         "fates": faces.fates_table(results.fates),
-        "people": faces.people_charts(people),
+        "people": faces.sample_charts(people),
         "copies": faces.copies_table(results.divided),
-        "disputed": faces.disputed_table(disputed),
-        "disputed_groups": list(disputed.groupby("group", sort=False)),
+        "conflicting": faces.conflicting_table(conflicting),
+        "conflicting_groups": list(conflicting.groupby("group", sort=False)),
         "sheet": contact_sheet(people, PER_CELL) if pictures.shown else None,
         "split": faces.split_table(people, splits),
         "split_charts": faces.split_charts(people, SPLITS),
@@ -147,10 +147,10 @@ def _of_all_runs(results: Results, params: Params) -> dict[str, Any]:
         "verdicts": describe(own, predictions, 1 - confidence),
         "tests": compared.tests_table(tests, confidence),
         "leak": compared.accuracy_charts(results) if rerun else [],
-        "gap": compared.gap_table(results.gap) if rerun else None,
+        "gap": compared.leakage_table(results.gap) if rerun else None,
         "gap_words": gap_in_words(results.gap) if rerun else [],
         "fairness": compared.fairness_table(results),
-        "min_cell": params.evaluate.min_cell,
+        "min_subgroup_size": params.evaluate.min_subgroup_size,
         "costs": compared.costs_table(results),
         "costs_chart": compared.costs_chart(results),
         "issues": compared.issues_table(results.issues),

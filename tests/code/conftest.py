@@ -7,8 +7,8 @@ from drawn import CLASSES, Draw, draw_table
 from workspace import inside, make_workspace
 
 from stages import report
-from stages.reporting.predictions import Predictions, read_predictions
-from stages.workspace.files import write_csv
+from stages.core.files import write_csv
+from stages.evaluation.predictions import Predictions, read_predictions
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from stages.reporting.predictions import Predictions, prediction_table
+from stages.evaluation.predictions import Predictions, prediction_table
 
 CLASSES = {
     "age": ["1-14", "15-25", "26-40", "41-60", "61-116"],

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import pytest
 
-from stages.faces.archives import Limits, Member, is_archive, list_archives, read_members
-from stages.workspace.errors import UserError
+from stages.core.errors import UserError
+from stages.dataset.archives import Limits, Member, is_archive, list_archives, read_members
 
 LIMIT = Limits(member_bytes=1 << 20, archive_bytes=1 << 26, members=50_000)
 RANDOM = random.Random(0)
@@ -501,7 +501,7 @@ def test_a_disk_that_fails_is_no_damage(tmp_path, monkeypatch):
 
     members = read_members(path, LIMIT, keep_damaged=True)
     next(members)
-    monkeypatch.setattr("stages.faces.archives._Bounded.read", fail)
+    monkeypatch.setattr("stages.dataset.archives._Bounded.read", fail)
     with pytest.raises(UserError, match=r"a\.tar: cannot be read: Input/output error"):
         list(members)
 

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from stages import audit
-from stages.faces.index import Row, write_faces
-from stages.faces.portraits import draw_portrait
-from stages.workspace.errors import UserError
-from stages.workspace.files import write_csv
+from stages.core.errors import UserError
+from stages.core.files import write_csv
+from stages.dataset.index import Row, write_faces
+from stages.dataset.portraits import draw_portrait
 
 TOP = Path(__file__).parents[2]
 SIZE = 100
@@ -128,11 +128,11 @@ def test_a_planted_copy_of_a_test_image_ends_the_run_with_both_names(workspace, 
 
 
 def test_what_the_split_counts_as_a_copy_does_not_matter(workspace, people):
-    """Neither a wider threshold of the split nor disputed groups that are kept."""
+    """Neither a wider threshold of the split nor conflicting groups that are kept."""
     workspace.params(
         ("    max_bits: 8", "    max_bits: 0"),
         ("    min_correlation: 0.95", "    min_correlation: 1.0"),
-        ("disputed: train-only", "disputed: keep"),
+        ("conflicting: train-only", "conflicting: keep"),
     )
     workspace.faces({"planted": encoded(people[PEOPLE.index("c2")])})
     workspace.lists("honest", [*TRAIN, "planted"], VAL, TEST)

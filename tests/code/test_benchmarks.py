@@ -19,12 +19,12 @@ from benchmarks.memory import watch
 from benchmarks.random_resnet50 import write_random_resnet50
 from benchmarks.scaling import exponent, stream
 from benchmarks.side_by_side import compare, prove, take_turns
-from stages.faces.archives import Limits
-from stages.faces.images import decode
-from stages.faces.portraits import draw_portrait
-from stages.workspace.catalogue import DETECTORS, obtain
-from stages.workspace.errors import UserError
-from stages.workspace.params import load_params
+from stages.core.errors import UserError
+from stages.core.params import load_params
+from stages.dataset.archives import Limits
+from stages.dataset.images import decode
+from stages.dataset.portraits import draw_portrait
+from stages.weights.registry import DETECTORS, obtain
 
 TOP = Path(__file__).parents[2]
 LIMITS = Limits(member_bytes=10**6, archive_bytes=10**8, members=10**4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from stages.reporting.bootstrap import interval, p_value, resampled_sums
+from stages.evaluation.bootstrap import interval, p_value, resampled_sums
 
 RIGHT = np.random.default_rng(0).random(400) < 0.8
 ALONE = np.arange(400)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from stages.workspace.caches import DAY, remove_older, shared_folder
+from stages.runs.caches import DAY, remove_older, shared_folder
 
 
 def test_a_copy_of_the_workspace_has_the_folder_of_its_origin(

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from stages.reporting.calibration import (
+from stages.evaluation.calibration import (
     calibration_error,
     fit_temperature,
     negative_log_likelihood,

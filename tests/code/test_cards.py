@@ -10,10 +10,10 @@ from huggingface_hub import ModelCard
 from workspace import BLOCK5, CNN, GENDER, SUITE, inside
 
 from stages import report
+from stages.core.files import digest
+from stages.core.params import Data
 from stages.reporting.licences import LICENCE_OF_IMAGES, licence_of_model, licences
-from stages.workspace.catalogue import BACKBONES, DETECTORS
-from stages.workspace.files import digest
-from stages.workspace.params import Data
+from stages.weights.registry import BACKBONES, DETECTORS
 
 SECTIONS = ["What the labels are", "Uses", "Data", "Training", "Results", "Limits", "Licences"]
 

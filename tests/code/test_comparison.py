@@ -6,15 +6,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.reporting.chart import draw_cost, draw_leak
-from stages.reporting.comparison import (
+from stages.comparison.table import (
     as_markdown,
     compare,
     print_table,
     with_epochs,
     with_intervals,
 )
-from stages.workspace.errors import UserError
+from stages.core.errors import UserError
+from stages.reporting.chart import draw_cost, draw_leak
 
 BLOCK5, OWN, GENDER = "mtl-vgg16-imagenet-block5", "mtl-cnn", "stl-vgg16-imagenet-block5-gender"
 MEASURED = {

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.reporting.costs import accuracy_over_cost, read_costs, read_timings
-from stages.workspace.errors import UserError
+from stages.comparison.costs import accuracy_over_cost, read_costs, read_timings
+from stages.core.errors import UserError
 
 COSTS = {"parameters": 12, "trainable_parameters": 10, "megabytes": 0.5, "gflops": 0.25}
 COSTS |= {"training_tflop_once": 4.0, "training_tflop_epoch": 1.5}
@@ -25,8 +25,8 @@ def test_the_costs_of_each_run_are_read_in_the_order_of_the_runs(tmp_path: Path)
         "gflops": [0.5, 0.25],
         "training_tflop_once": [8, 4],
         "training_tflop_epoch": [3, 1.5],
-        "small_epochs": [0, 0],
-        "training_tflop_small_epoch": [0, 0],
+        "progressive_epochs": [0, 0],
+        "training_tflop_progressive_epoch": [0, 0],
     }
     with pytest.raises(UserError, match=r"costs\.json: missing; run `dvc repro evaluate@c`"):
         read_costs(tmp_path, ["a", "c"])
@@ -56,8 +56,8 @@ def test_the_accuracy_over_the_cost_is_that_of_the_best_epoch_up_to_then():
             "variant": ["b", "a"],
             "training_tflop_once": [0, 10],
             "training_tflop_epoch": [3, 2],
-            "small_epochs": [0, 2],
-            "training_tflop_small_epoch": [0, 0.5],
+            "progressive_epochs": [0, 2],
+            "training_tflop_progressive_epoch": [0, 0.5],
         }
     )
     table = accuracy_over_cost(curves, costs)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.faces.crops import CHOICES, choose_face, crop, widen
-from stages.faces.detector import Face
-from stages.faces.portraits import draw_portrait
+from stages.dataset.portraits import draw_portrait
+from stages.detection.crops import CHOICES, choose_face, crop, widen
+from stages.detection.detector import Face
 
 HEIGHT, WIDTH = 100, 200
 SURE = Face(0.99, 0, 0, 20, 20)

@@ -4,12 +4,12 @@ from collections import Counter
 
 import pytest
 
-from stages.faces.archives import Limits, read_members
-from stages.faces.demo import AGE_GROUPS, write_demo
-from stages.faces.detector import ScalePolicy, load_detector
-from stages.faces.fates import CropSettings, examine_all
-from stages.faces.index import STATUSES
-from stages.faces.labels import age_group, parse_name
+from stages.dataset.archives import Limits, read_members
+from stages.dataset.demo import AGE_GROUPS, write_demo
+from stages.dataset.index import STATUSES
+from stages.dataset.labels import age_group, parse_name
+from stages.detection.detector import ScalePolicy, load_detector
+from stages.detection.extraction import CropSettings, extract_faces
 
 PORTRAITS = 60
 ODD_FILES = 9
@@ -32,7 +32,7 @@ def rows(members, mobilenet_weights):
     detector = load_detector(
         "mobilenet0.25", mobilenet_weights, 0.9, ScalePolicy(False, 1024, 1980)
     )
-    fates = examine_all(members, detector, CropSettings("score", 0.2, 100, 10**8), 2)
+    fates = extract_faces(members, detector, CropSettings("score", 0.2, 100, 10**8), 2)
     return [row for row, _ in fates]
 
 
@@ -88,7 +88,7 @@ def test_an_interrupted_drawing_leaves_no_archive(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stages.faces.demo.draw_background", interrupted)
+    monkeypatch.setattr("stages.dataset.demo.draw_background", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_demo(tmp_path / "demo.tar", 3, seed=1)
     assert list(tmp_path.iterdir()) == []

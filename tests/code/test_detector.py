@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from stages.faces.detector import MIN_SIDE, ScalePolicy, load_detector, providers
-from stages.faces.portraits import draw_background, draw_portrait
-from stages.workspace.errors import UserError
+from stages.core.errors import UserError
+from stages.dataset.portraits import draw_background, draw_portrait
+from stages.detection.detector import MIN_SIDE, ScalePolicy, load_detector, providers
 
 NATIVE = ScalePolicy(upscale=False, short_side=1024, long_side=1980)
 UPSCALED = ScalePolicy(upscale=True, short_side=512, long_side=1980)
@@ -330,7 +330,7 @@ def test_a_small_image_is_taken_as_if_its_last_rows_and_columns_went_on(small_re
 def test_resnet50_does_not_import_tensorflow(small_resnet):
     script = (
         "import sys; from pathlib import Path; import numpy as np\n"
-        "from stages.faces.detector import ScalePolicy, load_detector\n"
+        "from stages.detection.detector import ScalePolicy, load_detector\n"
         "scale = ScalePolicy(False, 1024, 1980)\n"
         f"detect = load_detector('resnet50', Path({str(small_resnet)!r}), 0.5, scale)\n"
         "detect(np.zeros((64, 64, 3), np.uint8))\n"

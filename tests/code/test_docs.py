@@ -19,9 +19,9 @@ from dvc.cli import DvcParserError
 from dvc.cli import parse_args as parse_dvc
 from ruamel.yaml import YAML
 
-from stages.__main__ import COMMANDS
-from stages.workspace.params import Params
-from stages.workspace.reference import params_reference, parser_of, read_comments
+from docs.reference import params_reference, parser_of, read_comments
+from stages.commands.__main__ import COMMANDS
+from stages.core.params import Params
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]

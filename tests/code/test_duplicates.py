@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.faces import duplicates as module
-from stages.faces.duplicates import (
+from stages.dataset.portraits import draw_portrait
+from stages.splitting import duplicates as module
+from stages.splitting.duplicates import (
     TILE,
     close_hashes,
     group_duplicates,
@@ -15,7 +16,6 @@ from stages.faces.duplicates import (
     perceptual_hashes,
     thumbnails,
 )
-from stages.faces.portraits import draw_portrait
 
 BITS, CORRELATION = 8, 0.95  # as params.yaml has them
 SIZE = 100

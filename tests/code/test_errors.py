@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from stages.workspace.errors import INTERRUPTED, UNREAD, UserError, run_node
+from stages.core.errors import INTERRUPTED, UNREAD, UserError, run_stage
 
 
 @pytest.fixture(autouse=True)
 def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # which `run_node` changes
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # which `run_stage` changes
 
 
 def raising(error: BaseException):
@@ -39,27 +39,27 @@ def raising(error: BaseException):
 )
 def test_what_the_machine_refuses_is_one_line(error: Exception, said: str):
     with pytest.raises(SystemExit) as ended:
-        run_node(raising(error))
+        run_stage(raising(error))
     assert said in str(ended.value.code)
     assert "\n" not in str(ended.value.code)
 
 
 def test_an_interrupted_command_says_so(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
-        run_node(raising(KeyboardInterrupt()))
+        run_stage(raising(KeyboardInterrupt()))
     assert ended.value.code == INTERRUPTED
     assert capsys.readouterr().err == "error: interrupted; what was there before stays\n"
 
 
 def test_what_was_cut_off_in_its_making_does_not_complain():
     code = """
-from stages.workspace.errors import run_node
+from stages.core.errors import run_stage
 class Bar:
     def __init__(self):
         raise KeyboardInterrupt
     def __del__(self):
         self.close()
-run_node(Bar)
+run_stage(Bar)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == INTERRUPTED
@@ -76,7 +76,7 @@ run_node(Bar)
 def test_an_interrupt_is_heard_also_where_python_drops_it(deaf: str):
     code = f"""
 import os, signal, time
-from stages.workspace.errors import run_node
+from stages.core.errors import run_stage
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
 interrupt = lambda *_: signal.raise_signal(signal.SIGINT)
 class Deaf:
@@ -84,7 +84,7 @@ class Deaf:
 def main():
     {deaf}
     time.sleep(30)
-run_node(main)
+run_stage(main)
 """
     begin = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -96,7 +96,7 @@ run_node(main)
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_a_command_whose_reader_has_left_ends_without_a_word(lines: int):
     main = f"lambda: [print('a line') for _ in range({lines})]"
-    code = f"from stages.workspace.errors import run_node; run_node({main})"
+    code = f"from stages.core.errors import run_stage; run_stage({main})"
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -112,4 +112,4 @@ def test_a_command_whose_reader_has_left_ends_without_a_word(lines: int):
 )
 def test_a_defect_keeps_its_traceback(error: Exception):
     with pytest.raises(type(error)):
-        run_node(raising(error))
+        run_stage(raising(error))

@@ -21,9 +21,10 @@ from pathlib import Path
 import gdown
 import pytest
 
-from stages.workspace import fetch
-from stages.workspace.errors import UserError
-from stages.workspace.fetch import (
+from stages.core.errors import UserError
+from stages.core.files import partial_path
+from stages.remote import fetch
+from stages.remote.fetch import (
     CUTS_MENDED,
     FetchError,
     copy_local,
@@ -31,7 +32,6 @@ from stages.workspace.fetch import (
     google_drive,
     wheel_member,
 )
-from stages.workspace.files import partial_path
 
 BODY = random.Random(0).randbytes(300_000)
 OTHER_BODY = random.Random(1).randbytes(300_000)
@@ -206,7 +206,7 @@ def test_a_later_call_resumes_what_an_earlier_one_left(site, target):
 
 def test_a_keyboard_interrupt_leaves_a_beginning_that_is_resumed(site, target):
     site.stalls = [100_000]
-    code = "import signal, sys, pathlib; from stages.workspace.fetch import download\n"
+    code = "import signal, sys, pathlib; from stages.remote.fetch import download\n"
     # A process started in the background ignores Ctrl-C, and so would its children.
     code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "download(sys.argv[1], pathlib.Path(sys.argv[2]))"

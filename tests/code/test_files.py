@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.workspace.files import (
+from stages.core.files import (
+    atomic_write,
     digest,
     partial_path,
     remove_others,
-    whole_file,
     write_csv,
     write_json,
 )
@@ -23,22 +23,22 @@ TOP = Path(__file__).parents[2]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from stages.workspace.files import whole_file
-with whole_file(Path(sys.argv[1])) as partial:
+from stages.core.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as partial:
     partial.write_text("a first half that is longer than what comes later")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def write_half(target: Path, then: BaseException) -> None:
-    with whole_file(target) as partial:
+    with atomic_write(target) as partial:
         partial.write_text("half")
         raise then
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path):
     target = tmp_path / "new" / "folder" / "file.txt"
-    with whole_file(target) as partial:
+    with atomic_write(target) as partial:
         partial.write_text("content")
         assert not target.exists()
         assert partial.parent == target.parent, "a move to another disk is not one step"
@@ -67,7 +67,7 @@ def test_a_killed_process_leaves_no_final_file_and_the_next_attempt_succeeds(tmp
     assert done.returncode == -signal.SIGKILL
     assert partial_path(target).exists()
     assert not target.exists()
-    with whole_file(target) as partial:
+    with atomic_write(target) as partial:
         partial.write_text("whole")
     assert target.read_text() == "whole"
     assert list(tmp_path.iterdir()) == [target]

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import forget
-from stages.faces.archives import Member
-from stages.faces.fates import CropSettings, examine_all
-from stages.faces.forgetting import (
+from stages.commands import forget
+from stages.core.errors import UserError
+from stages.core.files import digest
+from stages.dataset.archives import Member
+from stages.dataset.forgetting import (
     MODELS,
     append_rows,
     fingerprint,
@@ -21,10 +22,9 @@ from stages.faces.forgetting import (
     remove_rows,
     with_copies,
 )
-from stages.faces.index import Row, read_crops, write_faces
+from stages.dataset.index import Row, read_crops, write_faces
+from stages.detection.extraction import CropSettings, extract_faces
 from stages.inference import models
-from stages.workspace.errors import UserError
-from stages.workspace.files import digest
 
 SETTINGS = CropSettings(face="score", margin=0.2, size=4, max_pixels=10**6)
 
@@ -38,17 +38,17 @@ def test_forgotten_bytes_come_back_under_no_name_and_leave_other_names_alone():
     gone, kept = b"to be forgotten", b"another"
     places = [("a.tar", "x/1.txt", gone), ("a.tar", "y/1.txt", kept), ("b.zip", "z/2.txt", gone)]
     members = [Member(*place) for place in places]
-    whole = {row.name for row, _ in examine_all(members, lambda _: [], SETTINGS, 2)}
+    whole = {row.name for row, _ in extract_faces(members, lambda _: [], SETTINGS, 2)}
     assert whole == {"1.txt", "a.tar/y/1.txt", "2.txt"}
     forgotten = [fingerprint(members[0])]
-    left = [row.name for row, _ in examine_all(members, lambda _: [], SETTINGS, 2, forgotten)]
+    left = [row.name for row, _ in extract_faces(members, lambda _: [], SETTINGS, 2, forgotten)]
     assert left == ["a.tar/y/1.txt"], "it does not take the free name"
 
 
 def test_members_without_bytes_have_no_fingerprint_and_are_never_forgotten():
     link = Member("a.tar", "1.txt", None, "not a plain file")
     assert fingerprint(link) is None
-    assert len(list(examine_all([link], lambda _: [], SETTINGS, 1, {""}))) == 1
+    assert len(list(extract_faces([link], lambda _: [], SETTINGS, 1, {""}))) == 1
 
 
 def test_names_are_those_of_the_index():

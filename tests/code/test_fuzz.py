@@ -23,12 +23,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.faces.archives import Limits, Member, is_archive, read_members
-from stages.faces.detector import Detector, ScalePolicy, load_detector
-from stages.faces.fates import CropSettings, examine, examine_all
-from stages.faces.index import STATUSES, read_crops, read_index, write_faces
-from stages.faces.portraits import draw_portrait
-from stages.workspace.errors import UserError
+from stages.core.errors import UserError
+from stages.dataset.archives import Limits, Member, is_archive, read_members
+from stages.dataset.index import STATUSES, read_crops, read_index, write_faces
+from stages.dataset.portraits import draw_portrait
+from stages.detection.detector import Detector, ScalePolicy, load_detector
+from stages.detection.extraction import CropSettings, extract_face, extract_faces
 
 SETTINGS = CropSettings(face="score", margin=0.2, size=32, max_pixels=10**6)
 LIMITS = Limits(member_bytes=1 << 20, archive_bytes=1 << 24, members=1000)
@@ -121,7 +121,7 @@ def _no_hang() -> Iterator[None]:
 
 
 def survive_image(data: bytes, detector: Detector) -> str:
-    row, crop = examine(Member("a.tar", "30_0_0_1.jpg", data), detector, SETTINGS)
+    row, crop = extract_face(Member("a.tar", "30_0_0_1.jpg", data), detector, SETTINGS)
     assert row.status in STATUSES
     assert (crop is not None) == (row.status == "cropped") == (not row.reason)
     assert row.reason.isprintable()
@@ -248,7 +248,7 @@ def survive_archive(data: bytes, folder: Path, detector: Detector) -> str:
         outcome = "refused"
     members = read_members(path, LIMITS, keep_damaged=True)
     faces = folder / "index.csv", folder / "crops.npy"
-    fates = examine_all(members, detector, SETTINGS, 2)
+    fates = extract_faces(members, detector, SETTINGS, 2)
     counts = write_faces(fates, *faces, SETTINGS.size)
     index = read_index(faces[0])
     assert len(index) == sum(counts.values())

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from stages.faces.graph import lighter
+from stages.detection.graph import lighter
 
 OUTPUTS = ["loc", "conf"]
 

@@ -16,14 +16,14 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageCms
 
-from stages.faces.archives import Limits, list_archives, read_members
-from stages.faces.detector import ScalePolicy, load_detector
-from stages.faces.fates import CropSettings, examine_all
-from stages.faces.index import read_cropped, read_crops, read_index, write_faces
-from stages.faces.lists import condition_lists, published_lists, read_lists
-from stages.faces.portraits import draw_portrait
-from stages.faces.stratification import read_split
-from stages.workspace.files import write_csv
+from stages.core.files import write_csv
+from stages.dataset.archives import Limits, list_archives, read_members
+from stages.dataset.index import read_cropped, read_crops, read_index, write_faces
+from stages.dataset.portraits import draw_portrait
+from stages.detection.detector import ScalePolicy, load_detector
+from stages.detection.extraction import CropSettings, extract_faces
+from stages.splitting.lists import condition_lists, published_lists, read_lists
+from stages.splitting.stratified import read_split
 
 TOP = Path(__file__).parents[2]
 LIMITS = Limits(member_bytes=1 << 20, archive_bytes=1 << 24, members=1000)
@@ -154,7 +154,7 @@ def written(
         for archive in list_archives(raw)
         for member in read_members(archive, LIMITS, keep_damaged=True)
     )
-    fates = examine_all(members, detector, SETTINGS, 2)
+    fates = extract_faces(members, detector, SETTINGS, 2)
     write_faces(fates, top / "faces/index.csv", top / "faces/crops.npy", SETTINGS.size)
     return top, read_index(top / "faces/index.csv").set_index("name")
 
@@ -230,13 +230,13 @@ def test_no_cell_is_a_formula_and_names_are_keys_in_every_table(
 MILLION = """
 import resource, sys
 from pathlib import Path
-from stages.faces.archives import Limits, read_members
-from stages.faces.fates import CropSettings, examine_all
-from stages.faces.index import write_faces
+from stages.dataset.archives import Limits, read_members
+from stages.detection.extraction import CropSettings, extract_faces
+from stages.dataset.index import write_faces
 
 folder = Path(sys.argv[1])
 members = read_members(folder / "many.tar", Limits(1 << 20, 1 << 34, 1_000_000))
-fates = examine_all(members, lambda _: [], CropSettings("score", 0.2, 32, 10**6), 2)
+fates = extract_faces(members, lambda _: [], CropSettings("score", 0.2, 32, 10**6), 2)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(write_faces(fates, folder / "index.csv", folder / "crops.npy", 32)["unreadable"])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile
 
-from stages.faces import images
-from stages.faces.images import UnreadableImageError, decode
-from stages.faces.portraits import draw_portrait
+from stages.dataset import images
+from stages.dataset.images import UnreadableImageError, decode
+from stages.dataset.portraits import draw_portrait
 
 LIMIT = 10**7
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

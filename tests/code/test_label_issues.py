@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.reporting.label_issues import find_label_issues
-from stages.workspace.errors import UserError
-from stages.workspace.files import write_csv
+from stages.comparison.label_issues import find_label_issues
+from stages.core.errors import UserError
+from stages.core.files import write_csv
 
 CLASSES = {"gender": ["male", "female"], "race": ["a", "b", "c"]}
 IMAGES, FOLDS = 300, 3

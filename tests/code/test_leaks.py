@@ -5,14 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.faces.leaks import (
+from stages.dataset.portraits import draw_portrait
+from stages.splitting.leaks import (
     compare_pictures,
     count_leaks,
     find_leaks,
     list_differences,
     used_by_lists,
 )
-from stages.faces.portraits import draw_portrait
 
 BITS, CORRELATION = 8, 0.95  # as params.yaml has them
 TEST, TRAIN = [f"test{i}.jpg" for i in range(10)], [f"train{i}.jpg" for i in range(20)]

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.faces.lists import condition_lists, published_lists, read_lists
-from stages.workspace.errors import UserError
-from stages.workspace.files import write_csv
+from stages.core.errors import UserError
+from stages.core.files import write_csv
+from stages.splitting.lists import condition_lists, published_lists, read_lists
 
 NAMES = pd.Series([f"{number}.jpg" for number in range(5005)])
 

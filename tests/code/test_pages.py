@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages import publish
+from stages.commands import publish
+from stages.core.errors import UserError
+from stages.core.files import write_csv, write_json
 from stages.reporting.pages import fill_blocks
-from stages.workspace.errors import UserError
-from stages.workspace.files import write_csv, write_json
 
 TOP = Path(__file__).parents[2]
 BLOCKS = {"table": "| a |\n", "nothing": ""}

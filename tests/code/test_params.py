@@ -10,8 +10,8 @@ from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml, modify_yaml
 from ruamel.yaml import YAML
 
-from stages.workspace.errors import UserError
-from stages.workspace.params import Params, load_params
+from stages.core.errors import UserError
+from stages.core.params import Params, load_params
 
 COMMITTED = Path(__file__).parents[2] / "params.yaml"
 
@@ -113,17 +113,20 @@ FAULTS = {
         ["split", "train + val + test", "sum to 1", "1.1"],
     ),
     "small images that are larger than the others": (
-        ("    small_share: 0.0\n    small_side: 64", "    small_share: 0.5\n    small_side: 128"),
-        ["recipes.mtl.small_side: must be at most detect.size, 100"],
+        (
+            "    progressive_fraction: 0.0\n    progressive_size: 64",
+            "    progressive_fraction: 0.5\n    progressive_size: 128",
+        ),
+        ["recipes.mtl.progressive_size: must be at most detect.size, 100"],
     ),
     "a share of nothing": (("  val: 0.1", "  val: 0"), ["split.val", "greater than 0"]),
     "folds that leave nothing to train on": (
         ("  folds: 0", "  folds: 2"),
         ["split", "folds must be 0 or at least 3"],
     ),
-    "a fate that disputed groups cannot have": (
-        ("  disputed: train-only", "  disputed: train"),
-        ["split.disputed", "'keep', 'train-only' or 'drop'"],
+    "a fate that conflicting groups cannot have": (
+        ("  conflicting: train-only", "  conflicting: train"),
+        ["split.conflicting", "'keep', 'train-only' or 'drop'"],
     ),
     "a hash of too many different bits": (
         ("    max_bits: 8", "    max_bits: 65"),
@@ -194,8 +197,11 @@ FAULTS = {
         ["searches.ablation-vgg16.grid: trainable 'conv5'", "trainable of vgg16 must be"],
     ),
     "a grid with images larger than the crops": (
-        ("      small_share:\n", "      small_side: [300]\n      small_share:\n"),
-        ["searches.ablation-cnn.grid: small_side 300", "at most detect.size, 100"],
+        (
+            "      progressive_fraction:\n",
+            "      progressive_size: [300]\n      progressive_fraction:\n",
+        ),
+        ["searches.ablation-cnn.grid: progressive_size 300", "at most detect.size, 100"],
     ),
     "a variant without a row in training": (
         ("  mtl-vgg19-imagenet-full:\n    learning_rate", "  mtl-vgg19-full:\n    learning_rate"),
@@ -205,7 +211,7 @@ FAULTS = {
         ("    recipe: mtl", "    recipe: mlt"),
         [
             "variants.mtl-cnn.recipe: unknown 'mlt'; did you mean 'mtl'",
-            "known: stl, mtl, best-cnn, best-vgg16",
+            "known: stl, mtl, tuned-cnn, tuned-vgg16",
         ],
     ),
     "an unknown augmentation": (

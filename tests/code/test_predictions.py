@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.reporting.predictions import (
+from stages.core.errors import UserError
+from stages.core.files import write_csv
+from stages.evaluation.predictions import (
     groups_of,
     prediction_file,
     prediction_table,
     read_predictions,
     sides_of,
 )
-from stages.workspace.errors import UserError
-from stages.workspace.files import write_csv
 
 AGES = np.arange(1, 21)
 # Names that a CSV reader would like to take for numbers, gaps or several fields.

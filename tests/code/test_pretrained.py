@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from stages import pretrained
-from stages.workspace.catalogue import Source, WeightsFile
-from stages.workspace.errors import UserError
-from stages.workspace.fetch import FetchError
+from stages.core.errors import UserError
+from stages.remote.fetch import FetchError
+from stages.weights.registry import Source, WeightsFile
 
 Bring = Callable[[str | None], Path]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stages.workspace import processes, threads
-from stages.workspace.errors import UserError
-from stages.workspace.processes import side_by_side
+from stages.core.errors import UserError
+from stages.parallel import processes, threads
+from stages.parallel.processes import side_by_side
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,7 +132,7 @@ ENDLESS = """
 import signal
 from itertools import count
 from tests.code.test_processes import doubling, no_weight
-from stages.workspace.processes import side_by_side
+from stages.parallel.processes import side_by_side
 
 if __name__ == "__main__":
     # What a shell starts in the background is told to ignore it.
@@ -182,7 +182,7 @@ AT_ONCE = """
 import os, signal
 from itertools import count
 from tests.code.test_processes import doubling, no_weight
-from stages.workspace.processes import side_by_side
+from stages.parallel.processes import side_by_side
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.register_at_fork({when}=lambda: os.kill(os.getpid(), signal.SIGINT))

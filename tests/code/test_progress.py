@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from stages.learning.prediction import predict_rows
-from stages.workspace import progress
+from stages.networks import progress
+from stages.networks.prediction import predict_rows
 
 
 class Means:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from stages.workspace.errors import UserError
-from stages.workspace.provenance import (
+from stages.core.errors import UserError
+from stages.runs.provenance import (
     DECISIVE,
+    environment,
     fingerprint,
     history,
     refuse_repository_without_commit,
-    surroundings,
 )
 
 TOP = Path(__file__).parents[2]
@@ -32,12 +32,12 @@ def test_a_fingerprint_depends_on_content_and_not_on_order():
 
 def test_surroundings_are_the_same_in_every_process(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(TOP)
-    code = "import json; from stages.workspace import provenance as p; print(json.dumps("
-    more = "import stages.workspace.files; "  # what a process has loaded does not matter
+    code = "import json; from stages.runs import provenance as p; print(json.dumps("
+    more = "import stages.core.files; "  # what a process has loaded does not matter
     for text in (code, more + code):
-        command = [sys.executable, "-c", f"{text}p.surroundings()))"]
+        command = [sys.executable, "-c", f"{text}p.environment()))"]
         told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-        assert told == surroundings()
+        assert told == environment()
     assert set(told["versions"]) == {"python", *DECISIVE}
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages import forget
-from stages.workspace import records
-from stages.workspace.errors import UserError
-from stages.workspace.files import write_csv, write_json
-from stages.workspace.params import load_params
-from stages.workspace.plans import run_names
-from stages.workspace.records import files_of, mentions, restore, write_record
+from stages.commands import forget
+from stages.core.errors import UserError
+from stages.core.files import write_csv, write_json
+from stages.core.params import load_params
+from stages.runs import records
+from stages.runs.records import files_of, mentions, restore, write_record
+from stages.runs.resolve import run_names
 
 TOP = Path(__file__).parents[2]
 RUNS = ("mtl-cnn", "mtl-cnn+seed-2")
@@ -46,7 +46,7 @@ def params(tmp_path, monkeypatch):
         write_csv(Path(f"data/curves/{run}/train/loss.tsv"), split)
         write_csv(Path(f"data/evaluation/{run}/scores.csv"), split)
         write_csv(Path(f"models/{run}/images.csv"), split)
-        write_json(Path(f"models/{run}/faces.json"), {"margin": 0.2})
+        write_json(Path(f"models/{run}/preprocessor_config.json"), {"margin": 0.2})
         Path(f"models/{run}/model.keras").write_bytes(b"a network")
     return load_params()
 
@@ -75,7 +75,7 @@ def test_a_record_has_one_run_where_one_is_asked_for(params):
         *(Path(f"data/predictions/mtl-cnn{suffix}") for suffix in (".csv", ".val.csv")),
         *(Path("data/curves/mtl-cnn/train/loss.tsv"), Path("data/evaluation/mtl-cnn/scores.csv")),
         *(Path("data/training/mtl-cnn.json"), Path("metrics/mtl-cnn.json")),
-        *(Path("models/mtl-cnn/faces.json"), Path("models/mtl-cnn/images.csv")),
+        *(Path("models/mtl-cnn/preprocessor_config.json"), Path("models/mtl-cnn/images.csv")),
     }
 
 

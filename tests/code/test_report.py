@@ -14,7 +14,7 @@ import pytest
 from workspace import ABLATION, BLOCK5, CNN, GENDER, HOSTILE, SEARCH, SUITE, inside
 
 from stages import report
-from stages.workspace.errors import UserError
+from stages.core.errors import UserError
 
 
 @dataclass
@@ -167,10 +167,10 @@ def test_copies_and_disputed_groups_are_told(reported: Path, page: Page):
             "groups_of_identical_images",
         )
     ]
-    disputed = csv(reported, "split/disputed.csv")
-    assert len(disputed) == 2
+    conflicting = csv(reported, "split/conflicting.csv")
+    assert len(conflicting) == 2
     listed = page.values("Pictures that stand under several classes")
-    assert [row[1] for row in listed] == disputed["name"].tolist()
+    assert [row[1] for row in listed] == conflicting["name"].tolist()
     assert [row[4] for row in listed] == ["White", "Black"]
 
 
@@ -276,7 +276,7 @@ def test_tests_costs_curves_gaps_and_issues_are_those_of_their_files(reported: P
             page.charts[title], rows[columns].reset_index(drop=True), check_dtype=False
         )
 
-    gap = csv(reported, "comparison/gap.csv")
+    gap = csv(reported, "comparison/leakage.csv")
     numbers = np.array([row[2:] for row in page.values("Accuracy under the published protocol")])
     np.testing.assert_allclose(numbers.astype(float), gap[gap.columns[2:]])
     assert "87.5% of its 24 test images" in page.text
@@ -389,7 +389,7 @@ def test_faces_are_shown_only_where_they_may_be(
 def test_what_is_not_there_has_no_section(copy: Callable[..., Path], page: Page):
     assert {"leak", "issues", "tuning"} <= set(page.sections)
     folder = copy()
-    for name in ("comparison/gap.csv", "comparison/label_issues.csv"):
+    for name in ("comparison/leakage.csv", "comparison/label_issues.csv"):
         file = folder / "data" / name
         file.write_text(file.read_text().splitlines()[0] + "\n")
     shutil.rmtree(folder / "data/tuning")
@@ -404,7 +404,7 @@ def test_what_is_not_there_has_no_section(copy: Callable[..., Path], page: Page)
         ("metrics/split.json", "dvc repro split"),
         (f"data/evaluation/{CNN}/costs.json", f"dvc repro evaluate@{CNN}"),
         (f"models/{CNN}/model.keras", f"train@{CNN}"),
-        ("data/comparison/gap.csv", "dvc repro -f compare"),
+        ("data/comparison/leakage.csv", "dvc repro -f compare"),
     ],
 )
 def test_a_missing_file_is_named_and_the_old_page_stays(

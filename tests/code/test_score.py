@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from drawn import draw_table
 
-from stages.workspace.files import write_csv
+from stages.core.files import write_csv
 
 TOP = Path(__file__).parents[2]
 # Runs the command where neither TensorFlow nor Keras can be imported.
 COMMAND = (
     "import runpy, sys; sys.modules |= {'tensorflow': None, 'keras': None}; "
-    "runpy.run_module('stages.score', run_name='__main__')"
+    "runpy.run_module('stages.commands.score', run_name='__main__')"
 )
 
 

@@ -10,10 +10,10 @@ import pytest
 from drawn import CLASSES, Draw, draw_table
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
-from stages.reporting.evaluation import Rules, evaluate
-from stages.reporting.predictions import Predictions, read_predictions
-from stages.reporting.scores import confusion, per_class, rates, score_table
-from stages.workspace.files import write_csv
+from stages.core.files import write_csv
+from stages.evaluation.evaluate import Rules, evaluate
+from stages.evaluation.predictions import Predictions, read_predictions
+from stages.evaluation.scores import confusion, per_class, rates, score_table
 
 WEIGHTS = {"age": 0.4, "gender": 0.2, "race": 0.4}
 RULES = Rules(0.95, 300, 1, 15, 30, WEIGHTS)

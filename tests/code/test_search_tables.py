@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.reporting.ablation import changes_as_markdown, draw_changes, tabulate_changes
-from stages.reporting.tuning import as_markdown, describe, draw_heat_map, tabulate_search
-from stages.workspace.params import Params, load_params
-from stages.workspace.searches import combinations
+from stages.comparison.ablation import changes_as_markdown, draw_changes, tabulate_changes
+from stages.comparison.search_table import as_markdown, describe, draw_heat_map, tabulate_search
+from stages.core.params import Params, load_params
+from stages.runs.searches import combinations
 
 SEARCH = "mtl-resnet50-conv5"
 GRID = ["learning_rate", "batch_size"]

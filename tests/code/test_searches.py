@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.workspace.params import Params, Repeats, load_params
-from stages.workspace.searches import basis, combinations, label
+from stages.core.params import Params, Repeats, load_params
+from stages.runs.searches import basis, combinations, label
 
 COMMITTED = Path(__file__).parents[2] / "params.yaml"
 
@@ -93,7 +93,7 @@ def test_an_ablation_is_the_variant_as_it_is_and_each_value_alone(params: Params
     assert [c.setting for c in grid[1:]] == [{k: v} for k, vs in wanted.items() for v in vs]
     by_name = {c.name.removeprefix("ablation-vgg16-"): c for c in grid}
     assert len(by_name) == len(grid)
-    variant = "mtl-vgg16-imagenet-best"
+    variant = "mtl-vgg16-imagenet-tuned"
     block5 = by_name["trainable-block5"].applied(params)
     assert block5.variants[variant].trainable == "block5"
     assert block5.recipes == params.recipes

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.faces.duplicates import group_duplicates
-from stages.faces.forgetting import remove_crops
-from stages.faces.index import Row, read_crops, write_faces
-from stages.faces.shards import ShardedCrops, write_shards
-from stages.workspace.errors import UserError
-from stages.workspace.files import digest
+from stages.core.errors import UserError
+from stages.core.files import digest
+from stages.dataset.forgetting import remove_crops
+from stages.dataset.index import Row, read_crops, write_faces
+from stages.dataset.shards import ShardedCrops, write_shards
+from stages.splitting.duplicates import group_duplicates
 
 SIZE, NUMBER = 32, 23
 CROPS = np.random.default_rng(1).integers(0, 256, (NUMBER, SIZE, SIZE, 3), np.uint8)

@@ -10,8 +10,8 @@ from scipy.stats import binomtest, bootstrap
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from stages.reporting.predictions import Predictions
-from stages.reporting.significance import COLUMNS, describe, pairwise_tests
+from stages.comparison.significance import COLUMNS, describe, pairwise_tests
+from stages.evaluation.predictions import Predictions
 
 ALONE = np.arange(500)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from stages.faces import sources
-from stages.faces.archives import Limits, list_archives, read_members
-from stages.faces.sources import LICENCE, OFFICIAL, fetch_official, pack_folder, take_local
-from stages.workspace import fetch
-from stages.workspace.errors import UserError
+from stages.core.errors import UserError
+from stages.dataset import sources
+from stages.dataset.archives import Limits, list_archives, read_members
+from stages.dataset.sources import LICENCE, OFFICIAL, fetch_official, pack_folder, take_local
+from stages.remote import fetch
 
 FILES = {"30_0_0_1.jpg": b"one", "40_1_2_2.jpg": b"two" * 999, "deep/50_1_3_3.jpg": b""}
 WILD = [archive.file for archive in OFFICIAL["utkface-wild"]]

@@ -8,8 +8,8 @@ from fairlearn.metrics import MetricFrame, equalized_odds_difference
 from sklearn.metrics import accuracy_score
 from statsmodels.stats.proportion import proportion_confint
 
-from stages.reporting.predictions import Predictions
-from stages.reporting.subgroups import GROUPINGS, TRAITS, fairness_table, subgroup_table
+from stages.evaluation.predictions import Predictions
+from stages.evaluation.subgroups import GROUPINGS, TRAITS, fairness_table, subgroup_table
 
 CELLS = 2 + 5 + 5 + 10 + 10 + 25 + 50
 
@@ -66,7 +66,7 @@ def test_small_and_empty_cells_are_shown_and_marked_but_are_never_the_worst(draw
     drawn.predicted["gender"][:] = drawn.true["gender"]
     few = np.flatnonzero(drawn.true["race"] == 3)
     drawn.predicted["gender"][few] = 1 - drawn.true["gender"][few]  # all Indians wrong
-    table = subgroup_table(drawn, np.arange(90), 0.95, min_cell=len(few) + 1)
+    table = subgroup_table(drawn, np.arange(90), 0.95, min_subgroup_size=len(few) + 1)
     rows = table[(table["task"] == "gender") & (table["by"] == "race")].set_index("race")
     assert rows.loc["Indian", ["images", "accuracy", "small"]].tolist() == [len(few), 0, True]
     assert rows.loc["Others", ["images", "small"]].tolist() == [0, True]
@@ -75,7 +75,7 @@ def test_small_and_empty_cells_are_shown_and_marked_but_are_never_the_worst(draw
     enough = int((~rows["small"]).sum())
     assert fair.loc[("gender", "race"), "groups"] == enough
     assert fair.loc[("gender", "race"), "gap"] == 0 if enough > 1 else True
-    everyone = subgroup_table(drawn, np.arange(90), 0.95, min_cell=1)
+    everyone = subgroup_table(drawn, np.arange(90), 0.95, min_subgroup_size=1)
     fair = fairness_table(drawn, everyone, 1).set_index(["task", "by"])
     row = fair.loc[("gender", "race")]
     assert row[["worst", "worst_accuracy", "best_accuracy", "gap"]].tolist() == ["Indian", 0, 1, 1]

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from stages.faces.examples import LabelledFaces
+from stages.dataset.examples import LabelledFaces
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from stages.suite import experiments, follows_from
-from stages.workspace.params import Repeats, load_params
-from stages.workspace.plans import run_names
+from stages.commands.suite import experiments, follows_from
+from stages.core.params import Repeats, load_params
+from stages.runs.resolve import run_names
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 

@@ -10,11 +10,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from ruamel.yaml import YAML
 
-from stages.workspace import untrusted
-from stages.workspace.errors import UserError
-from stages.workspace.layouts import SHAPES, read_h5_layers, read_onnx_layers
-from stages.workspace.params import load_params
-from stages.workspace.untrusted import LARGEST, check_hdf5, read_onnx
+from stages.core.errors import UserError
+from stages.core.params import load_params
+from stages.weights import untrusted
+from stages.weights.keras_h5 import SHAPES, read_h5_layers, read_onnx_layers
+from stages.weights.untrusted import LARGEST, check_hdf5, read_onnx
 
 STAGES = Path(untrusted.__file__).parents[1]
 SHAPE = {"layer": ((2, 3), (3,))}

@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 
 from stages import audit, compare, lists, plan, split
-from stages.faces.examples import read_examples, was_trained_on
-from stages.faces.index import Row, write_faces
-from stages.faces.lists import read_lists
-from stages.faces.stratification import read_split
-from stages.reporting.ablation import tabulate_changes
-from stages.reporting.evaluation import Rules, evaluate_files
-from stages.reporting.predictions import prediction_file, prediction_table
-from stages.reporting.tuning import tabulate_search
-from stages.workspace.files import write_csv, write_json
-from stages.workspace.params import TASKS, Params, load_params
-from stages.workspace.plans import lists_file, run_name
-from stages.workspace.searches import combinations
+from stages.comparison.ablation import tabulate_changes
+from stages.comparison.search_table import tabulate_search
+from stages.core.files import write_csv, write_json
+from stages.core.params import TASKS, Params, load_params
+from stages.dataset.examples import read_examples, was_trained_on
+from stages.dataset.index import Row, write_faces
+from stages.evaluation.evaluate import Rules, evaluate_files
+from stages.evaluation.predictions import prediction_file, prediction_table
+from stages.runs.resolve import lists_file, run_name
+from stages.runs.searches import combinations
+from stages.splitting.lists import read_lists
+from stages.splitting.stratified import read_split
 
 TOP = Path(__file__).parents[2]
 CNN, BLOCK5, GENDER = (
@@ -35,7 +35,7 @@ SUITE = (CNN, BLOCK5, GENDER)
 REPEATS = ("published-split", "fold-0", "fold-1", "fold-2")
 SEARCH = "mtl-vgg16-block5"
 ABLATION = "ablation-cnn"
-HOSTILE = "<img src=x onerror=alert(1)>/"  # an archive's name before that of a disputed image
+HOSTILE = "<img src=x onerror=alert(1)>/"  # an archive's name before that of a conflicting image
 IMAGES = 240
 EPOCHS = 3
 SIZE = 48  # side of the crops, pixels
@@ -86,7 +86,7 @@ def _params() -> str:
         "timings: false": "timings: true",
         "size: 100": f"size: {SIZE}",
         "resamples: 2000": "resamples: 100",
-        "min_cell: 30": "min_cell: 5",
+        "min_subgroup_size: 30": "min_subgroup_size: 5",
         "max_epochs: 6": f"max_epochs: {EPOCHS}",
     }.items():
         assert old in text, f"params.yaml no longer has {old!r}"

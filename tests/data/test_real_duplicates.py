@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.faces.archives import Limits, read_members
-from stages.faces.duplicates import group_duplicates, near_duplicates
-from stages.faces.labels import LabelError, parse_name
+from stages.dataset.archives import Limits, read_members
+from stages.dataset.labels import LabelError, parse_name
+from stages.splitting.duplicates import group_duplicates, near_duplicates
 
 FIRST = 8000
 BITS, CORRELATION = 8, 0.95  # as params.yaml has them

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "workflow"))
-from nodes import VARIANT, Workspace, make_workspace
+from stage_processes import VARIANT, Workspace, make_workspace
 
 IMAGES = 300
 

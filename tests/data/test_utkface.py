@@ -8,11 +8,11 @@ import re
 import numpy as np
 import pytest
 
-from stages.faces.archives import Limits, read_members
-from stages.faces.detector import ScalePolicy, load_detector
-from stages.faces.fates import CropSettings, examine_all
-from stages.faces.index import read_cropped, read_crops, read_index, write_faces
-from stages.faces.labels import LabelError, parse_name
+from stages.dataset.archives import Limits, read_members
+from stages.dataset.index import read_cropped, read_crops, read_index, write_faces
+from stages.dataset.labels import LabelError, parse_name
+from stages.detection.detector import ScalePolicy, load_detector
+from stages.detection.extraction import CropSettings, extract_faces
 
 FIRST = 400
 SIZE = 100
@@ -53,7 +53,7 @@ def streamed(utkface_archive, mobilenet_weights, tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("faces")
     settings = CropSettings("score", 0.2, SIZE, 10**8)
-    fates = examine_all(chosen, detector, settings, 2)
+    fates = extract_faces(chosen, detector, settings, 2)
     write_faces(fates, folder / "index.csv", folder / "crops.npy", SIZE)
     return folder
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.learning import device
+from stages.networks import device
 
 # Here and not in a fixture: the test modules import Keras when they are collected.
 device.prepare(device="cpu", precision="float32", deterministic=True, seed=1)
@@ -19,10 +19,10 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import keras
     import numpy as np
 
-    from stages.learning.network import build_network, save_network
-    from stages.workspace.feeding import FEEDING_FILE, Feeding
-    from stages.workspace.files import write_json
-    from stages.workspace.params import load_params
+    from stages.core.files import write_json
+    from stages.core.params import load_params
+    from stages.networks.network import build_network, save_network
+    from stages.runs.input_spec import INPUT_SPEC_FILE, InputSpec
 
     params = load_params(Path(__file__).parents[2] / "params.yaml")
     top = tmp_path_factory.mktemp("workspace")
@@ -37,8 +37,8 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             kernel, bias = layer.get_weights()
             layer.set_weights([kernel * 8, np.random.default_rng(1).normal(0, 0.3, bias.shape)])
     save_network(network, folder / "model.keras")
-    feeding = Feeding.of(params, list(classes))
-    write_json(folder / FEEDING_FILE, feeding.model_dump())
+    input_spec = InputSpec.of(params, list(classes))
+    write_json(folder / INPUT_SPEC_FILE, input_spec.model_dump())
     evaluation = top / "data/evaluation/small"
     evaluation.mkdir(parents=True)
     (evaluation / "calibration.json").write_text(

@@ -21,8 +21,8 @@ tf.config.set_logical_device_configuration(
     CPU, [tf.config.LogicalDeviceConfiguration()] * REQUEST.get("devices", 1)
 )
 
+from stages.core.errors import run_stage  # noqa: E402
 from stages.learning import device  # noqa: E402
-from stages.workspace.errors import run_node  # noqa: E402
 
 device.prepare(
     device="cpu",
@@ -75,4 +75,4 @@ def main() -> None:
     Path(REQUEST["output"]).write_text(json.dumps({"told": told, "weights": weights}))
 
 
-run_node(main)
+run_stage(main)

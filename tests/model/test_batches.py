@@ -1,4 +1,4 @@
-"""Data feeding: every example once an epoch, with its own labels, without loading the file."""
+"""Data input_spec: every example once an epoch, with its own labels, without loading the file."""
 
 import tracemalloc
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from stages.learning.batches import Batches
-from stages.learning.network import build_network
-from stages.learning.prediction import predict_rows
+from stages.networks.network import build_network
+from stages.networks.prediction import predict_rows
 
 ROWS = np.array([7, 3, 11, 0, 5, 2, 9, 14, 6, 1, 13])  # eleven of twenty, out of order
 
@@ -35,7 +35,7 @@ def epoch_of(data: Batches) -> list[int]:
 def epochs_of(data: Batches, number: int) -> list[list[int]]:
     epochs = []
     for epoch in range(number):
-        data.deal(epoch)
+        data.set_epoch(epoch)
         epochs.append(epoch_of(data))
     return epochs
 
@@ -61,7 +61,7 @@ def test_without_a_seed_the_order_is_that_of_the_rows():
 
 def test_an_epoch_can_be_dealt_without_those_before_it():
     data = batches()
-    data.deal(2)
+    data.set_epoch(2)
     assert epoch_of(data) == epochs_of(batches(), 3)[2]
 
 
@@ -73,7 +73,7 @@ def test_examples_are_drawn_as_often_as_their_chances_say():
     drawn, _ = data[0]
     assert len(drawn) == number
     assert np.mean(drawn < 1000) == pytest.approx(0.5, abs=0.04)
-    data.deal(1)
+    data.set_epoch(1)
     assert data[0][0].tolist() != drawn.tolist()
 
 

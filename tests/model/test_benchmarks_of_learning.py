@@ -10,8 +10,8 @@ import tensorflow as tf
 from benchmarks import batches, evaluation, frozen, precision, tasks
 from benchmarks.faces import Faces
 from benchmarks.training import make_task
-from stages.workspace.errors import UserError
-from stages.workspace.params import load_params
+from stages.core.errors import UserError
+from stages.core.params import load_params
 
 SIZE, IMAGES = 32, 40
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")

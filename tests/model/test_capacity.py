@@ -6,13 +6,13 @@ from pathlib import Path
 import keras
 import pytest
 
-from stages import capacity
-from stages.learning import network
-from stages.learning.capacity import Hours, Speed, hours, probe
-from stages.learning.network import build_network
+from stages.commands import capacity
+from stages.core.params import load_params
 from stages.learning.recipe import Execution, Recipe
-from stages.workspace.params import load_params
-from stages.workspace.plans import plan_run
+from stages.networks import network
+from stages.networks.network import build_network
+from stages.profiling.capacity import Hours, Speed, hours, probe
+from stages.runs.resolve import plan_run
 
 CLASSES = {"gender": 2}
 
@@ -37,18 +37,18 @@ def test_hours_are_images_over_speed_the_frozen_part_once_and_the_rest_each_epoc
     found = hours(Speed(10.0, 100.0, 50.0), published, train=3600, val=1800)
     assert found == Hours(pytest.approx(5400 / 10 / 3600), pytest.approx(30 * (36 + 36) / 3600))
     assert hours(Speed(None, 100.0, 50.0), published, 3600, 1800).frozen == 0
-    progressive = recipe("mtl-cnn", epochs=30, small_epochs=20)
+    progressive = recipe("mtl-cnn", epochs=30, progressive_epochs=20)
     found = hours(Speed(None, 100.0, 50.0, 300.0), progressive, train=3600, val=1800)
     assert found.epochs == pytest.approx((10 * 36 + 20 * 12 + 30 * 36) / 3600)
 
 
 def test_a_head_of_years_is_probed_too():
     published = load_params(Path(__file__).parents[2] / "params.yaml")
-    run = plan_run(published, "mtl-cnn-best")
+    run = plan_run(published, "mtl-cnn-tuned")
     classes = {task: len(published.classes.of(task)) for task in run.tasks}
     structure = run.network(classes, 100, published.classes.age_upper_bounds)
     model = build_network(**structure)
-    assert run.recipe["small_epochs"] > 0
+    assert run.recipe["progressive_epochs"] > 0
     speed = probe(model, classes, Recipe(**run.recipe), Execution(), 4, 1)
     assert speed.training > 0
     assert speed.small is not None

@@ -5,8 +5,8 @@ from pathlib import Path
 import keras
 import pytest
 
-from stages.learning.costs import costs_of, training_costs
-from stages.learning.network import save_network
+from stages.evaluation.costs import costs_of, training_costs
+from stages.networks.network import save_network
 
 
 def test_costs_are_what_one_counts_by_hand(tmp_path: Path) -> None:
@@ -38,8 +38,10 @@ def test_what_is_frozen_goes_forward_once_unless_the_images_are_augmented() -> N
     costs = training_costs(keras.Model(images, conv), 3_000_000, 1_000_000, False, small=(2, 32))
     whole = 2 * 64 * 64 * 12
     assert costs["training_tflop_epoch"] == pytest.approx(whole * 10 / 1e6, rel=1e-3)
-    assert costs["training_tflop_small_epoch"] == pytest.approx(whole * (9 / 4 + 1) / 1e6, rel=1e-3)
-    assert costs["small_epochs"] == 2
+    assert costs["training_tflop_progressive_epoch"] == pytest.approx(
+        whole * (9 / 4 + 1) / 1e6, rel=1e-3
+    )
+    assert costs["progressive_epochs"] == 2
     frozen = keras.layers.Conv2D(8, 1, use_bias=False, trainable=False)(images)
     model = keras.Model(images, keras.layers.Conv2D(4, 1, use_bias=False)(frozen))
     costs = training_costs(model, 3_000_000, 1_000_000, True, small=(2, 32))
@@ -47,7 +49,7 @@ def test_what_is_frozen_goes_forward_once_unless_the_images_are_augmented() -> N
     assert costs["training_tflop_once"] == 0
     assert costs["training_tflop_epoch"] == pytest.approx(10 * learns + 4 * still, rel=1e-3)
     small = (9 * learns + 3 * still) / 4 + learns + still
-    assert costs["training_tflop_small_epoch"] == pytest.approx(small, rel=1e-3)
+    assert costs["training_tflop_progressive_epoch"] == pytest.approx(small, rel=1e-3)
     free = keras.Model(inputs, keras.layers.Dense(500, use_bias=False)(inputs))
     assert training_costs(free, 300, 100, False) == {
         "training_tflop_once": 0.0,

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from stages.learning.device import silenced_stderr
+from stages.networks.device import silenced_stderr
 
 TOP = Path(__file__).parents[2]
 
 SCRIPT = """
 import json, random, sys
 from pathlib import Path
-from stages.learning import device
-from stages.workspace.errors import run_node
+from stages.networks import device
+from stages.core.errors import run_stage
 
 try:
-    run_node(lambda: device.prepare("gpu"))
+    run_stage(lambda: device.prepare("gpu"))
 except SystemExit as ended:
     refusal = str(ended)
 
@@ -34,7 +34,7 @@ for flags, xla in CPUS:
 device.CPU_FLAGS.unlink()
 policy, _ = device.prepare("auto", precision="auto", seed=3)
 import keras, numpy as np, tensorflow as tf
-from stages.learning.network import build_network, in_float32, load_network, save_network
+from stages.networks.network import build_network, in_float32, load_network, save_network
 
 automatic = [policy, keras.config.dtype_policy().name]
 draws = lambda: [random.random(), np.random.rand(), float(tf.random.uniform(()))]

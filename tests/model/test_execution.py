@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from stages.learning.checkpoints import Checkpoints
-from stages.learning.network import build_network
 from stages.learning.recipe import Examples, Execution, Recipe, fit
+from stages.networks.network import build_network
 
 CLASSES = {"gender": 2, "race": 5}
 IMAGES = np.random.default_rng(1).integers(0, 256, (40, 32, 32, 3), np.uint8)
@@ -28,8 +28,8 @@ RECIPE = Recipe(
     weight_decay=0.01,
     layer_decay=1.0,
     weight_average=0.9,
-    small_epochs=1,
-    small_side=16,
+    progressive_epochs=1,
+    progressive_size=16,
     balance="sampling",
     task_weighting="fixed",
     task_weights={"gender": 0.5, "race": 0.5},

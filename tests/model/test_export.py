@@ -15,20 +15,20 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages import export
-from stages.faces.archives import Limits
-from stages.faces.index import Row, write_faces
-from stages.faces.portraits import draw_portrait
+from stages.commands import export
+from stages.core.errors import UserError
+from stages.core.files import write_csv
+from stages.core.params import TASKS
+from stages.dataset.archives import Limits
+from stages.dataset.index import Row, write_faces
+from stages.dataset.portraits import draw_portrait
 from stages.inference import agreement, exports
-from stages.inference.answers import answer_all, as_record
+from stages.inference.face_extraction import face_extractor
 from stages.inference.inputs import read_inputs
-from stages.inference.looks import look_with
 from stages.inference.models import METADATA, OnnxNetwork, open_detector, open_model
+from stages.inference.predictions import as_record, predict_stream
 from stages.inference.saliency import heat_of
-from stages.learning.network import load_network
-from stages.workspace.errors import UserError
-from stages.workspace.files import write_csv
-from stages.workspace.params import TASKS
+from stages.networks.network import load_network
 
 for package in ("tf2onnx", "ai_edge_litert", "flatbuffers"):
     pytest.importorskip(package, reason=f"NOT TESTED: exports need {package}, of the extra export")
@@ -118,10 +118,10 @@ def test_eight_bits_are_smaller_than_sixteen_and_these_than_the_network(workspac
 
 def test_models_are_left_as_dvc_knows_them(workspace: Path):
     assert {path.name for path in (workspace / "models/small").iterdir()} == {
-        *("faces.json", "model.keras")
+        *("preprocessor_config.json", "model.keras")
     }
-    assert (workspace / "exports/small/faces.json").read_text() == (
-        workspace / "models/small/faces.json"
+    assert (workspace / "exports/small/preprocessor_config.json").read_text() == (
+        workspace / "models/small/preprocessor_config.json"
     ).read_text()
 
 
@@ -145,12 +145,12 @@ def test_the_onnx_file_alone_predicts_without_tensorflow(
     found = [json.loads(line) for line in done.stdout.splitlines()]
 
     model = open_model(workspace / "models/small")
-    look = look_with(model.feeding, open_detector(model, mobilenet_weights))
+    look = face_extractor(model.input_spec, open_detector(model, mobilenet_weights))
     looks = map(look, read_inputs([str(tmp_path)], Limits(10**6, 1 << 34, 10**6), io.BytesIO()))
-    answers = list(answer_all(looks, model, 64, calibrated=True))
+    answers = list(predict_stream(looks, model, 64, calibrated=True))
     assert len(found) == len(answers) == 3
     for record, answer in zip(found, answers, strict=True):
-        (face,), (same,) = record["faces"], as_record(answer, model.feeding)["faces"]
+        (face,), (same,) = record["faces"], as_record(answer, model.input_spec)["faces"]
         assert (face["box"], face["score"]) == (same["box"], same["score"])
         for task in TASKS:
             assert face[task]["class"] == same[task]["class"]
@@ -190,7 +190,7 @@ def test_a_tflite_file_answers_as_near_as_its_json_says_without_tensorflow(
 def test_a_tflite_file_knows_its_temperatures_and_what_it_is_fed_with(workspace: Path):
     model = open_model(workspace / "exports/small/small.int8.tflite")
     folder = open_model(workspace / "models/small")
-    assert (model.name, model.feeding) == ("small", folder.feeding)
+    assert (model.name, model.input_spec) == ("small", folder.input_spec)
     assert model.calibration == folder.calibration is not None
     assert not model.tells_years
 
@@ -205,9 +205,11 @@ def test_a_tflite_file_without_what_lies_beside_it_is_refused(workspace: Path, t
     with pytest.raises(UserError, match=r"json: calibration: Field required"):
         open_model(copy)
     about.write_text((origin.with_name(about.name)).read_text())
-    with pytest.raises(UserError, match=r"faces\.json: missing"):
+    with pytest.raises(UserError, match=r"preprocessor_config\.json: missing"):
         open_model(copy)
-    (tmp_path / "faces.json").write_text((origin.parent / "faces.json").read_text())
+    (tmp_path / "preprocessor_config.json").write_text(
+        (origin.parent / "preprocessor_config.json").read_text()
+    )
     copy.write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"small\.int8\.tflite: not a TFLite file"):
         open_model(copy)
@@ -218,7 +220,7 @@ def test_a_tflite_file_with_an_operation_of_tensorflow_is_refused(workspace: Pat
     from ai_edge_litert import schema_py_generated as schema
 
     origin = workspace / "exports/small/small.float16.tflite"
-    for beside in (f"{origin.name}.json", "faces.json"):
+    for beside in (f"{origin.name}.json", "preprocessor_config.json"):
         shutil.copy(origin.with_name(beside), tmp_path)
     content = schema.ModelT.InitFromPackedBuf(origin.read_bytes())
     code = content.operatorCodes[0]
@@ -266,16 +268,16 @@ def test_an_onnx_file_that_does_not_say_how_it_is_fed_is_refused(workspace: Path
         (lambda about: about["calibration"].update(temperatures="abc"), "calibration.temperatures"),
         (lambda about: about["calibration"]["temperatures"].update(gender=0), "greater than 0"),
         (lambda about: about["calibration"]["temperatures"].update(nope=1), "'age', 'gender' or"),
-        (lambda about: about.pop("feeding"), "content: Input should be an object"),
-        (lambda about: about["feeding"].pop("tasks"), "tasks: Field required"),
-        (lambda about: about["feeding"]["classes"]["gender"].append("x"), "gender must list 2"),
-        (lambda about: about["feeding"].update(tasks=["gender", "age"]), None),
-        (lambda about: about["feeding"]["detect"].update(size=64), "takes 100 px"),
-        (lambda about: about["feeding"]["classes"].update(gender=["=1+1", "b"]), "gender.0"),
+        (lambda about: about.pop("input_spec"), "content: Input should be an object"),
+        (lambda about: about["input_spec"].pop("tasks"), "tasks: Field required"),
+        (lambda about: about["input_spec"]["classes"]["gender"].append("x"), "gender must list 2"),
+        (lambda about: about["input_spec"].update(tasks=["gender", "age"]), None),
+        (lambda about: about["input_spec"]["detect"].update(size=64), "takes 100 px"),
+        (lambda about: about["input_spec"]["classes"].update(gender=["=1+1", "b"]), "gender.0"),
     ],
     ids=[
         *("no run", "no name", "no temperatures", "a temperature of 0", "of no task"),
-        *("no feeding", "no tasks", "a class more", "fewer tasks"),
+        *("no input_spec", "no tasks", "a class more", "fewer tasks"),
         *("another size", "a formula"),
     ],
 )
@@ -289,7 +291,7 @@ def test_an_onnx_file_that_is_not_what_it_says_is_refused(
     entry.value = json.dumps(about)
     onnx.save(graph, tmp_path / "small.onnx")
     if told is None:
-        assert open_model(tmp_path / "small.onnx").feeding.tasks == ["gender", "age"]
+        assert open_model(tmp_path / "small.onnx").input_spec.tasks == ["gender", "age"]
         return
     with pytest.raises(UserError, match=told):
         open_model(tmp_path / "small.onnx")

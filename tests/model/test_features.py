@@ -9,7 +9,7 @@ import pytest
 
 from stages.learning import features as module
 from stages.learning.features import frozen_features
-from stages.learning.network import build_network, divide
+from stages.networks.network import build_network, divide
 
 GIB = 2**30
 

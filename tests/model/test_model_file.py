@@ -12,10 +12,10 @@ import h5py
 import numpy as np
 import pytest
 
+from stages.core.errors import UserError
 from stages.learning.checkpoints import Checkpoints
-from stages.learning.model_file import check_model_file
-from stages.learning.network import build_network, load_network, save_network
-from stages.workspace.errors import UserError
+from stages.networks.model_file import check_model_file
+from stages.networks.network import build_network, load_network, save_network
 
 Edit = Callable[[dict[str, Any]], None]
 BOUNDS = [14, 25, 40, 60, 116]
@@ -88,7 +88,7 @@ def test_a_network_with_any_other_part_is_refused_unread(
 
 
 def test_lambda_layers_are_refused_by_keras_too(saved: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("stages.learning.network.check_model_file", lambda _: None)
+    monkeypatch.setattr("stages.networks.network.check_model_file", lambda _: None)
     code = {"class_name": "__lambda__", "config": {"code": "4wE=", "defaults": None}}
     path = changed(saved, tmp_path / "m.keras", part("keras.layers", "Lambda", function=code))
     with pytest.raises(UserError, match="not a network"):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from keras import applications, layers
 
-from stages.learning.network import build_network, cut_layer, divide, load_network, save_network
-from stages.workspace.layouts import write_h5_layers
+from stages.networks.network import build_network, cut_layer, divide, load_network, save_network
+from stages.weights.keras_h5 import write_h5_layers
 
 CLASSES = {"age": 5, "gender": 2, "race": 5}
 SIZE = 32
@@ -306,9 +306,9 @@ def test_the_same_network_has_the_same_bytes_whenever_it_is_saved(tmp_path: Path
 SAVE = """
 import sys
 from pathlib import Path
-from stages.learning import device
+from stages.networks import device
 device.prepare("cpu", seed=1)
-from stages.learning.network import build_network, in_float32, save_network
+from stages.networks.network import build_network, in_float32, save_network
 
 structure = dict(backbone="cnn", trainable="all", heads="plain", preprocessing="unit", size=32)
 structure |= {"classes": {"gender": 2}, "dropout": 0.3}

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from stages.learning.heads import AGE_YEARS
 from stages.learning.objective import (
     Objective,
-    balanced_chances,
     balanced_class_weights,
     expected_years,
+    sampling_probabilities,
 )
+from stages.networks.heads import AGE_YEARS
 
 CLASSES = {"age": 5, "gender": 2}
 ALIKE = {"age": 1.0, "gender": 1.0}
@@ -73,7 +73,7 @@ def test_balanced_weights_are_those_of_scikit_learn():
 
 def test_chances_make_the_classes_of_a_task_equally_frequent():
     labels = {"gender": np.array([0] * 9 + [1])}
-    chances = balanced_chances(labels, {"gender": 2})
+    chances = sampling_probabilities(labels, {"gender": 2})
     assert chances.sum() == pytest.approx(1)
     assert chances[labels["gender"] == 1].sum() == pytest.approx(0.5)
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from stages.learning.network import build_network
 from stages.learning.optimizer import build_optimizer, depth_factors
+from stages.networks.network import build_network
 
 SETTINGS = {
     "steps_per_epoch": 2,

@@ -15,21 +15,21 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages import predict
-from stages.faces.archives import read_members
-from stages.faces.fates import CropSettings, examine_all
-from stages.faces.labels import parse_name
-from stages.faces.portraits import draw_background, draw_portrait
+from stages.commands import predict
+from stages.core.errors import UserError
+from stages.core.files import write_csv
+from stages.core.params import TASKS
+from stages.dataset.archives import read_members
+from stages.dataset.labels import parse_name
+from stages.dataset.portraits import draw_background, draw_portrait
+from stages.detection.extraction import CropSettings, extract_faces
+from stages.evaluation.predictions import prediction_table
+from stages.inference.face_extraction import MAX_PIXELS, face_extractor
 from stages.inference.inputs import LIMITS
-from stages.inference.looks import MAX_PIXELS, look_with
 from stages.inference.models import open_detector, open_model
-from stages.learning.network import load_network
-from stages.learning.prediction import BATCH_SIZE, predict_rows
-from stages.reporting.predictions import prediction_table
-from stages.workspace.errors import UserError
-from stages.workspace.feeding import read_feeding
-from stages.workspace.files import write_csv
-from stages.workspace.params import TASKS
+from stages.networks.network import load_network
+from stages.networks.prediction import BATCH_SIZE, predict_rows
+from stages.runs.input_spec import read_input_spec
 
 NAMES = ("30_1_2_1.png", "70_0_1_2.png", "6_0_0_3.png", "45_1_3_4.png", "20_0_4_5.png")
 
@@ -94,10 +94,10 @@ def test_a_face_is_cut_as_node_detect_cuts_it(
                 file.addfile(info, io.BytesIO(data))
     model = open_model(small_model)
     detector = open_detector(model, mobilenet_weights)
-    d = model.feeding.detect
+    d = model.input_spec.detect
     settings = CropSettings(d.face, d.margin, d.size, MAX_PIXELS)
-    detected = list(examine_all(read_members(archive, LIMITS), detector, settings, 2))
-    one, every = (look_with(model.feeding, detector, e) for e in (False, True))
+    detected = list(extract_faces(read_members(archive, LIMITS), detector, settings, 2))
+    one, every = (face_extractor(model.input_spec, detector, e) for e in (False, True))
     assert len(detected) == 10
     for member, (row, crop) in zip(read_members(archive, LIMITS), detected, strict=True):
         (face,) = one(member).faces
@@ -117,7 +117,7 @@ def test_crops_in_batches_as_node_evaluate_has_them_give_its_very_figures(
     (tmp_path / "crops").mkdir()
     for name, crop in zip(names, crops, strict=True):
         (tmp_path / "crops" / name).write_bytes(png(crop))
-    classes = {task: read_feeding(small_model).classes.of(task) for task in TASKS}
+    classes = {task: read_input_spec(small_model).classes.of(task) for task in TASKS}
     network, rows = load_network(small_model / "model.keras"), np.arange(len(crops))
 
     def both(mirrored: bool, *flags: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -246,7 +246,9 @@ def test_pictures_are_drawn_beside_their_rows(ask: Predict, portraits: dict, tmp
     assert not changed[:, : x1 - 30].any()
 
 
-@pytest.mark.parametrize("fault", ["no model", "no faces.json", "another size", "other weights"])
+@pytest.mark.parametrize(
+    "fault", ["no model", "no preprocessor_config.json", "another size", "other weights"]
+)
 def test_a_model_that_cannot_be_fed_rightly_is_refused(
     fault: str, ask: Predict, small_model: Path, tmp_path: Path
 ):
@@ -255,11 +257,11 @@ def test_a_model_that_cannot_be_fed_rightly_is_refused(
     arguments, wanted = ["x.jpg"], {"no model": "no model; .* here: none"}.get(fault, "")
     if fault != "no model":
         (folder / "model.keras").write_bytes((small_model / "model.keras").read_bytes())
-        wanted = "faces.json: missing"
+        wanted = "preprocessor_config.json: missing"
     if fault in ("another size", "other weights"):
-        feeding = json.loads((small_model / "faces.json").read_text())
-        feeding["detect"]["size"] = 64 if fault == "another size" else 100
-        (folder / "faces.json").write_text(json.dumps(feeding))
+        input_spec = json.loads((small_model / "preprocessor_config.json").read_text())
+        input_spec["detect"]["size"] = 64 if fault == "another size" else 100
+        (folder / "preprocessor_config.json").write_text(json.dumps(input_spec))
         wanted = "takes 100 px, but says that it is fed with 64 px"
     if fault == "other weights":
         (tmp_path / "other.onnx").write_bytes(b"something else")

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from stages.learning.network import build_network, cut_layer, divide, load_network, save_network
-from stages.reporting.comparison import PUBLISHED
+from stages.comparison.table import PUBLISHED
+from stages.networks.network import build_network, cut_layer, divide, load_network, save_network
 
 CLASSES = {"age": 5, "gender": 2, "race": 5}
 SIZE = 32  # the smallest that Keras's backbones take; the number of weights is that at 100

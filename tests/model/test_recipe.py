@@ -12,8 +12,8 @@ import tensorflow as tf
 from stages.learning import objective
 from stages.learning import recipe as module
 from stages.learning.checkpoints import Checkpoints
-from stages.learning.network import at_side, build_network
 from stages.learning.recipe import Examples, Recipe, fit
+from stages.networks.network import at_side, build_network
 
 CLASSES = {"age": 5, "gender": 2, "race": 5}
 WEIGHTS = {"age": 0.4, "gender": 0.1, "race": 0.5}
@@ -31,8 +31,8 @@ SETTINGS = {
     "weight_decay": 0.0,
     "layer_decay": 1.0,
     "weight_average": 0.0,
-    "small_epochs": 0,
-    "small_side": 32,
+    "progressive_epochs": 0,
+    "progressive_size": 32,
     "balance": "none",
     "task_weighting": "fixed",
     "task_weights": WEIGHTS,
@@ -286,7 +286,7 @@ AUGMENTED = {
         {"weight_average": 0.9},
         {"layer_decay": 0.5},
         {"weight_decay": 0.1},
-        {"small_epochs": 1, "small_side": 16},
+        {"progressive_epochs": 1, "progressive_size": 16},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -338,7 +338,13 @@ def test_the_first_epochs_learn_from_small_images_and_all_are_validated_at_full_
     model = network()
     before = model.get_weights()
     seen: list[int] = []
-    trained(model, log=lambda *_: seen.append(len(small)), epochs=5, small_epochs=2, small_side=16)
+    trained(
+        model,
+        log=lambda *_: seen.append(len(small)),
+        epochs=5,
+        progressive_epochs=2,
+        progressive_size=16,
+    )
     assert seen == [2, 4, 4, 4, 4], "two steps an epoch, in two of five epochs"
     assert set(small) == {(1, 8, 16, 16, 3)}
     assert not same(before, model.get_weights())
@@ -374,8 +380,8 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
     changes = {
         "epochs": 3,
         "augmentation": AUGMENTED if trainable == "all" else None,
-        "small_epochs": 2 if trainable == "all" else 0,  # one before the kill, one after
-        "small_side": 16,
+        "progressive_epochs": 2 if trainable == "all" else 0,  # one before the kill, one after
+        "progressive_size": 16,
         "task_weighting": "uncertainty",
         "schedule": "cosine",
         "weight_average": 0.5,

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from benchmarks.cluster import free_ports
+from stages.core.errors import UserError
+from stages.core.params import load_params
 from stages.learning.batches import Batches
 from stages.learning.replicas import find_replicas
-from stages.workspace.errors import UserError
-from stages.workspace.params import load_params
-from stages.workspace.plans import plan_run
+from stages.runs.resolve import plan_run
 
 HERE = Path(__file__).parent
 TOP = HERE.parents[1]
@@ -91,7 +91,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "images on the device": {"execution": {"on_device": True}},
     "features": {"backbone": "vgg16", "trainable": "block5", "recipe": {"learning_rate": 1e-4}},
     "objective": {"recipe": {"task_weighting": "uncertainty", "balance": "sampling"}},
-    "small": {"recipe": {"small_epochs": 1, "small_side": 16}},
+    "small": {"recipe": {"progressive_epochs": 1, "progressive_size": 16}},
     "xla, batch normalisation": {"execution": {"xla": True}},
     "xla": {
         "execution": {"xla": True},
@@ -213,7 +213,7 @@ def test_the_global_batch_and_its_rule_give_the_learning_rate(rule: str, factor:
     params = load_params(TOP / "params.yaml")
     own = plan_run(params, "mtl-cnn").recipe
     train = params.train.model_copy(
-        update={"global_batch": 4 * own["batch_size"], "rate_rule": rule}
+        update={"global_batch": 4 * own["batch_size"], "lr_scaling": rule}
     )
     scaled = plan_run(params.model_copy(update={"train": train}), "mtl-cnn").recipe
     assert scaled["batch_size"] == 4 * own["batch_size"]

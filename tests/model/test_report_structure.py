@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.learning.network import build_network, save_network
-from stages.reporting.report_diagram import draw_structure
-from stages.reporting.report_structure import Structure, read_structure
+from stages.networks.network import build_network, save_network
+from stages.reporting.diagram import draw_structure
+from stages.reporting.structure import Structure, read_structure
 
 ALL = {"age": 5, "gender": 2, "race": 5}
 BOUNDS = [14, 25, 40, 60, 116]

@@ -17,20 +17,20 @@ import requests
 from PIL import Image
 
 from benchmarks.cluster import free_ports
-from stages.faces.archives import Member
-from stages.faces.portraits import draw_background, draw_portrait
-from stages.inference.answers import Answer, as_record, outputs_of
-from stages.inference.looks import look_with
+from stages.dataset.archives import Member
+from stages.dataset.portraits import draw_background, draw_portrait
+from stages.inference.face_extraction import face_extractor
 from stages.inference.models import open_detector, open_model
+from stages.inference.predictions import ImagePredictions, as_record, outputs_of
 from stages.inference.saliency import heat_of
-from stages.learning.prediction import BATCH_SIZE
+from stages.networks.prediction import BATCH_SIZE
 
 for package in ("starlette", "uvicorn"):
     pytest.importorskip(package, reason=f"NOT TESTED: serve needs {package}, of the extra serve")
 
 from starlette.requests import Request  # noqa: E402
 
-from stages.inference.web import Desk, Limits  # noqa: E402
+from stages.inference.web import Limits, PredictionService  # noqa: E402
 
 TOP = Path(__file__).parents[2]
 MAX_UPLOAD, TIMEOUT = 400_000, 6
@@ -117,11 +117,11 @@ def test_the_endpoint_says_what_predict_says(
     data = encoded(portrait)
     found = ask(server, "predict", data, model="models/one").json()
     model = open_model(small_model)
-    look = look_with(model.feeding, open_detector(model, mobilenet_weights))
+    look = face_extractor(model.input_spec, open_detector(model, mobilenet_weights))
     seen = look(Member("", "upload", data))
     for name, calibrated in (("models/one", True), ("models/two", False)):
         outputs = outputs_of(model, list(seen.faces), BATCH_SIZE, calibrated, calibrated)
-        wanted = as_record(Answer(seen, outputs), model.feeding)
+        wanted = as_record(ImagePredictions(seen, outputs), model.input_spec)
         found = ask(server, "predict", data, model=name).json()
         assert (found.pop("model"), found.pop("calibrated")) == (name, calibrated)
         assert found == wanted
@@ -172,7 +172,7 @@ def test_an_upload_that_does_not_end_is_ended(server: str):
 
 def test_requests_that_only_send_count_among_those_that_wait():
     limits = Limits(upload=1000, pixels=1000, seconds=0.5, waiting=2, threads=1)
-    desk = Desk([Path("a")], "cpu", limits)
+    service = PredictionService([Path("a")], "cpu", limits)
     asked: list[int] = []
 
     def slow(number: int) -> Request:
@@ -184,12 +184,14 @@ def test_requests_that_only_send_count_among_those_that_wait():
         return Request({"type": "http", "method": "POST", "headers": []}, receive)
 
     async def send_all() -> list[object]:
-        return await asyncio.gather(*(desk.body(slow(i)) for i in range(4)), return_exceptions=True)
+        return await asyncio.gather(
+            *(service.body(slow(i)) for i in range(4)), return_exceptions=True
+        )
 
     found = asyncio.run(send_all())
     assert [error.status_code for error in found] == [408, 408, 503, 503]
     assert asked == [0, 1], "the others' bodies were not read"
-    assert desk.receiving == 0
+    assert service.receiving == 0
 
 
 def test_only_this_machine_is_an_address_of_it(server: str):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from test_recipe import CLASSES, IMAGES, SETTINGS, eager, examples, network, same  # noqa: F401
 
-from stages.faces.shards import ShardedCrops, write_shards
+from stages.dataset.shards import ShardedCrops, write_shards
 from stages.learning.checkpoints import Checkpoints
 from stages.learning.features import frozen_features
-from stages.learning.network import divide
-from stages.learning.prediction import predict_rows
 from stages.learning.recipe import Recipe, fit
+from stages.networks.network import divide
+from stages.networks.prediction import predict_rows
 
 
 @pytest.mark.usefixtures("eager")

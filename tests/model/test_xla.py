@@ -14,13 +14,13 @@ pytestmark = pytest.mark.long
 SCRIPT = """
 import json
 from pathlib import Path
-from stages.learning import device
+from stages.networks import device
 
 device.CPU_FLAGS = Path("none")  # so that it may be used on any CPU
 usable = device.prepare("cpu", xla=True)[1]
 import keras, numpy as np
 from stages.learning.augmentation import Augmentation
-from stages.learning.network import build_network
+from stages.networks.network import build_network
 from stages.learning.objective import Learner, Objective
 
 CLASSES = {"age": 5, "gender": 2, "race": 5}

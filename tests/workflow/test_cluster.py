@@ -13,17 +13,17 @@ import pytest
 
 pytest.importorskip("ray", reason="NOT TESTED: pip install '.[cluster]'")
 
-from nodes import Workspace, make_workspace
 from ray import cloudpickle
 from ray.cluster_utils import Cluster as Nodes
 from ruamel.yaml import YAML
+from stage_processes import Workspace, make_workspace
 
-from stages.learning import device
-from stages.learning.spreading import features_on
-from stages.workspace import cluster as module
-from stages.workspace.cluster import run_tasks, spread
-from stages.workspace.errors import UserError
-from stages.workspace.params import Cluster
+from stages.core.errors import UserError
+from stages.core.params import Cluster
+from stages.learning.remote_features import features_on
+from stages.networks import device
+from stages.parallel import cluster as module
+from stages.parallel.cluster import run_tasks, spread
 
 pytestmark = pytest.mark.long
 # Workers cannot import this module.

@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from PIL import Image
 from processes import environment
 
-from stages.workspace.files import digest
+from stages.core.files import digest
 
 TOP = Path(__file__).parents[2]
 SMALL = {
@@ -97,7 +97,14 @@ def test_a_test_crop_is_predicted_as_it_was_evaluated(run: Run, tmp_path: Path) 
     for number, row in enumerate(wanted):
         crop = Image.fromarray(crops[cropped.index(row["name"])])
         crop.save(tmp_path / f"{number:05}.png")
-    command = ("python", "-m", "stages.predict", str(tmp_path), "--model", "models/mtl-cnn")
+    command = (
+        "python",
+        "-m",
+        "stages.commands.predict",
+        str(tmp_path),
+        "--model",
+        "models/mtl-cnn",
+    )
     run(*command, "--no-detect", "--format", "csv", "--output", str(tmp_path / "found.csv"))
     found = _rows(tmp_path / "found.csv")
     said = [column for column in wanted[0] if "_predicted" in column or "_p_" in column]
@@ -199,7 +206,7 @@ def test_a_twin_and_the_published_protocol_are_compared_and_a_leak_ends_the_work
     metrics = json.loads(run("dvc", "metrics", "show", "--json"))[""]["data"]
     assert metrics["metrics/mtl-cnn.json"] != metrics["metrics/mtl-cnn+native.json"]
     assert row["rerun_age_accuracy"]
-    assert [row["task"] for row in _rows(project / "data/comparison/gap.csv")] == [
+    assert [row["task"] for row in _rows(project / "data/comparison/leakage.csv")] == [
         *("age", "gender", "race")
     ]
     audited = json.loads((project / "metrics/audit.json").read_text())
@@ -294,7 +301,7 @@ def test_an_outsider_recomputes_every_figure_from_predictions_and_split_alone(
     command = (
         f"import runpy, sys; sys.path.insert(0, {str(TOP)!r}); "
         "sys.modules |= {'tensorflow': None, 'keras': None}; "
-        "runpy.run_module('stages.score', run_name='__main__')"
+        "runpy.run_module('stages.commands.score', run_name='__main__')"
     )
     options = [word for option in files.items() for word in option]
     options += ["--split", "split.csv", "--output", "again"]
@@ -328,7 +335,7 @@ def test_a_forgotten_image_is_gone_for_good_and_what_learnt_from_it_is_stale(run
     name = next(row["name"] for row in used if row["used_for"] == "train")
     networks = {v: digest(project / f"models/{v}/model.keras") for v in ("mtl-cnn", "mtl-cnn-ge")}
     crops = len(np.load(project / "data/faces/crops.npy"))
-    forget = (sys.executable, "-m", "stages.forget")
+    forget = (sys.executable, "-m", "stages.commands.forget")
     assert "did you mean" in run(*forget, f"{name}x", fails=True)
     assert run("git", "status", "--porcelain", "forgotten") == ""
 

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from nodes import NODES, VARIANT, Workspace, make_workspace
+from stage_processes import NODES, VARIANT, Workspace, make_workspace
 
 CHEAP = ("download", "plan", "split", "lists")  # seconds each, without TensorFlow or weights
 KILLS = int(os.environ.get("UTKFACE_KILLS", "2"))  # of each node, by the long test

@@ -14,7 +14,7 @@ import pytest
 from processes import call, environment
 from storage import KEYS, s3_server
 
-from stages.workspace.files import digest
+from stages.core.files import digest
 
 SMALL = {
     "params.yaml": {
@@ -160,7 +160,7 @@ def change(run: Run, file: str, old: str, new: str) -> None:
     ("edit", "said"),
     [
         (("params.yaml", "margin: 0.15 ", "margin: 0.3 "), "params.yaml: detect.margin"),
-        (("stages/faces/crops.py", '"""', '"""Edited. '), "stages/faces/crops.py"),
+        (("stages/detection/crops.py", '"""', '"""Edited. '), "stages/detection/crops.py"),
         (("params.yaml", "max_epochs: 1", "max_epochs: 2"), None),
     ],
     ids=["params", "code", "another node's params"],

@@ -9,10 +9,10 @@ import boto3
 import pytest
 from storage import KEYS, s3_server
 
-from stages.faces.archives import Limits, list_archives, read_members
-from stages.faces.demo import write_demo
-from stages.faces.sources import fetch_official, take_local
-from stages.workspace.errors import UserError
+from stages.core.errors import UserError
+from stages.dataset.archives import Limits, list_archives, read_members
+from stages.dataset.demo import write_demo
+from stages.dataset.sources import fetch_official, take_local
 
 LIMITS = Limits(1 << 26, 1 << 36, 1_000_000)
 
@@ -112,7 +112,7 @@ def test_what_is_no_archive_is_one_clear_error(store: object, tmp_path: Path, ke
 def test_a_storage_that_stops_answering_is_an_error_of_reading_not_of_the_archive(
     store: object, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from stages.faces import remote
+    from stages.remote import storage as remote
 
     monkeypatch.setattr(remote, "AHEAD", 1 << 16)
     take_local([put(store, "cut.tar", archive.read_bytes())], tmp_path)

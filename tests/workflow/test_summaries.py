@@ -15,11 +15,11 @@ import termios
 from pathlib import Path
 
 import pytest
-from nodes import TOP
 from processes import call, environment
 from ruamel.yaml import YAML
+from stage_processes import TOP
 
-from stages.faces.demo import write_demo
+from stages.dataset.demo import write_demo
 
 pytestmark = pytest.mark.long
 

@@ -1,0 +1,1 @@
+"""The verbs of the console command `utkface-mtl`, one module each."""

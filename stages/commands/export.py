@@ -1,0 +1,67 @@
+"""A trained model in other formats, each checked against Keras: `utkface-mtl export <run>`.
+
+Writes into exports/<run>/, and leaves models/ as DVC knows it:
+
+- <run>.onnx, the one file that `predict` and `serve` need, without TensorFlow;
+- <run>.float16.tflite and <run>.int8.tflite, the latter calibrated on val images;
+- beside each, its name with .json added: how it compares with Keras on the test images;
+- preprocessor_config.json, and the detector's weights where the workspace has them.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from tqdm import tqdm
+
+from stages.core.errors import run_stage
+from stages.core.files import atomic_write, write_json
+from stages.dataset.examples import LabelledFaces, read_examples
+from stages.inference.exports import FILES, export
+from stages.inference.models import EXPORTS, MODELS, PRETRAINED, Model, open_model
+from stages.runs.input_spec import INPUT_SPEC_FILE
+from stages.runs.resolve import lists_file
+from stages.weights.registry import DETECTORS
+
+FACES = Path("data/faces")
+
+
+def main() -> None:
+    """Export the run named on the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", help="a name under models/")
+    parser.add_argument("--formats", nargs="+", choices=FILES, default=list(FILES))
+    arguments = parser.parse_args()
+    model = open_model(MODELS / arguments.run, "cpu")
+    folder = EXPORTS / model.name
+    test, val = (_examples(model, side) for side in ("test", "val"))
+    same = {}
+    for form in tqdm(arguments.formats, "exporting", unit="file", disable=None):
+        facts = export(model, form, folder, test, val)
+        write_json(folder / f"{facts['file']}.json", facts)
+        same[form] = min(facts[task]["agreement"] for task in test.labels)
+    write_json(folder / INPUT_SPEC_FILE, model.input_spec.model_dump())
+    detector = PRETRAINED / DETECTORS[model.input_spec.detect.detector].file
+    if detector.is_file():
+        with atomic_write(folder / detector.name) as partial:
+            shutil.copyfile(detector, partial)
+    told = ", ".join(f"{form} {share:.1%}" for form, share in same.items())
+    print(f"export: {folder}: the class is Keras's, in the task where least often: {told}")
+
+
+def _examples(model: Model, side: str) -> LabelledFaces:
+    _, _, condition = model.name.partition("+")
+    input_spec = model.input_spec
+    return read_examples(
+        FACES,
+        lists_file(condition or None),
+        side,
+        input_spec.tasks,
+        input_spec.classes.age_upper_bounds,
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

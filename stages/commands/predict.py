@@ -1,0 +1,107 @@
+"""Age group, gender and race of every face in pictures: `utkface-mtl predict`.
+
+The model says how faces are found, cut and fed (preprocessor_config.json, or the metadata of the
+ONNX file). An unreadable image is reported in its place and stops nothing; the exit status is then
+3, else 0.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from stages.core.errors import UserError, run_stage
+from stages.dataset.archives import Member
+from stages.inference.face_extraction import UNREADABLE, face_extractor
+from stages.inference.inputs import LIMITS, STANDARD_INPUT, read_inputs
+from stages.inference.models import Model, open_detector, open_model
+from stages.inference.predictions import predict_stream
+from stages.inference.writers import FORMATS, open_writer
+from stages.networks.prediction import BATCH_SIZE
+from stages.parallel.threads import side_by_side
+
+SOME_UNREADABLE = 3  # the exit status
+
+
+def main() -> None:
+    """Predict what the command line names."""
+    arguments = _parse()
+    model = open_model(arguments.model, arguments.device)
+    if arguments.calibrated:
+        _check_calibration(model, arguments.mirrored)
+    detector = (
+        None if arguments.no_detect else open_detector(model, arguments.detector, arguments.device)
+    )
+    look = face_extractor(model.input_spec, detector, arguments.faces == "all")
+    members = read_inputs(arguments.inputs, LIMITS, sys.stdin.buffer)
+    looks = (look for _, look in side_by_side(look, members, arguments.threads, Member.weight))
+    answers = predict_stream(
+        looks, model, arguments.batch_size, arguments.mirrored, arguments.calibrated
+    )
+    counts = {"images": 0, "faces": 0, UNREADABLE: 0}
+    # Rows on a terminal are progress enough.
+    quiet = True if arguments.output is None and sys.stdout.isatty() else None
+    try:
+        with open_writer(arguments.format, arguments.output, model) as write:
+            for answer in tqdm(answers, "predicting", unit="image", disable=quiet):
+                write(answer)
+                counts["images"] += 1
+                counts["faces"] += len(answer.outputs)
+                counts[UNREADABLE] += answer.look.status == UNREADABLE
+    except BrokenPipeError:  # the reader, `head` for example, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if arguments.output is not None:
+        summary = ", ".join(f"{number} {what}" for what, number in counts.items())
+        print(f"predict: {summary}; {arguments.output}")
+    if counts[UNREADABLE]:
+        sys.exit(SOME_UNREADABLE)
+
+
+def _check_calibration(model: Model, mirrored: bool) -> None:
+    """Refuse temperatures that are not there, or hold for other outputs."""
+    if model.calibration is None:
+        raise UserError(f"--calibrated: {model.path} has no temperatures; run `dvc repro`")
+    if bool(model.calibration.mirrored) != mirrored:
+        way = "leave out --mirrored" if mirrored else "add --mirrored"
+        raise UserError(
+            f"--calibrated: the temperatures of {model.path} hold for outputs "
+            f"{'without' if mirrored else 'with'} the mirror image; {way}"
+        )
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("inputs", nargs="*", help="images, folders, archives (tar, tar.gz, zip), - for stdin")
+    add(
+        "--model",
+        type=Path,
+        required=True,
+        help="models/<run>, or an exported .onnx or .tflite file",
+    )
+    add("--format", choices=FORMATS, default=FORMATS[0], help="%(default)s")
+    add("--output", type=Path, help="file; for pictures a folder; default: standard output")
+    add("--no-detect", action="store_true", help="the images are crops already")
+    add("--faces", choices=("all", "one"), default="all", help="one: as detect.face says")
+    add("--batch-size", type=int, default=BATCH_SIZE, help="faces a step; %(default)s")
+    add("--mirrored", action="store_true", help="mean with the mirror image; evaluate.mirrored")
+    add("--calibrated", action="store_true", help="probabilities after temperature scaling")
+    add("--detector", type=Path, help="the detector's weights file, by hand")
+    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="%(default)s")
+    add("--threads", type=int, default=os.cpu_count() or 1, help="of the detector; %(default)s")
+    arguments = parser.parse_args()
+    if not arguments.inputs:
+        if sys.stdin.isatty():
+            parser.error("name at least one image, folder or archive, or pipe an image in")
+        arguments.inputs = [STANDARD_INPUT]
+    if min(arguments.batch_size, arguments.threads) < 1:
+        parser.error("--batch-size and --threads must be at least 1")
+    if arguments.format == "pictures" and arguments.output is None:
+        parser.error("--format pictures needs --output, the folder that they go to")
+    return arguments
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,43 @@
+"""All figures of a run from its prediction files and split.csv alone: `utkface-mtl score`.
+
+Neither TensorFlow nor the rest of the workspace is needed: whoever has the files of another's
+run can recompute its figures. The output folder gets the files of data/evaluation/<run>/, but
+costs.json, and the summary of metrics/<run>.json as metrics.json, equal to the byte, save that
+calibration.json cannot tell whether predictions are means with the mirrored image (null).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.core.errors import run_stage
+from stages.core.params import PARAMS_FILE, TASKS, load_params
+from stages.evaluation.evaluate import Rules, evaluate_files
+from stages.evaluation.predictions import read_predictions, sides_of
+from stages.splitting.stratified import read_split
+
+
+def main() -> None:
+    """Score the named files by the rules of params.yaml."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--predictions", type=Path, required=True, help="data/predictions/<run>.csv")
+    add("--val-predictions", type=Path, help="data/predictions/<run>.val.csv, for temperatures")
+    add("--split", type=Path, required=True, help="data/split/split.csv")
+    add("--output", type=Path, required=True, help="folder that is written to")
+    add("--params", type=Path, default=PARAMS_FILE, help="classes and rules: %(default)s")
+    arguments = parser.parse_args()
+    params = load_params(arguments.params)
+    classes = {task: params.classes.of(task) for task in TASKS}
+    split, val = read_split(arguments.split), arguments.val_predictions
+    # Temperatures fitted on test images, or scores on training images, would flatter.
+    for file in (arguments.predictions, *([val] if val else [])):
+        sides = sides_of(read_predictions(file, classes), split)
+        print(f"{file}: images by split: {sides}", file=sys.stderr)
+    found = evaluate_files(arguments.predictions, val, split, classes, Rules.of(params))
+    found.write(arguments.output, arguments.output / "metrics.json")
+    print(f"score: {found.in_one_line}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,80 @@
+"""A web page and an HTTP endpoint for the trained models: `utkface-mtl serve`.
+
+Drop a photo, or use the camera, and see each face with its age group, gender and race, and where
+the model looked. Everything stays on this machine, and no photo is kept.
+"""
+
+import argparse
+import importlib.util
+import math
+import os
+from pathlib import Path
+
+from stages.core.errors import UserError, run_stage
+from stages.inference.models import NETWORK_FILE, find_models
+
+LOOPBACK = ("127.0.0.1", "localhost")
+CONNECTIONS = 200  # at once; more are turned away
+MEGA = 10**6
+
+
+def main() -> None:
+    """Serve until it is stopped."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add(
+        "models",
+        nargs="*",
+        type=Path,
+        help="models/<run>, .onnx or .tflite files; default: all found",
+    )
+    add("--host", default=LOOPBACK[0], help="address to listen at; %(default)s: this machine only")
+    add("--port", type=int, default=8000, help="%(default)s")
+    add("--max-upload", type=float, default=10, help="largest photo, 10^6 bytes; %(default)s")
+    add("--max-pixels", type=float, default=50, help="largest photo, 10^6 pixels; %(default)s")
+    add("--timeout", type=float, default=30, help="seconds of an upload, and of its work; 30")
+    add("--threads", type=int, default=os.cpu_count() or 1, help="photos at work; %(default)s")
+    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="%(default)s")
+    arguments = parser.parse_args()
+    limited = (arguments.max_upload, arguments.max_pixels, arguments.timeout)
+    if not all(math.isfinite(number) and number > 0 for number in limited):
+        parser.error("--max-upload, --max-pixels and --timeout must be above 0, and finite")
+    if arguments.threads < 1:
+        parser.error("--threads must be at least 1")
+    if not 0 <= arguments.port <= 65535:
+        parser.error("--port must be in 0..65535")
+    try:
+        import uvicorn
+
+        from stages.inference.web import Limits, PredictionService, create_app
+    except ImportError as error:
+        raise UserError(f"serve needs {error.name}: pip install -e '.[serve]'") from None
+    paths = arguments.models or find_models()
+    if importlib.util.find_spec("tensorflow") is None:
+        paths = [path for path in paths if not (path / NETWORK_FILE).is_file()]
+    if not paths:
+        raise UserError("no model under models/ or exports/: run `dvc repro`, or name one")
+    limits = Limits(
+        upload=int(arguments.max_upload * MEGA),
+        pixels=int(arguments.max_pixels * MEGA),
+        seconds=arguments.timeout,
+        waiting=32 * arguments.threads,
+        threads=arguments.threads,
+    )
+    service = PredictionService(paths, arguments.device, limits)
+    service.open(
+        next(iter(service.paths))
+    )  # what is wrong shows now, and the first visitor waits less
+    app = create_app(service, LOOPBACK if arguments.host in LOOPBACK else ("*",))
+    print(f"serve: http://{arguments.host}:{arguments.port}, stop with Ctrl-C", flush=True)
+    uvicorn.run(
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        log_level="warning",
+        limit_concurrency=CONNECTIONS,
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

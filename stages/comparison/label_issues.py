@@ -1,0 +1,76 @@
+"""Labels that networks dispute which never saw the image: candidates for a wrong label.
+
+Cross-validation predicts each image by a network that was not trained on it. Confident learning
+(C. Northcutt, L. Jiang, I. Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels,
+JAIR 70, 2021; here by its authors' library, cleanlab) takes a label for conflicting when another
+class is predicted with at least the mean confidence that the class has among its own images.
+That is no proof: a network's errors are among them, and those of rare classes more so.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from cleanlab.filter import find_label_issues as contradicted_labels
+
+from stages.core.errors import UserError
+from stages.core.files import read_csv
+
+COLUMNS = ("name", "task", "given", "suggested", "confidence")
+
+
+def find_label_issues(
+    predictions: Path, runs: Sequence[Sequence[str]], classes: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """The conflicting labels, the most confidently conflicting first.
+
+    Args:
+        predictions: folder of <run>.csv.
+        runs: for each variant, its runs of all folds; the variants' probabilities are averaged.
+        classes: class names by task.
+
+    Returns:
+        Columns name, task, given, suggested (class names) and confidence (the probability of
+        the suggested class, in [0, 1]). Empty without runs.
+
+    Raises:
+        UserError: a prediction file is missing or malformed, or folds overlap.
+    """
+    tables = [_read_folds(predictions, folds, classes) for folds in runs]
+    found = [pd.DataFrame(columns=list(COLUMNS))]
+    for task, names in classes.items():
+        columns = [f"{task}_p_{name}" for name in names]
+        parts = [table for table in tables if set(columns) <= set(table)]
+        if not parts:
+            continue
+        mean = sum(part.loc[parts[0].index, columns].to_numpy(float) for part in parts)
+        mean /= mean.sum(axis=1, keepdims=True)  # with six digits each, only nearly 1
+        codes = pd.Index(names).get_indexer(parts[0][f"{task}_true"])
+        conflicting = contradicted_labels(codes, mean, filter_by="confident_learning", n_jobs=1)
+        found.append(
+            pd.DataFrame(
+                {
+                    "name": parts[0].index[conflicting],
+                    "task": task,
+                    "given": parts[0][f"{task}_true"][conflicting].to_numpy(),
+                    "suggested": np.array(names)[mean.argmax(axis=1)][conflicting],
+                    "confidence": mean.max(axis=1)[conflicting],
+                }
+            )
+        )
+    issues = pd.concat([part for part in found if len(part)] or found[:1], ignore_index=True)
+    return issues.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
+
+
+def _read_folds(predictions: Path, runs: Sequence[str], tasks: Iterable[str]) -> pd.DataFrame:
+    """The predictions of all folds of a variant in one table, by name."""
+    kinds = {"name": "str"} | {f"{task}_true": "str" for task in tasks}
+    parts = [read_csv(predictions / f"{run}.csv", ["name"], "repeat", dtype=kinds) for run in runs]
+    table = pd.concat(parts).set_index("name")
+    if (twice := table.index.duplicated()).any():
+        raise UserError(
+            f"{predictions}: {table.index[twice][0]!r} is tested in two of the folds "
+            f"{', '.join(runs)}; run `dvc repro`"
+        )
+    return table

@@ -1,0 +1,229 @@
+"""All variants of a suite side by side: published, rerun, honest.
+
+The published figures (`published.csv`, facts as they were printed) come from a protocol
+whose test images were for the most part trained on. A rerun is the same network here, trained
+and tested under that protocol. The honest figures come from test images that were never trained
+on. The two are not comparable.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from tabulate import tabulate
+
+from stages.core.errors import UserError
+from stages.core.files import read_csv
+from stages.core.params import TASKS
+from stages.runs.resolve import (
+    NATIVE,
+    PUBLISHED_SPLIT,
+    fold_of,
+    run_name,
+    seed_of,
+    stage_name,
+)
+
+PUBLISHED = Path(__file__).with_name("published.csv")
+FIGURES = ("accuracy", "macro_f1")
+_TASK_TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
+NAMES = [f"{task}_{figure}" for task in TASKS for figure in FIGURES]
+KINDS = {"published": "published_", "rerun": "rerun_", "honest": ""}  # prefixes of columns
+# Okabe and Ito's, which colour-blind people can tell apart; the same in all pictures.
+COLOURS = {"published": "#D55E00", "rerun": "#E69F00", "honest": "#0072B2"}
+SCORES = ("task", "metric", "low", "high")  # columns of scores.csv
+SEEDS, FOLDS = "seeds", "folds"  # stand as the condition of a row that has the mean of several
+NOTE = (
+    "Published: as printed, under a protocol that trained on most of its test images. Rerun: "
+    "trained and tested here under that protocol. Honest: on test images that were never trained "
+    "on, with the interval of the bootstrap over the test images; native: on native pixels, with "
+    "the difference to the variant; of several seeds or folds the mean ± standard deviation. All "
+    "in [0, 1]."
+)
+
+
+def compare(metrics: Path, variants: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Each variant, then its native twin, the mean of its seeds and that of its folds.
+
+    Args:
+        metrics: folder of <run>.json; files of runs not named are not read.
+        variants: names, in the order of the rows, each with the conditions under which it was
+            trained and evaluated too.
+
+    Returns:
+        Columns variant (`<variant>`, `<variant>+native`, `+seeds` or `+folds`), runs (how many
+        are in the row; the variant's own seed is one of its seeds), images (tested by all of
+        them together; those of one seed), and for each <name> = <task>_<figure>: <name> (a mean
+        of several runs), sd_<name> (their sample standard deviation), difference_<name> (to the
+        variant, of the native twin), published_<name>, rerun_<name>. Empty where there is none.
+
+    Raises:
+        UserError: a run has no metrics.
+    """
+    published = pd.read_csv(PUBLISHED, index_col="variant")
+    rows = []
+    for variant, conditions in variants.items():
+        seeds = [None, *(c for c in conditions if seed_of(c) is not None)]
+        folds = [c for c in conditions if fold_of(c) is not None]
+        own = _measured(metrics, run_name(variant, None))
+        row: dict[str, Any] = dict(own)
+        if variant in published.index:
+            row.update({f"published_{name}": published.at[variant, name] for name in NAMES})
+        if PUBLISHED_SPLIT in conditions:
+            rerun = _measured(metrics, run_name(variant, PUBLISHED_SPLIT))
+            row |= {f"rerun_{name}": rerun[name] for name in NAMES}
+        rows.append({"variant": variant, "runs": 1} | row)
+        if NATIVE in conditions:
+            twin = _measured(metrics, run_name(variant, NATIVE))
+            change = {f"difference_{name}": _difference(twin[name], own[name]) for name in NAMES}
+            rows.append({"variant": run_name(variant, NATIVE), "runs": 1} | twin | change)
+        if len(seeds) > 1:
+            runs = pd.DataFrame([_measured(metrics, run_name(variant, c)) for c in seeds])
+            images = int(runs["images"].iloc[0])
+            rows.append({"variant": run_name(variant, SEEDS), "images": images} | _spread(runs))
+        if folds:
+            runs = pd.DataFrame([_measured(metrics, run_name(variant, c)) for c in folds])
+            images = int(runs["images"].sum())
+            rows.append({"variant": run_name(variant, FOLDS), "images": images} | _spread(runs))
+    prefixes = ("", "sd_", "difference_", "published_", "rerun_")
+    columns = ["variant", "runs", "images", *(p + name for name in NAMES for p in prefixes)]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype(dict.fromkeys(columns[3:], float))
+
+
+def with_epochs(comparison: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """The comparison with a column epochs: how many each run was trained for at most.
+
+    Args:
+        comparison: as `compare` gives it; rows of several runs get none.
+        curves: as `collect_curves` gives them.
+    """
+    epochs = comparison["variant"].map(curves.groupby("variant")["epoch"].max()).astype("Int64")
+    table = comparison.copy()
+    table.insert(3, "epochs", epochs)
+    return table
+
+
+def with_intervals(comparison: pd.DataFrame, evaluation: Path) -> pd.DataFrame:
+    """The comparison with columns low_<name> and high_<name>, from <evaluation>/<run>/scores.csv.
+
+    Raises:
+        UserError: a run has no such file; rows of several runs need none.
+    """
+    bounds: list[dict[str, float]] = []
+    for variant in comparison["variant"]:
+        if variant.partition("+")[2] in (SEEDS, FOLDS):
+            bounds.append({})
+            continue
+        scores = read_csv(evaluation / variant / "scores.csv", SCORES, "evaluate")
+        rows = scores.set_index(scores["task"] + "_" + scores["metric"])
+        known = [name for name in NAMES if name in rows.index]
+        bounds.append(
+            {f"{side}_{name}": rows.at[name, side] for side in ("low", "high") for name in known}
+        )
+    columns = [f"{side}_{name}" for name in NAMES for side in ("low", "high")]
+    return comparison.join(pd.DataFrame(bounds, comparison.index, columns, float))
+
+
+def _measured(metrics: Path, run: str) -> dict[str, float | None]:
+    path = metrics / f"{run}.json"
+    if not path.is_file():
+        raise UserError(f"{path}: missing; run `dvc repro {stage_name(run, 'evaluate')}`")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    figures = {f"{t}_{f}": content.get(t, {}).get(f) for t in TASKS for f in FIGURES}
+    return {"images": content["images"]} | figures
+
+
+def _difference(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
+def _spread(runs: pd.DataFrame) -> dict[str, float]:
+    figures = runs[NAMES].astype(float)
+    deviations = figures.std(ddof=1).add_prefix("sd_")
+    return {"runs": len(runs)} | figures.mean().to_dict() | deviations.to_dict()
+
+
+def as_markdown(comparison: pd.DataFrame) -> str:
+    """The comparison as Markdown tables, one for each task, with a note on the columns."""
+    parts = []
+    for task in TASKS:
+        columns = [
+            (task, figure, kind) for figure in FIGURES for kind in _kinds(comparison, figure)
+        ]
+        names = [KINDS[kind] + f"{task}_{figure}" for _, figure, kind in columns]
+        learnt = comparison[comparison[names].notna().any(axis=1)]
+        header = [_TASK_TITLES[task], *_epochs_title(comparison)]
+        header += [f"{figure.replace('_f1', ' F1')} {kind}" for _, figure, kind in columns]
+        rows = [[_label(row, "`"), *_cells(row, columns)] for _, row in learnt.iterrows()]
+        if rows:
+            parts.append(tabulate(rows, header, tablefmt="github", disable_numparse=True))
+    single = comparison[~comparison["variant"].str.endswith(f"+{FOLDS}")]
+    images = ", ".join(f"{int(n):,}" for n in sorted(set(single["images"])))
+    return "\n\n".join([*parts, f"Measured on {images} test images. {NOTE}"]) + "\n"
+
+
+def print_table(comparison: pd.DataFrame) -> None:
+    """Print the comparison to the terminal; as wide as needed where it is no terminal."""
+    console = Console()
+    wide = Console(width=None if console.is_terminal else 200)
+    for figure in FIGURES:
+        table = Table(title=_title(figure), box=box.SIMPLE)
+        table.add_column("variant", no_wrap=True)
+        kinds = _kinds(comparison, figure)
+        columns = [(task, figure, kind) for task in TASKS for kind in kinds]
+        for title in _epochs_title(comparison):
+            table.add_column(title, justify="right")
+        for task, _, kind in columns:
+            table.add_column(f"{task}\n{kind}", justify="right", no_wrap=True)
+        for _, row in comparison.iterrows():
+            table.add_row(_label(row), *_cells(row, columns))
+        wide.print(table)
+    wide.print(NOTE, highlight=False)
+
+
+def _kinds(comparison: pd.DataFrame, figure: str) -> list[str]:
+    """The kinds of columns, without those of which there is no figure at all."""
+    return [
+        kind
+        for kind, prefix in KINDS.items()
+        if comparison[[f"{prefix}{task}_{figure}" for task in TASKS]].notna().any(axis=None)
+    ]
+
+
+def _epochs_title(comparison: pd.DataFrame) -> list[str]:
+    return ["epochs"] if "epochs" in comparison else []
+
+
+def _title(figure: str) -> str:
+    return {"accuracy": "Accuracy", "macro_f1": "Macro F1"}[figure]
+
+
+def _label(row: pd.Series, quote: str = "") -> str:
+    variant, _, condition = row["variant"].partition("+")
+    several = f"{row['runs']} " if condition in (SEEDS, FOLDS) else ""
+    return f"{quote}{variant}{quote}" + (f", {several}{condition}" if condition else "")
+
+
+def _cells(row: pd.Series, columns: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Epochs, and the figure of each column, which is a task, a figure and a kind."""
+    cells = []
+    if "epochs" in row:
+        cells.append("-" if pd.isna(row["epochs"]) else f"{int(row['epochs'])}")
+    for task, figure, kind in columns:
+        name = f"{task}_{figure}"
+        cell = "" if pd.isna(value := row[KINDS[kind] + name]) else f"{value:.3f}"
+        if kind == "honest" and cell:
+            if pd.notna(deviation := row[f"sd_{name}"]):
+                cell += f" ± {deviation:.3f}"
+            if pd.notna(low := row.get(f"low_{name}")):
+                cell += f" [{low:.3f}, {row[f'high_{name}']:.3f}]"
+            if pd.notna(difference := row[f"difference_{name}"]):
+                cell += f" ({difference:+.3f})"
+        cells.append(cell or "-")
+    return cells

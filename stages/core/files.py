@@ -1,0 +1,112 @@
+"""Files that are whole or absent, and their digests.
+
+Every output of the project is written beside its final place under a fixed hidden name
+and moved there in one step, so that a killed process leaves nothing that looks finished,
+and the next attempt overwrites what it left.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.core.errors import UserError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+def partial_path(path: Path) -> Path:
+    """The hidden name under which `path` grows until it is whole."""
+    return path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
+
+
+@contextmanager
+def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
+    """Yield a temporary path; on success move it to `path`, on any error delete it.
+
+    The parent folder is made where it is missing. The data is flushed to the disk before
+    the move, so that a power cut cannot leave an empty file under the final name.
+
+    Args:
+        path: where it goes.
+        shared: several processes may write it at the same time; the temporary path is then this
+            one's own, and stays where it is killed (see `caches.remove_older`).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(path.with_name(f"{os.getpid()}-{path.name}") if shared else path)
+    try:
+        yield partial
+        commit(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def commit(partial: Path, path: Path) -> None:
+    """Flush `partial` to the disk and move it to `path` in one step."""
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Hexadecimal digest of a file's bytes, read in blocks; of a folder, of names and files."""
+    hasher = hashlib.new(algorithm)
+    if path.is_dir():
+        for inside in sorted(inside for inside in path.rglob("*") if inside.is_file()):
+            hasher.update(f"{inside.relative_to(path).as_posix()}\n{digest(inside)}\n".encode())
+        return hasher.hexdigest()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write a JSON file, whole or not at all, keys in the given order."""
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a CSV file without row numbers, whole or not at all; floats with 6 digits."""
+    with atomic_write(path) as partial:
+        frame.to_csv(partial, index=False, lineterminator="\n", float_format="%.6g")
+
+
+def remove_others(folder: Path, keep: Collection[Path]) -> None:
+    """Delete everything in a folder but `keep`, half-written files included."""
+    for path in folder.iterdir():
+        if path not in keep:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def read_csv(path: Path, columns: Sequence[str], made_by: str, **options: Any) -> pd.DataFrame:
+    """Read a CSV file that a node wrote; only what `options` say is a missing value is one.
+
+    Args:
+        path: the file.
+        columns: those that it must have.
+        made_by: the node that writes it, for the error.
+        options: of `pandas.read_csv`.
+
+    Raises:
+        UserError: the file is missing, empty, no table, or lacks a column.
+    """
+    mend = f"run `dvc repro -f {made_by}`"
+    try:
+        frame = pd.read_csv(path, keep_default_na=False, **options)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; {mend}") from None
+    except ValueError as error:  # pandas' own errors, another type in a column, no UTF-8
+        raise UserError(f"{path}: malformed ({error}); {mend}") from error
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise UserError(f"{path}: lacks the columns {missing}; {mend}")
+    return frame

@@ -1,0 +1,127 @@
+"""What a node depends on by dvc.yaml, and what of it was changed while the node ran.
+
+DVC takes down a node's params and code when the node has ended. Whoever edits them meanwhile, or
+starts an experiment in the same folder, would have the new values recorded for what was made with
+the old ones: in dvc.lock, and for good in the cache of runs, which would hand out the wrong
+outputs ever after. (The data that a node reads and writes is kept by DVC's own locks.)
+"""
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, YAMLError
+
+WORKFLOW_FILE, PARAMS_FILE, CODE = Path("dvc.yaml"), Path("params.yaml"), Path("stages")
+STAGE = "DVC_STAGE"  # the variable in which DVC tells a command whose it is, as `train@mtl-cnn`
+TEMPLATE = re.compile(r"\$\{item[^}]*\}")
+
+Contents = dict[str, bytes]
+Basis = dict[str, dict[str, Any]]
+
+
+def code_of(node: str) -> dict[str, str]:
+    """Hexadecimal SHA-256 of each module that decides a node's outputs, by path.
+
+    Raises:
+        KeyError: dvc.yaml does not name the node, or any of its modules.
+    """
+    contents = _contents()
+    names = list(_code(_read(contents, WORKFLOW_FILE), node, contents))
+    if not names:
+        raise KeyError(f"{WORKFLOW_FILE}: no modules of {node}")
+    return {name: hashlib.sha256(contents[name]).hexdigest() for name in names}
+
+
+@cache
+def snapshot_at_start() -> Contents:
+    """What DVC may take down, as it was at the first call; empty where DVC does not run this."""
+    return _contents() if STAGE in os.environ else {}
+
+
+def basis() -> Basis:
+    """The node's own params (values by key) and code (SHA-256 by name) `snapshot_at_start`."""
+    before = snapshot_at_start()
+    return _own(_read(before, WORKFLOW_FILE), before) if before else {}
+
+
+def changes(since: Basis | None = None) -> list[str]:
+    """The node's own params and modules that are not as they were, as `params.yaml: seed`.
+
+    Args:
+        since: `basis` of an earlier command of the same node; as `snapshot_at_start` by default.
+    """
+    before = snapshot_at_start()
+    if not before or ((now := _contents()) == before and since is None):
+        return []
+    workflow = _read(before, WORKFLOW_FILE)
+    old, new = since or _own(workflow, before), _own(workflow, now)
+    params = [
+        f"{PARAMS_FILE}: {changed}"
+        for key in old["params"] | new["params"]
+        for changed in _differences(key, old["params"].get(key), new["params"].get(key))
+    ]
+    code = sorted(old["code"] | new["code"])
+    return params + [name for name in code if old["code"].get(name) != new["code"].get(name)]
+
+
+def _contents() -> Contents:
+    """Every file that dvc.yaml may name as code or params, by path."""
+    code = (file for file in CODE.rglob("*") if "__pycache__" not in file.parts)
+    files = [file for file in (WORKFLOW_FILE, PARAMS_FILE, *code) if file.is_file()]
+    return {file.as_posix(): file.read_bytes() for file in files}
+
+
+def _read(contents: Contents, file: Path) -> Any:
+    """A file's YAML; None for none, as of a file that is being written."""
+    try:
+        return YAML(typ="safe", pure=True).load(contents.get(file.as_posix(), b"").decode())
+    except (YAMLError, UnicodeDecodeError):
+        return None
+
+
+def _own(workflow: Any, contents: Contents) -> Basis:
+    node, params = os.environ[STAGE].partition("@")[0], _read(contents, PARAMS_FILE)
+    code = _code(workflow, node, contents)
+    return {
+        "params": {key: _value(params, key) for key in _params(workflow, node)},
+        "code": {name: hashlib.sha256(contents[name]).hexdigest() for name in code},
+    }
+
+
+def _of(workflow: Any, node: str, key: str) -> list[str]:
+    stage = (workflow or {}).get("stages", {}).get(node, {})
+    return [name for name in stage.get("do", stage).get(key, []) if isinstance(name, str)]
+
+
+def _params(workflow: Any, node: str) -> list[str]:
+    """Keys of params.yaml; what dvc.yaml repeats a node for is its command's first argument."""
+    item = sys.argv[1] if len(sys.argv) > 1 else ""
+    return [TEMPLATE.sub(lambda _: item, name) for name in _of(workflow, node, "params")]
+
+
+def _code(workflow: Any, node: str, contents: Contents) -> Iterator[str]:
+    """Names of the modules; where dvc.yaml names a folder, of all files in it."""
+    for name in _of(workflow, node, "deps"):
+        if name.startswith(f"{CODE}/"):
+            yield from (n for n in contents if n == name or n.startswith(f"{name}/"))
+
+
+def _value(content: Any, key: str) -> Any:
+    for part in key.split("."):
+        content = content.get(part) if isinstance(content, dict) else None
+    return content
+
+
+def _differences(key: str, old: Any, new: Any) -> Iterator[str]:
+    """The innermost keys under one that have another value."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in old | new:
+            yield from _differences(f"{key}.{name}", old.get(name), new.get(name))
+    elif old != new:
+        yield key

@@ -1,0 +1,83 @@
+"""The embedded demo data: an archive of drawn portraits with UTKFace-style names.
+
+It lets the whole workflow run where nothing can be downloaded. The labels drive what is
+drawn, evenly over all age groups, genders and races, so that the tasks can be learnt; a few
+files are bad on purpose, so that every fate of the detection occurs. The portraits stand
+for nothing about people, and neither do scores reached on them.
+"""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from stages.core.files import atomic_write
+from stages.dataset.images import Pixels
+from stages.dataset.portraits import draw_background, draw_portrait
+
+AGE_GROUPS = ((1, 14), (15, 25), (26, 40), (41, 60), (61, 116))  # the published ones, years
+JPEG_QUALITY = 92
+FOLDER = "demo"
+
+
+def write_demo(target: Path, portraits: int, seed: int) -> None:
+    """Write the demo archive: an uncompressed tar, the same bytes for the same arguments.
+
+    Args:
+        target: path of the archive.
+        portraits: number of drawn faces; nine deliberately bad or odd files come on top.
+        seed: of all that is random in the drawing.
+    """
+    generator = np.random.default_rng(seed)
+    with atomic_write(target) as partial, tarfile.open(partial, "w") as archive:
+        files = _portraits(portraits, generator)
+        for name, data in tqdm(files, "drawing", portraits, unit="portrait", disable=None):
+            _add(archive, name, data)
+        for name, data in _odd_files(generator):
+            _add(archive, name, data)
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(f"{FOLDER}/{name}")  # its time and owner are 0: the same bytes anywhere
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
+
+
+def _portraits(number: int, generator: np.random.Generator) -> Iterator[tuple[str, bytes]]:
+    cells = list(product(AGE_GROUPS, (0, 1), range(5)))
+    order = [cells[i % len(cells)] for i in range(number)]
+    generator.shuffle(order)
+    for serial, ((youngest, oldest), gender, race) in enumerate(order):
+        age = int(generator.integers(youngest, oldest + 1))
+        picture = draw_portrait(age, gender, race, generator)
+        yield _file_name(age, gender, race, serial), _jpeg(picture)
+
+
+def _odd_files(generator: np.random.Generator) -> Iterator[tuple[str, bytes]]:
+    """Two names that are still read, and each way in which a member is not cropped."""
+    sure = [draw_portrait(30, gender, gender, generator) for gender in (0, 1)]
+    yield "30_0_0_20260101000900000 .jpg", _jpeg(sure[0])
+    yield "30_1_1_20260101000900001jpg", _jpeg(sure[1])
+    for serial in (900002, 900003):  # no face
+        yield _file_name(40, 0, 2, serial), _jpeg(draw_background(generator))
+    portrait = _jpeg(draw_portrait(50, 1, 3, generator))
+    yield "50_1_20260101000900004.jpg", portrait  # a field is missing
+    yield "500_1_3_20260101000900005.jpg", portrait  # no such age
+    yield "notes.txt", b"not an image, and no labels in its name\n"
+    yield _file_name(50, 1, 3, 900006), portrait[: len(portrait) // 2]  # truncated
+    yield _file_name(50, 1, 3, 900007), b""
+
+
+def _file_name(age: int, gender: int, race: int, serial: int) -> str:
+    return f"{age}_{gender}_{race}_20260101{serial:09d}.jpg"
+
+
+def _jpeg(picture: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()

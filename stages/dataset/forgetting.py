@@ -1,0 +1,144 @@
+"""Images that were taken out for good: `forgotten/images.csv`, and what is left of them.
+
+The file is part of the project's history, as params.yaml is, and node detect reads it: an image
+whose bytes are listed has no row, no crop and so no part in anything after it, in whatever
+archive and under whatever name it comes again. It names nobody: an image is listed by the
+SHA-256 of its file (`sha256`), with the day (`forgotten_on`).
+
+`forgotten/models.csv` lists the networks that had learnt from such images, by the SHA-256 of
+their files (`sha256`), with the `run` and the number of `images`: they are stale wherever a
+copy of them is.
+"""
+
+import csv
+import hashlib
+import mmap
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+
+from stages.core.errors import UserError
+from stages.core.files import atomic_write, read_csv
+from stages.dataset.archives import Member
+from stages.dataset.index import read_cropped, read_crops
+from stages.dataset.shards import Chosen, ShardedCrops, put_shards
+
+IMAGES = Path("forgotten/images.csv")
+MODELS = Path("forgotten/models.csv")
+
+Item = TypeVar("Item")
+
+
+def fingerprint(member: Member) -> str | None:
+    """Hexadecimal SHA-256 of a member's bytes; None where it has none."""
+    return None if member.data is None else hashlib.sha256(member.data).hexdigest()
+
+
+def read_forgotten(path: Path = IMAGES) -> frozenset[str]:
+    """The fingerprints of all images that are forgotten.
+
+    Raises:
+        UserError: the file is missing or malformed.
+    """
+    return frozenset(_read(path, ["sha256", "forgotten_on"])["sha256"])
+
+
+def read_stale(path: Path = MODELS) -> frozenset[str]:
+    """SHA-256 of the files of all networks that learnt from a forgotten image."""
+    return frozenset(_read(path, ["sha256", "run", "images"])["sha256"])
+
+
+def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    if not path.is_file():
+        raise UserError(f"{path}: missing; it belongs to the project: `git checkout {path}`")
+    return read_csv(path, columns, "detect", dtype="str")
+
+
+def named(items: Iterable[Item], member_of: Callable[[Item], Member]) -> Iterator[tuple[str, Item]]:
+    """The name of each member in index.csv, in as many steps as there are members.
+
+    A second member with the same base name is named by its archive and path, a further one
+    with a number.
+    """
+    taken: dict[str, int] = {}  # with the number that its next namesake tries first
+    for item in items:
+        member = member_of(item)
+        name, full = member.name, f"{member.archive}/{member.path}"
+        if name in taken:
+            name = full
+        while name in taken:
+            number = taken[full]
+            taken[full] = number + 1
+            name = f"{full}#{number}"
+        taken[name] = 2
+        yield name, item
+
+
+def with_copies(names: Collection[str], split: pd.DataFrame) -> list[str]:
+    """The names and those of all copies of the same pictures, in the order of split.csv.
+
+    Args:
+        names: of images; those without a crop have no copies.
+        split: as `read_split` gives it.
+    """
+    groups = split["group"][split["name"].isin(names)]
+    copies = split["name"][split["group"].isin(groups)].tolist()
+    return copies + [name for name in names if name not in set(copies)]
+
+
+def append_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Add rows to one of the two files, whole or not at all; each `sha256` stands there once."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        table, columns = list(reader), reader.fieldnames or []
+    listed = {row["sha256"] for row in table}
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*table, *(row for row in rows if row["sha256"] not in listed)])
+
+
+def remove_crops(names: Collection[str], index: Path, crops: Path) -> int:
+    """Take images out of crops.npy, while index.csv still has them; returns how many.
+
+    Raises:
+        UserError: the two files do not belong together.
+    """
+    cropped, pixels = read_cropped(index), read_crops(crops)
+    if len(cropped) != len(pixels):
+        raise UserError(
+            f"{crops}: {len(pixels)} crops for {len(cropped)} rows; run `dvc repro -f detect`"
+        )
+    kept = ~cropped["name"].isin(names).to_numpy()
+    if isinstance(pixels, ShardedCrops):
+        put_shards(Chosen(pixels, np.flatnonzero(kept)), crops)
+    else:
+        with atomic_write(crops) as whole, whole.open("wb") as file:
+            np.save(file, pixels[kept])
+    return int((~kept).sum())
+
+
+def remove_rows(names: Collection[str], table: Path) -> int:
+    """Take the rows that name an image out of any CSV file; returns how many."""
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    kept = [row for row in rows if not set(row) & set(names)]
+    if len(kept) < len(rows):
+        with (
+            atomic_write(table) as partial,
+            partial.open("w", encoding="utf-8", newline="") as file,
+        ):
+            csv.writer(file, lineterminator="\n").writerows(kept)
+    return len(rows) - len(kept)
+
+
+def mentions(names: Collection[str], file: Path) -> bool:
+    """Whether the name of any of the images occurs in a file, of whatever kind."""
+    with file.open("rb") as opened:
+        if not file.stat().st_size:
+            return False
+        with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return any(content.find(name.encode()) >= 0 for name in names)

@@ -1,0 +1,130 @@
+"""Image files decoded to one form: uint8 RGB, upright.
+
+Only the formats that a labelled name can end in are read, by content; Pillow knows many
+more, among them ones that start other programs (EPS).
+
+Pillow reads the formats, but for whole, upright JPEG files in colour, which libjpeg-turbo by itself
+decodes to the same pixels in half of the time. What Pillow leaves to the caller is done here: EXIF
+orientation (https://exiftool.org/TagNames/EXIF.html), 16-bit greyscale, which `convert("RGB")`
+would clip at 255, and alpha, which is laid over white. Embedded colour profiles are not applied.
+"""
+
+import io
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image, ImageOps
+
+from stages.dataset.names import spell
+
+Pixels = npt.NDArray[np.uint8]
+
+Image.MAX_IMAGE_PIXELS = None  # `max_pixels`, a param, is the limit instead
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+PASSES = 20  # over `max_pixels` that a JPEG may ask for; ordinary progressive files make 10
+_SCAN = b"\xff\xda"  # begins each pass
+# Segments of a JPEG in which nothing turns it or calls it something else: JFIF's own, tables,
+# frames of baseline and progressive files, restarts, comments.
+_HARMLESS = frozenset(b"\xe0\xdb\xc4\xc0\xc1\xc2\xdd\xfe")
+_LARGE = 10_000_000  # pixels; decoding takes up to 28 bytes for each, so one such at a time
+_turn: AbstractContextManager[Any] = threading.Lock()
+_REASON = 200  # characters
+
+
+def take_turns(lock: AbstractContextManager[Any]) -> None:
+    """Decode large images one at a time with all that hold this lock, as processes may."""
+    global _turn
+    _turn = lock
+
+
+class UnreadableImageError(ValueError):
+    """Bytes that are no whole image of an accepted size. The text says why."""
+
+
+def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pixels:
+    """Decode an image file to uint8 RGB of shape (height, width, 3), EXIF rotation applied.
+
+    Args:
+        data: the file's bytes, in one of FORMATS; the first frame counts.
+        max_pixels: larger images are refused from their header, before any is decoded.
+        named: what that limit is called.
+
+    Raises:
+        UnreadableImageError: not an image, damaged, or larger than `max_pixels`.
+    """
+    if (plain := _plain_jpeg(data, max_pixels)) is not None:
+        return plain
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            pixels = image.width * image.height
+            if pixels > max_pixels:
+                raise UnreadableImageError(
+                    f"{image.width}x{image.height} is more than {named} {max_pixels}"
+                )
+            passes = data.count(_SCAN) if image.format in ("JPEG", "MPO") else 1
+            if passes * pixels > PASSES * max_pixels:
+                raise UnreadableImageError(f"{passes} passes over {image.width}x{image.height}")
+            with _turn if pixels > _LARGE else nullcontext():
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except UnreadableImageError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise UnreadableImageError("not an image") from None
+    except Exception as error:
+        # Pillow's format plug-ins raise whatever a damaged file makes them stumble over
+        # (OSError, SyntaxError, struct.error, ValueError …): all mean the same here.
+        reason = spell(" ".join(str(error).split()) or type(error).__name__)
+        raise UnreadableImageError(f"damaged image: {reason[:_REASON]}") from error
+
+
+def _plain_jpeg(data: bytes, max_pixels: int) -> Pixels | None:
+    """The pixels of a JPEG in colour without EXIF, other extras or any fault; None for all else.
+
+    Nor are large ones read here, or ones of many passes: they wait for their turn, or are refused.
+    """
+    if not _harmless(data):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        pixels = height * width
+        limit = min(max_pixels, _LARGE)
+        if pixels > limit or data.count(_SCAN) * pixels > PASSES * limit:
+            return None
+        if colours not in ("YCbCr", "RGB"):
+            return None
+        room = np.empty((height, width, 3), np.uint8)
+        simplejpeg.decode_jpeg(data, "RGB", buffer=room, strict=True)
+    except ValueError:
+        return None  # Pillow knows which faults can be borne, and names the others
+    return room
+
+
+def _harmless(data: bytes) -> bool:
+    """Whether a JPEG has nothing but harmless segments before its first pass."""
+    place = 2  # after the mark of all JPEG files
+    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2]:
+        if data[place + 1] == _SCAN[1]:
+            return data.startswith(b"\xff\xd8")
+        if data[place + 1] not in _HARMLESS:
+            return False
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
+
+
+def _to_rgb(image: Image.Image) -> Pixels:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        wide = np.clip(np.asarray(image), 0, 65535)
+        grey = (wide // 257).astype(np.uint8)
+        return np.repeat(grey[..., np.newaxis], 3, axis=2)
+    if image.mode == "F":
+        raise UnreadableImageError("floating-point pixels have no known range")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,163 @@
+"""`data/faces/`: what became of each raw member, and the crops.
+
+`index.csv` has one row for each member of the raw archives, in archive order:
+
+| column | meaning |
+|---|---|
+| name | base name, unique in the file (a second member of that name bears archive and path) |
+| archive | file name of its archive |
+| status | `cropped`, `no_face`, `unreadable` or `bad_label` |
+| age, gender, race | years and UTKFace codes; empty where the name does not tell |
+| score | of the chosen face, in [0, 1] |
+| x1, y1, x2, y2 | its box in pixels of the upright image, before the margin |
+| faces_found | faces at or above the threshold |
+| width, height | of the upright image in pixels |
+| reason | why it was not cropped; empty for `cropped` |
+
+`crops.npy` is uint8 RGB (N, size, size, 3): the crops in the order of the `cropped` rows. Above
+`detect.shard_gib` it is a folder, see `shards`, which is read as the file is.
+"""
+
+import csv
+import dataclasses
+import io
+import math
+import shutil
+from collections.abc import Iterable
+from operator import attrgetter
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stages.core.errors import UserError
+from stages.core.files import atomic_write, read_csv
+from stages.dataset.images import Pixels
+from stages.dataset.shards import ShardedCrops, put_shards, unfinished
+
+STATUSES = ("cropped", "no_face", "unreadable", "bad_label")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of index.csv; None is an empty cell."""
+
+    name: str
+    archive: str
+    status: str
+    age: int | None = None
+    gender: int | None = None
+    race: int | None = None
+    score: float | None = None
+    x1: int | None = None
+    y1: int | None = None
+    x2: int | None = None
+    y2: int | None = None
+    faces_found: int | None = None
+    width: int | None = None
+    height: int | None = None
+    reason: str = ""
+
+
+COLUMNS = [field.name for field in dataclasses.fields(Row)]
+_cells = attrgetter(*COLUMNS)
+_TYPES = dict.fromkeys(["name", "archive", "status", "reason"], "str") | {
+    column: "Int64"
+    for column in COLUMNS
+    if column not in ("name", "archive", "status", "reason", "score")
+}
+
+
+def write_faces(
+    fates: Iterable[tuple[Row, Pixels | None]],
+    index: Path,
+    crops: Path,
+    size: int,
+    shard_above: float = math.inf,
+) -> dict[str, int]:
+    """Write index and crops while the fates stream by; both files appear whole, or neither.
+
+    Args:
+        fates: a row, and a uint8 (size, size, 3) crop exactly for the `cropped` ones.
+        index: path of index.csv.
+        crops: path of crops.npy.
+        size: side of the crops in pixels.
+        shard_above: bytes of all crops above which they become a folder of shards.
+
+    Returns:
+        How many rows have each status.
+    """
+    counts = dict.fromkeys(STATUSES, 0)
+    seen: set[str] = set()
+    shutil.rmtree(unfinished(crops), ignore_errors=True)  # of a process that was killed
+    with (
+        atomic_write(crops) as crops_file,
+        atomic_write(index) as index_file,
+        crops_file.open("wb") as pixels,
+        index_file.open("w", newline="", encoding="utf-8") as table,
+    ):
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        pixels.write(_header(0, size))
+        for row, crop in fates:
+            if row.name in seen:
+                raise ValueError(f"{index}: {row.name!r} has two rows")
+            seen.add(row.name)
+            writer.writerow(_cells(row))
+            counts[row.status] += 1
+            if crop is not None:
+                pixels.write(crop.tobytes())
+        pixels.seek(0)
+        pixels.write(_header(counts["cropped"], size))
+        if crops.is_dir():
+            shutil.rmtree(crops)  # a file cannot be moved over a folder
+    if crops.stat().st_size > shard_above:
+        put_shards(np.load(crops, mmap_mode="r", allow_pickle=False), crops)
+    return counts
+
+
+def _header(rows: int, size: int) -> bytes:
+    """The .npy header; numpy pads it so that its length is the same for any number of rows."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size, 3)}
+    )
+    return buffer.getvalue()
+
+
+def read_index(path: Path) -> pd.DataFrame:
+    """index.csv as a frame with the columns above; integers are nullable `Int64`.
+
+    Raises:
+        UserError: the file is missing, malformed or lacks a column.
+    """
+    return read_csv(path, COLUMNS, "detect", dtype=_TYPES, na_values={"score": [""]})
+
+
+def read_cropped(path: Path) -> pd.DataFrame:
+    """The `cropped` rows of index.csv; row i describes crop i."""
+    frame = read_index(path)
+    return frame[frame["status"] == "cropped"].reset_index(drop=True)
+
+
+def read_crops(path: Path) -> npt.NDArray[np.uint8]:
+    """crops.npy, uint8 RGB (N, size, size, 3), mapped into memory, not read.
+
+    Where it is a folder of shards, a `ShardedCrops`, which is indexed alike.
+
+    Raises:
+        UserError: the file is missing or holds something else.
+    """
+    if path.is_dir():
+        return cast("npt.NDArray[np.uint8]", ShardedCrops(path))
+    if not path.is_file():
+        raise UserError(f"{path}: missing; run `dvc repro -f detect`")
+    try:
+        crops: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: malformed ({error}); run `dvc repro -f detect`") from error
+    if crops.ndim != 4 or crops.shape[3] != 3 or crops.dtype != np.uint8:
+        raise UserError(f"{path}: holds {crops.dtype} {crops.shape}; run `dvc repro -f detect`")
+    return crops

@@ -1,0 +1,157 @@
+"""The raw archives: UTKFace's official files, a mirror's, or the user's own.
+
+UTKFace's page (https://susanqq.github.io/UTKFace/) offers the files on Google Drive, for
+non-commercial research only; it publishes neither sizes nor checksums, so that an archive is
+verified by reading it to its end (gzip carries a CRC) and by the number of its files.
+"""
+
+import sys
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from stages.core.errors import UserError
+from stages.core.files import atomic_write
+from stages.dataset.archives import Limits, is_archive, read_members
+from stages.remote.fetch import copy_local, download, google_drive
+from stages.remote.storage import SUFFIX, is_remote, read_record, record
+
+LICENCE = """\
+UTKFace: available for non-commercial research purposes only. The copyright of the images
+belongs to their owners; the images must not be copied, published or distributed further.
+Terms: https://susanqq.github.io/UTKFace/"""
+
+
+@dataclass(frozen=True)
+class OfficialArchive:
+    """One file of UTKFace's page: its name, Google Drive id and number of images."""
+
+    file: str
+    drive_id: str
+    images: int
+
+
+OFFICIAL = {
+    "utkface-wild": (
+        OfficialArchive("part1.tar.gz", "0BxYys69jI14kb2o4ajJwQ3FOUm8", 10_137),
+        OfficialArchive("part2.tar.gz", "0BxYys69jI14kNEt1SnNJN1Z2WWc", 10_719),
+        OfficialArchive("part3.tar.gz", "0BxYys69jI14kVkVTZHZHa21zUXM", 3_253),
+    ),
+    "utkface-aligned": (OfficialArchive("UTKFace.tar.gz", "0BxYys69jI14kYVM3aVhKS1VhRUk", 23_708),),
+}
+
+# For counting the members, some 10,000 photographs at most.
+NONE_READ = Limits(member_bytes=0, archive_bytes=1 << 34, members=1_000_000)
+
+
+def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
+    """Fetch UTKFace's archives into a folder; one that is there and whole is kept.
+
+    Args:
+        source: `utkface-wild` or `utkface-aligned`.
+        folder: where the archives go.
+        mirror: address of a folder that serves files of the official names; None: Google Drive.
+            Archives of an s3:// address are recorded, not fetched.
+
+    Raises:
+        UserError: an archive cannot be had or is damaged; what was fetched of it is resumed.
+    """
+    print(LICENCE, file=sys.stderr)
+    paths = []
+    for archive in OFFICIAL[source]:
+        if mirror is not None and is_remote(mirror):
+            paths.append(record(f"{mirror.rstrip('/')}/{archive.file}", folder))
+            continue
+        path = folder / archive.file
+        if not path.exists():
+            if mirror is None:
+                google_drive(archive.drive_id, path)
+            else:
+                download(f"{mirror.rstrip('/')}/{archive.file}", path)
+        _verify(path, archive.images)
+        paths.append(path)
+    return paths
+
+
+def _verify(path: Path, images: int) -> None:
+    members = tqdm(read_members(path, NONE_READ), f"verifying {path.name}", images, disable=None)
+    try:
+        found = sum(1 for _ in members)
+    except UserError:
+        path.unlink()
+        raise
+    if found != images:
+        print(
+            f"warning: {path}: {found:,} files; the release described on UTKFace's page "
+            f"has {images:,}",
+            file=sys.stderr,
+        )
+
+
+def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
+    """Copy archives, and pack folders into uncompressed tar files, into a folder.
+
+    Archives of s3:// addresses are recorded there, see `stages.remote.storage`.
+
+    Raises:
+        UserError: a path is missing, hidden, no archive or folder, or two have the same name.
+    """
+    targets: dict[Path, Path] = {}
+    records: dict[Path, str] = {}
+    for text in sources:
+        if is_remote(text):
+            if PurePosixPath(text).name.startswith("."):
+                raise UserError(f"data.local: {_hidden(text)}")
+            target = folder / f"{PurePosixPath(text).name}{SUFFIX}"
+            if target in records:
+                raise UserError(
+                    f"data.local: {records[target]} and {text} have one name; rename one"
+                )
+            records[target] = text
+            continue
+        source = Path(text).expanduser()
+        if not source.exists():
+            raise UserError(f"data.local: {source} does not exist")
+        if not source.is_dir() and not (source.is_file() and is_archive(source)):
+            raise UserError(f"data.local: {source} is no .tar, .tar.gz or .zip file, nor a folder")
+        name = f"{source.resolve().name}.tar" if source.is_dir() else source.name
+        if name.startswith("."):
+            raise UserError(f"data.local: {_hidden(source)}")
+        target = folder / name
+        if target in targets:
+            raise UserError(
+                f"data.local: {targets[target]} and {source} would both be {target}; rename one"
+            )
+        targets[target] = source
+    for target, source in targets.items():
+        if source.is_dir():
+            pack_folder(source, target)
+        else:
+            copy_local(source, target)
+    for target, text in records.items():
+        record(text, folder)
+        if not is_archive(read_record(target)):
+            target.unlink()
+            raise UserError(f"data.local: {text} is no .tar, .tar.gz or .zip file")
+    return [*targets, *records]
+
+
+def _hidden(source: str | Path) -> str:
+    return f"{source} is hidden, and would not be read; rename it"
+
+
+def pack_folder(source: Path, target: Path) -> None:
+    """Pack a folder's files, by sorted path, into a tar whose bytes depend on nothing else."""
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    if not files:
+        raise UserError(f"data.local: {source} holds no file")
+    with atomic_write(target) as partial, tarfile.open(partial, "w") as archive:
+        for path in tqdm(files, f"packing {source.name}", unit="file", disable=None):
+            inside = Path(source.resolve().name) / path.relative_to(source)
+            info = tarfile.TarInfo(inside.as_posix())
+            info.size = path.stat().st_size
+            with path.open("rb") as file:
+                archive.addfile(info, file)

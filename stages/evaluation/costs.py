@@ -1,0 +1,86 @@
+"""What a network costs: parameters, file, and the arithmetic for an image and for a training."""
+
+import math
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from stages.networks.network import at_side, divide
+
+
+def count_parameters(model: keras.Model) -> tuple[int, int]:
+    """The numbers of the trainable and of all weights, those of batch normalisation included."""
+    trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    return trainable, model.count_params()
+
+
+def gflops(model: keras.Model) -> float:
+    """Floating-point operations for one image in one forward pass, in 10^9.
+
+    Counted by TensorFlow's profiler on the graph: a multiplication and an addition are two.
+    """
+    signature = tf.TensorSpec((1, *model.input.shape[1:]), model.input.dtype)
+    graph = tf.function(lambda x: model(x, training=False)).get_concrete_function(signature).graph
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    tf.get_logger().setLevel("ERROR")  # its deprecation is announced at each call
+    found = tf.compat.v1.profiler.profile(graph, options=options)
+    return float(found.total_float_ops) / 1e9
+
+
+def costs_of(model: keras.Model, file: Path) -> dict[str, float]:
+    """A trained network's costs: parameters, trainable_parameters, megabytes and gflops.
+
+    Args:
+        model: the network.
+        file: where it lies; megabytes are its size in 10^6 bytes.
+    """
+    trainable, total = count_parameters(model)
+    return {
+        "parameters": total,
+        "trainable_parameters": trainable,
+        "megabytes": round(file.stat().st_size / 1e6, 3),
+        "gflops": round(gflops(model), 6),
+    }
+
+
+def training_costs(
+    model: keras.Model, train: int, val: int, augmented: bool, small: tuple[int, int] = (0, 0)
+) -> dict[str, float]:
+    """The arithmetic of a training, which is the same on any machine.
+
+    A step forward and back counts as three forward passes of what learns, as in
+    https://openai.com/index/ai-and-compute/. What is frozen goes forward once for each image,
+    and at each epoch where the images are changed or small.
+
+    Args:
+        model: the network, with its layers frozen as they were.
+        train: number of images that it learnt from.
+        val: number of images that chose its best epoch.
+        augmented: whether the images were changed at random.
+        small: the number of epochs that learnt from small images, and their side in pixels.
+
+    Returns:
+        `training_tflop_once` and `training_tflop_epoch`, 10^12 floating-point operations before
+        the first epoch and in each; with small images also `progressive_epochs`, their number, and
+        `training_tflop_progressive_epoch`, the operations in each of them.
+    """
+    parts, (epochs, side) = divide(model), small
+    frozen, learning = (0.0, gflops(model)) if parts is None else map(gflops, parts)
+    once, epoch = frozen * (train + val), learning * (3 * train + val)
+    if augmented or epochs:
+        once, epoch = 0.0, epoch + once
+    found: dict[str, float] = {
+        "training_tflop_once": round(once / 1e3, 6),
+        "training_tflop_epoch": round(epoch / 1e3, 6),
+    }
+    if epochs:
+        small_frozen = 0.0 if parts is None else gflops(at_side(parts[0], side))
+        small_learning = gflops(at_side(model, side)) - small_frozen
+        cost = (3 * small_learning + small_frozen) * train + (learning + frozen) * val
+        found |= {
+            "progressive_epochs": epochs,
+            "training_tflop_progressive_epoch": round(cost / 1e3, 6),
+        }
+    return found

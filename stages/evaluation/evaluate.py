@@ -1,0 +1,171 @@
+"""All figures of one run, from its prediction files and the duplicate groups alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stages.core.files import write_csv, write_json
+from stages.core.params import Params
+from stages.evaluation.calibration import (
+    calibration_error,
+    fit_temperature,
+    reliability,
+    scaled,
+)
+from stages.evaluation.predictions import Classes, Predictions, groups_of, read_predictions
+from stages.evaluation.scores import COMBINED, confusion, per_class, score_table, summarise
+from stages.evaluation.subgroups import fairness_table, subgroup_table
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How predictions are scored.
+
+    Attributes:
+        confidence: of all intervals, in (0, 1).
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        bins: of the calibration error and the reliability diagram.
+        min_subgroup_size: subgroups of fewer images are marked as small.
+        task_weights: of the accuracies in the combined score.
+    """
+
+    confidence: float
+    resamples: int
+    seed: int
+    bins: int
+    min_subgroup_size: int
+    task_weights: Mapping[str, float]
+
+    @classmethod
+    def of(cls, params: Params) -> "Rules":
+        """Those of params.yaml."""
+        knobs = params.evaluate.model_dump(exclude={"mirrored"})
+        return cls(**knobs, seed=params.seed, task_weights=params.train.task_weights.model_dump())
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a run: its summary, tables by file name, temperatures by task."""
+
+    summary: dict[str, object]
+    tables: dict[str, pd.DataFrame]
+    temperatures: dict[str, float]
+
+    @property
+    def in_one_line(self) -> str:
+        """The accuracies and the combined score, to be printed."""
+        tasks = {task: of for task, of in self.summary.items() if isinstance(of, dict)}
+        shares = ", ".join(f"{task} {of['accuracy']:.3f}" for task, of in tasks.items())
+        images, score = self.summary["images"], self.summary["score"]
+        return f"{images} test images, accuracy of {shares}; score {score:.3f}"
+
+    def write(self, folder: Path, summary: Path, mirrored: bool | None = None) -> None:
+        """Write the tables and the temperatures into a folder, and the summary to its file.
+
+        `mirrored`: whether the predictions are means with those for the mirror images, for
+        which alone the temperatures hold; None: not known.
+        """
+        for name, table in self.tables.items():
+            write_csv(folder / f"{name}.csv", table)
+        calibration = {"mirrored": mirrored, "temperatures": self.temperatures}
+        write_json(folder / "calibration.json", calibration)
+        write_json(summary, self.summary)
+
+
+def evaluate_files(
+    test_file: Path, val_file: Path | None, split: pd.DataFrame, classes: Classes, rules: Rules
+) -> Evaluation:
+    """Score a run from its prediction files.
+
+    Args:
+        test_file: predictions for test images.
+        val_file: predictions for validation images, or None: see `evaluate`.
+        split: split.csv, columns name and group.
+        classes: class names of all tasks.
+        rules: how.
+
+    Raises:
+        UserError: a file is missing or malformed, or split.csv lacks an image.
+    """
+    test = read_predictions(test_file, classes)
+    val = read_predictions(val_file, classes) if val_file else None
+    return evaluate(test, groups_of(test, split), val, rules)
+
+
+def evaluate(
+    test: Predictions, groups: npt.NDArray[np.int64], val: Predictions | None, rules: Rules
+) -> Evaluation:
+    """Score a run.
+
+    Args:
+        test: predictions for N test images.
+        groups: the duplicate group of each test image (N).
+        val: predictions for validation images, on which temperatures are fitted; None: the
+            figures after temperature scaling are left out.
+        rules: how.
+    """
+    # Rounded as they are written, so that the file's temperatures give the file's figures.
+    temperatures = {
+        task: round(fit_temperature(side.probabilities[task], side.true[task]), 6)
+        for side in ([val] if val else [])
+        for task in side.tasks
+    }
+    scores = score_table(
+        test,
+        groups,
+        temperatures,
+        rules.task_weights,
+        rules.confidence,
+        rules.resamples,
+        rules.seed,
+    )
+    diagrams = _diagrams(test, temperatures, rules.bins)
+    # No interval: the bins of a resample are rougher than the sample's, and its error larger.
+    errors = pd.DataFrame(
+        [
+            (task, "ece" if side == "before" else "ece_scaled", calibration_error(diagram))
+            for (task, side), diagram in diagrams.items()
+        ],
+        columns=["task", "metric", "value"],
+    )
+    place = {task: i for i, task in enumerate([*test.tasks, COMBINED])}
+    scores = pd.concat([scores, errors], ignore_index=True)
+    scores = scores.sort_values("task", key=lambda tasks: tasks.map(place), kind="stable")
+    subgroups = subgroup_table(test, groups, rules.confidence, rules.min_subgroup_size)
+    tables = {
+        "scores": scores,
+        "per_class": per_class(test),
+        "confusion": confusion(test),
+        "reliability": _stacked(diagrams),
+        "subgroups": subgroups,
+        "fairness": fairness_table(test, subgroups, rules.min_subgroup_size),
+    }
+    return Evaluation(summarise(scores, len(test.names)), tables, temperatures)
+
+
+def _diagrams(
+    test: Predictions, temperatures: Mapping[str, float], bins: int
+) -> dict[tuple[str, str], pd.DataFrame]:
+    """Reliability diagrams by task and side of the scaling, `before` or `after`."""
+    diagrams = {}
+    for task in test.tasks:
+        probabilities, right = test.probabilities[task], test.right(task)
+        diagrams[task, "before"] = reliability(probabilities, right, bins)
+        if task in temperatures:
+            warmed = scaled(probabilities, temperatures[task])
+            diagrams[task, "after"] = reliability(warmed, right, bins)
+    return diagrams
+
+
+def _stacked(diagrams: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+    """All diagrams in one table: task, scaling, then the diagram's columns."""
+    columns = [
+        table.assign(task=task, scaling=side)[["task", "scaling", *table.columns]]
+        for (task, side), table in diagrams.items()
+    ]
+    return pd.concat(columns, ignore_index=True)

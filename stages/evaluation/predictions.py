@@ -1,0 +1,189 @@
+"""The prediction files: what a run said of each image. Every figure follows from them.
+
+`data/predictions/<run>.csv` (test split) and `<run>.val.csv` have a row for each image: `name`,
+the true class of all three tasks (`<task>_true`), and for each task of the run
+`<task>_predicted` (class names) and `<task>_p_<class>` (probability in [0, 1], six digits).
+Where the network tells the age in years, `years_true` and `years_predicted` (the expected
+age) stand there too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stages.core.errors import UserError
+from stages.core.files import read_csv
+
+Classes = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a file says of N images, in its order.
+
+    Attributes:
+        names: of the images.
+        classes: class names of all tasks.
+        true: class indices of all tasks (N).
+        predicted: class indices of the run's tasks (N).
+        probabilities: of the run's tasks, (N, classes), rows of sum 1.
+        year_errors: predicted minus true age in years (N); None where no years are predicted.
+    """
+
+    names: list[str]
+    classes: Classes
+    true: dict[str, npt.NDArray[np.int64]]
+    predicted: dict[str, npt.NDArray[np.int64]]
+    probabilities: dict[str, npt.NDArray[np.float64]]
+    year_errors: npt.NDArray[np.float64] | None
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that were predicted."""
+        return list(self.predicted)
+
+    def right(self, task: str) -> npt.NDArray[np.bool_]:
+        """Whether each image's class was predicted (N)."""
+        return self.true[task] == self.predicted[task]
+
+
+def prediction_file(folder: Path, run: str, side: str) -> Path:
+    """Where a run's predictions for a split, `test` or another, lie."""
+    return folder / (f"{run}.csv" if side == "test" else f"{run}.{side}.csv")
+
+
+def prediction_table(
+    names: Sequence[str],
+    labels: Mapping[str, npt.NDArray[np.int64]],
+    probabilities: Mapping[str, npt.NDArray[np.float32]],
+    classes: Classes,
+    ages: npt.NDArray[np.int64],
+) -> pd.DataFrame:
+    """The content of a prediction file.
+
+    Args:
+        names: of the images (N).
+        labels: true class indices by task (N), also of tasks that were not predicted.
+        probabilities: by task, (N, classes); `age_years`, where it is there: (N, years), from 1.
+        classes: class names by task.
+        ages: true ages in years (N).
+    """
+    columns: dict[str, object] = {"name": list(names)}
+    for task, names_of_task in classes.items():
+        class_names = np.array(names_of_task)
+        columns[f"{task}_true"] = class_names[labels[task]]
+        if task in probabilities:
+            values = probabilities[task]
+            columns[f"{task}_predicted"] = class_names[values.argmax(axis=1)]
+            columns |= {f"{task}_p_{name}": values[:, i] for i, name in enumerate(class_names)}
+    if "age_years" in probabilities:
+        years = probabilities["age_years"]
+        columns["years_true"] = ages
+        columns["years_predicted"] = years @ np.arange(1, years.shape[1] + 1, dtype=years.dtype)
+    return pd.DataFrame(columns)
+
+
+def read_predictions(path: Path, classes: Classes) -> Predictions:
+    """Read a prediction file. The tasks of the run are those that have any predicted column.
+
+    Raises:
+        UserError: missing, malformed, without any image or task, an image twice, a column of
+            a task is missing, an unknown class, or something that is no probability.
+    """
+    mend = "run `dvc repro -f evaluate`"
+    truths = [f"{task}_true" for task in classes]
+    texts = ["name", *truths, *(f"{task}_predicted" for task in classes)]
+    frame = read_csv(path, ["name", *truths], "evaluate", dtype=dict.fromkeys(texts, "str"))
+    if frame.empty:
+        raise UserError(f"{path}: lacks any image; {mend}")
+    if (twice := frame["name"].duplicated()).any():
+        raise UserError(f"{path}: {frame['name'][twice].iloc[0]!r} stands there twice; {mend}")
+    tasks = [task for task in classes if any(c.startswith(f"{task}_p") for c in frame.columns)]
+    if not tasks:
+        raise UserError(f"{path}: lacks the predictions of any task; {mend}")
+    probabilities = {task: _probabilities(path, frame, task, classes[task]) for task in tasks}
+    errors = None
+    if "years_predicted" in frame:
+        errors = _numbers(path, frame, ["years_predicted", "years_true"]) @ np.array([1.0, -1.0])
+    return Predictions(
+        frame["name"].tolist(),
+        classes,
+        {task: _codes(path, frame, f"{task}_true", classes[task]) for task in classes},
+        {task: _codes(path, frame, f"{task}_predicted", classes[task]) for task in tasks},
+        probabilities,
+        errors,
+    )
+
+
+def groups_of(predictions: Predictions, split: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """The duplicate group of each predicted image (N).
+
+    Args:
+        predictions: of N images.
+        split: split.csv, columns name and group.
+
+    Raises:
+        UserError: an image is unknown.
+    """
+    return split["group"].to_numpy(np.int64)[_rows(predictions, split)]
+
+
+def sides_of(predictions: Predictions, split: pd.DataFrame) -> dict[str, int]:
+    """How many of the predicted images lie in each split that any of them lies in.
+
+    Args:
+        predictions: of images.
+        split: split.csv, columns name and split.
+
+    Raises:
+        UserError: an image is unknown.
+    """
+    sides = split["split"].iloc[_rows(predictions, split)].value_counts()
+    return {str(side): int(number) for side, number in sides.items()}
+
+
+def _rows(predictions: Predictions, split: pd.DataFrame) -> npt.NDArray[np.int64]:
+    rows = pd.Index(split["name"]).get_indexer(pd.Index(predictions.names))
+    if (rows < 0).any():
+        stray = predictions.names[int(np.argmin(rows))]
+        raise UserError(f"split.csv: lacks the predicted image {stray!r}; run `dvc repro`")
+    return rows.astype(np.int64)
+
+
+def _codes(
+    path: Path, frame: pd.DataFrame, column: str, names: Sequence[str]
+) -> npt.NDArray[np.int64]:
+    """Class indices from class names."""
+    if column not in frame:
+        raise UserError(f"{path}: lacks the columns {[column]}; run `dvc repro -f evaluate`")
+    codes = pd.Index(list(names)).get_indexer(pd.Index(frame[column]))
+    if (codes < 0).any():
+        stray = frame[column].iloc[int(np.argmin(codes))]
+        raise UserError(f"{path}: {column} {stray!r} is not one of {list(names)}")
+    return codes.astype(np.int64)
+
+
+def _probabilities(
+    path: Path, frame: pd.DataFrame, task: str, names: Sequence[str]
+) -> npt.NDArray[np.float64]:
+    """A task's probabilities; with six digits each, their sum in the file is only nearly 1."""
+    values = _numbers(path, frame, [f"{task}_p_{name}" for name in names])
+    total = values.sum(axis=1, keepdims=True)
+    if not ((values >= 0).all() and (abs(total - 1) < 1e-3).all()):
+        raise UserError(f"{path}: the probabilities of {task} are negative or do not sum to 1")
+    return values / total
+
+
+def _numbers(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> npt.NDArray[Any]:
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise UserError(f"{path}: lacks the columns {missing}; run `dvc repro -f evaluate`")
+    try:
+        return frame[list(columns)].to_numpy(float)
+    except ValueError as error:
+        raise UserError(f"{path}: not a number in {list(columns)}: {error}") from error

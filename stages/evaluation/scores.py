@@ -1,0 +1,187 @@
+"""Scores of a run's predictions, with bootstrap intervals; per class; confusion matrices.
+
+Most scores follow from a confusion matrix. They are computed here from one or thousands of
+them at once, for the sample and all its resamples; scikit-learn, with whose figures the tests
+compare these, takes one list of labels a call.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.metrics import confusion_matrix
+from sklearn.metrics import precision_recall_fscore_support as per_class_scores
+
+from stages.evaluation.bootstrap import (
+    Array,
+    effective_number,
+    interval,
+    resampled_sums,
+    wilson,
+)
+from stages.evaluation.calibration import negative_log_likelihood, scaled
+from stages.evaluation.predictions import Predictions
+
+COMBINED = "all"  # stands as the task of the combined score
+ORDERED = "age"  # the task whose classes have an order
+_SUMMARY = ("accuracy", "macro_f1", "nll", "ece", "one_off", "mae")
+
+
+def rates(counts: Array, ordered: bool = False) -> dict[str, Array]:
+    """Scores in [0, 1] from confusion matrices.
+
+    Args:
+        counts: images, (..., true classes, predicted classes).
+        ordered: whether neighbouring classes are near each other.
+
+    Returns:
+        Each (...). accuracy. balanced_accuracy: the mean recall of the classes that have an
+        image. macro_f1: the mean over the classes that have an image or were predicted.
+        weighted_f1: the mean weighted by the classes' images. one_off, if ordered: the share
+        of images that are off by one class at most.
+    """
+    right = np.diagonal(counts, axis1=-2, axis2=-1)
+    true, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
+    images = true.sum(axis=-1)
+    recall = right / np.maximum(true, 1)
+    f1 = 2 * right / np.maximum(true + predicted, 1)
+    scores = {
+        "accuracy": right.sum(axis=-1) / images,
+        "balanced_accuracy": recall.sum(axis=-1) / (true > 0).sum(axis=-1),
+        "macro_f1": f1.sum(axis=-1) / (true + predicted > 0).sum(axis=-1),
+        "weighted_f1": (f1 * true).sum(axis=-1) / images,
+    }
+    if ordered:
+        classes = np.arange(counts.shape[-1])
+        near = abs(classes[:, np.newaxis] - classes) <= 1
+        scores["one_off"] = (counts * near).sum(axis=(-2, -1)) / images
+    return scores
+
+
+def score_table(
+    predictions: Predictions,
+    groups: npt.NDArray[np.int64],
+    temperatures: Mapping[str, float],
+    task_weights: Mapping[str, float],
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Every score of every task, and the combined one, with bootstrap intervals.
+
+    Args:
+        predictions: of N test images.
+        groups: the duplicate group of each image (N), the unit that is resampled.
+        temperatures: by task, fitted on other images; empty: none were.
+        task_weights: of the accuracies in the combined score; those of absent tasks are
+            left out and the others brought to sum 1.
+        confidence: of the intervals, in (0, 1).
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        Columns task, metric, value, low, high. Metrics of a task: those of `rates`; nll (mean,
+        nats) and nll_scaled (at the task's temperature); mae (mean absolute error of the
+        expected age, years). The last row is the combined score (task `all`). Where all images
+        are right, or none, every resample says the same: the interval of accuracy and one_off
+        is then Wilson's, as in `subgroup_table`.
+    """
+    parts = _parts(predictions, temperatures)
+    values = np.hstack(list(parts.values()))
+    sums = np.vstack([values.sum(axis=0), resampled_sums(values, groups, resamples, seed)])
+    ends = np.cumsum([part.shape[1] for part in parts.values()])
+    pieces = dict(zip(parts, np.split(sums, ends[:-1], axis=1), strict=True))
+
+    figures: dict[tuple[str, str], Array] = {}
+    for task in predictions.tasks:
+        number = len(predictions.classes[task])
+        counts = pieces.pop((task, "counts")).reshape(-1, number, number)
+        images = counts.sum(axis=(1, 2))
+        figures |= {(task, m): v for m, v in rates(counts, task == ORDERED).items()}
+        means = [key for key in pieces if key[0] == task]
+        figures |= {key: pieces[key][:, 0] / images for key in means}
+    weights = {task: task_weights[task] for task in predictions.tasks}
+    figures[COMBINED, "score"] = sum(
+        (weight * figures[task, "accuracy"] for task, weight in weights.items()), np.zeros(1)
+    ) / sum(weights.values())
+
+    rows = []
+    for (task, metric), each in figures.items():
+        low, high = interval(each[1:], confidence)
+        if metric in ("accuracy", "one_off") and each[0] in (0, 1):
+            low, high = wilson(each[0], effective_number(groups), confidence)
+        rows.append((task, metric, float(each[0]), float(low), float(high)))
+    return pd.DataFrame(rows, columns=["task", "metric", "value", "low", "high"])
+
+
+def _parts(
+    predictions: Predictions, temperatures: Mapping[str, float]
+) -> dict[tuple[str, str], npt.NDArray[Any]]:
+    """What is summed over the images, (N, K) each, by task and name."""
+    parts: dict[tuple[str, str], npt.NDArray[Any]] = {}
+    for task in predictions.tasks:
+        true, probabilities = predictions.true[task], predictions.probabilities[task]
+        number = len(predictions.classes[task])
+        pairs = true * number + predictions.predicted[task]
+        parts[task, "counts"] = np.eye(number * number)[pairs]
+        parts[task, "nll"] = negative_log_likelihood(probabilities, true)[:, np.newaxis]
+        if task in temperatures:
+            warmed = scaled(probabilities, temperatures[task])
+            parts[task, "nll_scaled"] = negative_log_likelihood(warmed, true)[:, np.newaxis]
+        if task == ORDERED and predictions.year_errors is not None:
+            parts[task, "mae"] = abs(predictions.year_errors)[:, np.newaxis]
+    return parts
+
+
+def summarise(scores: pd.DataFrame, images: int) -> dict[str, object]:
+    """The few figures by which runs are compared: a section for each task, and the whole.
+
+    Args:
+        scores: what `score_table` returns, and rows of the metric `ece`.
+        images: their number.
+    """
+    summary: dict[str, Any] = {"images": images}
+    for row in scores.itertuples():
+        value = round(float(str(row.value)), 6)
+        if row.task == COMBINED:
+            summary[str(row.metric)] = value
+        elif row.metric in _SUMMARY:
+            summary.setdefault(str(row.task), {})[str(row.metric)] = value
+    return summary
+
+
+def per_class(predictions: Predictions) -> pd.DataFrame:
+    """Precision, recall, F1 and support (test images) of each class of each task.
+
+    Precision is 0 for a class that was never predicted, recall for one without an image.
+    """
+    tables = []
+    for task in predictions.tasks:
+        precision, recall, f1, support = per_class_scores(
+            predictions.true[task],
+            predictions.predicted[task],
+            labels=range(len(predictions.classes[task])),
+            zero_division=0,
+        )
+        names: Sequence[str] = list(predictions.classes[task])
+        columns = {"precision": precision, "recall": recall, "f1": f1, "support": support}
+        tables.append(pd.DataFrame({"task": task, "class": names, **columns}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def confusion(predictions: Predictions) -> pd.DataFrame:
+    """Confusion matrices as rows: task, actual, predicted, images, share of the actual class."""
+    rows = []
+    for task in predictions.tasks:
+        names = predictions.classes[task]
+        counts = confusion_matrix(
+            predictions.true[task], predictions.predicted[task], labels=range(len(names))
+        )
+        totals = counts.sum(axis=1)
+        for i, actual in enumerate(names):
+            for j, predicted in enumerate(names):
+                share = counts[i, j] / totals[i] if totals[i] else 0.0
+                rows.append((task, actual, predicted, int(counts[i, j]), float(share)))
+    return pd.DataFrame(rows, columns=["task", "actual", "predicted", "images", "share"])

@@ -1,0 +1,151 @@
+"""Accuracy in every subgroup of people, and how far the subgroups lie apart.
+
+A subgroup is a cell of gender x race x age group, or of any one or two of the three, by the
+true labels. Cells of few images are marked as `small`: they are shown, but neither the worst
+group, nor the gap, nor the odds are taken from them.
+"""
+
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from fairlearn.metrics import equalized_odds_difference
+
+from stages.evaluation.bootstrap import wilson
+from stages.evaluation.predictions import Predictions
+
+TRAITS = ("gender", "race", "age")
+GROUPINGS = [by for number in (1, 2, 3) for by in combinations(TRAITS, number)]
+
+
+def subgroup_table(
+    predictions: Predictions,
+    groups: npt.NDArray[np.int64],
+    confidence: float,
+    min_subgroup_size: int,
+) -> pd.DataFrame:
+    """The accuracy of each task in each subgroup, those without an image included.
+
+    The interval is Wilson's (`bootstrap.wilson`); the bootstrap's has no width where all are
+    right. Copies of a picture count as wholly dependent: n is Kish's `effective_number`.
+
+    Args:
+        predictions: of N images.
+        groups: the duplicate group of each image (N).
+        confidence: of the intervals, in (0, 1).
+        min_subgroup_size: cells of fewer images are small.
+
+    Returns:
+        Columns task; by (the traits that define the cell, joined by a space); gender, race,
+        age (the cell's class, empty: all); images; accuracy, low, high (empty without an
+        image); small (whether there are fewer than `min_subgroup_size` images).
+    """
+    people = _samples(predictions).assign(group=groups)
+    right = {f"{task} right": predictions.right(task) for task in predictions.tasks}
+    people = people.assign(**right)
+    tables = []
+    for by in GROUPINGS:
+        cells = people.groupby(list(by), observed=False)
+        images = cells.size()
+        copies = people.groupby([*by, "group"], observed=True).size()
+        squares = (copies**2).groupby(level=list(by), observed=False).sum()
+        effective = images**2 / squares.reindex(images.index)
+        for task in predictions.tasks:
+            accuracy = cells[f"{task} right"].mean()
+            low, high = wilson(accuracy, effective, confidence)
+            table = pd.DataFrame(
+                {"images": images, "accuracy": accuracy, "low": low, "high": high}
+            ).reset_index()
+            table["task"], table["by"] = task, " ".join(by)
+            tables.append(table.astype(dict.fromkeys(by, "str")))
+    whole = pd.concat(tables, ignore_index=True)
+    whole[list(TRAITS)] = whole[list(TRAITS)].fillna("")
+    whole["small"] = whole["images"] < min_subgroup_size
+    order = {task: place for place, task in enumerate(predictions.tasks)}
+    whole = whole.sort_values("task", key=lambda tasks: tasks.map(order), kind="stable")
+    columns = ["task", "by", *TRAITS, "images", "accuracy", "low", "high", "small"]
+    return whole[columns].reset_index(drop=True)
+
+
+def fairness_table(
+    predictions: Predictions, subgroups: pd.DataFrame, min_subgroup_size: int
+) -> pd.DataFrame:
+    """For each task and grouping: the worst and the best group, their gap, equalised odds.
+
+    Equalised odds (Hardt, Price & Srebro, NeurIPS 2016) is defined for two classes. Here each
+    class in turn stands against all others, and the largest difference counts: 0 where every
+    class is recognised, and wrongly assumed, equally often in all groups. For a class, only
+    groups are compared that have at least `min_subgroup_size` images of it and as many others;
+    so there is none where the task itself is among the traits.
+
+    Args:
+        predictions: of N images.
+        subgroups: their `subgroup_table`.
+        min_subgroup_size: see there.
+
+    Returns:
+        Columns task, by; groups (cells that are not small), worst, worst_accuracy, best,
+        best_accuracy, gap (best - worst); odds_difference, odds_class (the class that has it).
+        Empty where fewer than two groups can be compared.
+    """
+    people = _samples(predictions)
+    rows = []
+    for task in predictions.tasks:
+        for by in GROUPINGS:
+            chosen = (subgroups["task"] == task) & (subgroups["by"] == " ".join(by))
+            cells = subgroups[chosen & ~subgroups["small"]]
+            row: dict[str, object] = {"task": task, "by": " ".join(by), "groups": len(cells)}
+            if len(cells) > 1:
+                worst = cells.loc[cells["accuracy"].idxmin()]
+                best = cells.loc[cells["accuracy"].idxmax()]
+                for name, cell in (("worst", worst), ("best", best)):
+                    row[name] = " ".join(cell[trait] for trait in by)
+                    row[f"{name}_accuracy"] = cell["accuracy"]
+                row["gap"] = best["accuracy"] - worst["accuracy"]
+            if task not in by:
+                cell_of = people.groupby(list(by), observed=True).ngroup().to_numpy()
+                row |= _odds(predictions, task, cell_of, min_subgroup_size)
+            rows.append(row)
+    columns = ["task", "by", "groups", "worst", "worst_accuracy", "best", "best_accuracy", "gap"]
+    return pd.DataFrame(rows, columns=[*columns, "odds_difference", "odds_class"])
+
+
+def _odds(
+    predictions: Predictions, task: str, cells: npt.NDArray[np.int64], min_subgroup_size: int
+) -> dict[str, object]:
+    """The largest equalised-odds difference over the classes, and its class."""
+    names = list(predictions.classes[task])
+    differences = {}
+    for code, name in enumerate(names[:1] if len(names) == 2 else names):  # of two, both tell it
+        true, predicted = predictions.true[task] == code, predictions.predicted[task] == code
+        enough = _enough(cells, true, min_subgroup_size) & _enough(cells, ~true, min_subgroup_size)
+        if len(np.unique(cells[enough])) > 1:
+            difference = equalized_odds_difference(
+                true[enough].astype(int),
+                predicted[enough].astype(int),
+                sensitive_features=cells[enough],
+            )
+            differences[name] = round(float(difference), 9)  # at a tie the first is named
+    if not differences:
+        return {}
+    largest = max(differences, key=lambda name: differences[name])
+    return {"odds_difference": differences[largest], "odds_class": largest}
+
+
+def _enough(
+    cells: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_], min_subgroup_size: int
+) -> npt.NDArray[np.bool_]:
+    """Whether an image's cell has at least `min_subgroup_size` chosen images (N)."""
+    return (np.bincount(cells, weights=chosen) >= min_subgroup_size)[cells]
+
+
+def _samples(predictions: Predictions) -> pd.DataFrame:
+    """The true classes of each image as ordered categories; a column for each trait."""
+    columns = {
+        trait: pd.Categorical.from_codes(
+            predictions.true[trait], categories=pd.Index(list(predictions.classes[trait]))
+        )
+        for trait in TRAITS
+    }
+    return pd.DataFrame(columns)

@@ -1,1 +1,0 @@
-"""From raw archives of portraits to labelled face crops."""

@@ -1,0 +1,1 @@
+"""What a network is: backbone, heads, the file that holds it, its predictions."""

@@ -1,0 +1,175 @@
+"""A variant's network as a whole, and its two parts: what is frozen and what learns."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from stages.core.errors import UserError
+from stages.networks.backbones import build_backbone
+from stages.networks.heads import build_heads
+from stages.networks.model_file import check_model_file
+
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can state
+
+
+def build_network(
+    backbone: str,
+    trainable: str,
+    heads: str,
+    preprocessing: str,
+    classes: Mapping[str, int],
+    size: int,
+    weights: Path | None = None,
+    pretraining: str = "none",
+    width: int = 128,
+    dropout: float = 0.0,
+    age_head: str = "groups",
+    age_upper_bounds: Sequence[int] = (),
+) -> keras.Model:
+    """Build a network: uint8 images (batch, size, size, 3) in, probabilities by task out.
+
+    The defaults are those of the published variants.
+
+    Args:
+        backbone: see `backbones.build_backbone`, like `trainable` and `preprocessing`.
+        trainable: the part of the backbone that learns.
+        heads: see `heads.build_heads`.
+        preprocessing: what the pixels are turned into before the backbone.
+        classes: number of classes by task.
+        size: side of the images in pixels.
+        weights: the backbone's pretrained .h5 file; None: random values.
+        pretraining: the name of its weights, on which native preprocessing depends.
+        width: see `heads.build_heads`, like those that follow.
+        dropout: share of the hidden features dropped while learning.
+        age_head: what the age head ends in.
+        age_upper_bounds: the last year of each age group.
+    """
+    base = build_backbone(backbone, trainable, preprocessing, pretraining, size, weights)
+    outputs = build_heads(base.output, classes, heads, width, dropout, age_head, age_upper_bounds)
+    return keras.Model(base.input, outputs, name="network")
+
+
+def in_float32(model: keras.Model, **structure: Any) -> keras.Model:
+    """The same network under the float32 policy, so that it runs well on any machine.
+
+    Args:
+        model: a network built under any policy; its weights are float32 in all of them.
+        structure: the arguments of `build_network`, without the weights.
+    """
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        twin = build_network(**structure)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def cut_layer(model: keras.Model) -> str | None:
+    """The layer whose output divides a network into what is frozen and what learns.
+
+    Everything after it sees nothing of the network before it but that output, also where the
+    graph branches. It is the last such layer before anything learns, so that layers without
+    weights at the border (pooling) belong to the frozen part: what comes after them is
+    smaller. With a frozen backbone it is `pooled`.
+
+    Returns:
+        Its name. None: nothing before the first part that learns has weights.
+    """
+    steps = model.operations  # layers and operations, each after all that it reads
+    learning = next(i for i, step in enumerate(steps) if getattr(step, "trainable_weights", ()))
+    cut = next(i for i in reversed(range(learning)) if separates(steps, i))
+    frozen = any(getattr(step, "weights", ()) for step in steps[: cut + 1])
+    return str(steps[cut].name) if frozen else None
+
+
+def separates(steps: Sequence[Any], place: int) -> bool:
+    """Whether nothing after a place reads anything from before it.
+
+    Args:
+        steps: layers or operations of a network, each after all that it reads.
+        place: an index into them.
+    """
+    before = {id(tensor) for step in steps[:place] for tensor in keras.tree.flatten(step.output)}
+    later = (tensor for step in steps[place + 1 :] for tensor in keras.tree.flatten(step.input))
+    return all(id(tensor) not in before for tensor in later)
+
+
+def divide(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
+    """The frozen part (images to features) and the part that learns (features to outputs).
+
+    Both share their layers with `model`: what the second learns, the whole has learnt. The
+    frozen part gives the same features for an image at every epoch, so that it need be
+    computed only once. None: the backbone learns from its first layer on.
+    """
+    cut = cut_layer(model)
+    if cut is None:
+        return None
+    features = model.get_layer(cut).output
+    return keras.Model(model.input, features), keras.Model(features, model.output)
+
+
+def at_side(model: keras.Model, side: int) -> keras.Model:
+    """The same layers, with the same weights, for images of another side in pixels."""
+    images = keras.Input((side, side, 3), dtype=model.input.dtype)
+    return keras.models.clone_model(model, images, clone_function=lambda layer: layer)
+
+
+def save_network(model: keras.Model, path: Path) -> None:
+    """Save a network as a .keras file whose bytes depend on the network alone.
+
+    Keras writes the time of saving into the file, which is left out here, and numbers what
+    layers share by its place in memory, here from 0. The file holds layers of Keras only, so
+    that it loads in safe mode without any code of this project.
+    """
+    buffer = io.BytesIO()
+    raw = path.with_suffix(".raw.keras")
+    try:
+        model.save(raw)
+        with (
+            zipfile.ZipFile(raw) as source,
+            zipfile.ZipFile(buffer, "w") as target,
+        ):
+            for name in sorted(source.namelist()):
+                content = source.read(name)
+                if name == "metadata.json":
+                    metadata = json.loads(content)
+                    del metadata["date_saved"]
+                    content = json.dumps(metadata).encode()
+                elif name == "config.json":
+                    content = json.dumps(_renumbered(json.loads(content), {})).encode()
+                target.writestr(zipfile.ZipInfo(name, _ZIP_TIME), content)
+    finally:
+        raw.unlink(missing_ok=True)
+    path.write_bytes(buffer.getvalue())
+
+
+def _renumbered(node: Any, numbers: dict[int, int]) -> Any:
+    if isinstance(node, dict):
+        return {
+            key: numbers.setdefault(value, len(numbers))
+            if key == "shared_object_id"
+            else _renumbered(value, numbers)
+            for key, value in node.items()
+        }
+    return [_renumbered(child, numbers) for child in node] if isinstance(node, list) else node
+
+
+def load_network(path: Path) -> keras.Model:
+    """Load a saved network for inference; no code of the file runs.
+
+    Raises:
+        UserError: missing, damaged, or not a network of this project.
+    """
+    try:
+        check_model_file(path)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # what Keras stumbles over in a damaged file is of any type
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: not a network that can be loaded: {reason}") from error

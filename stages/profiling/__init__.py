@@ -1,0 +1,1 @@
+"""How fast this machine trains, and where the time goes."""

@@ -1,0 +1,149 @@
+"""How fast a training runs on this device, probed in a few steps, and what the whole takes.
+
+A probe runs what a training runs: the same compiled step, fed by the same batches, with images of
+random pixels, which cost what real ones cost. The part that is frozen is timed by itself, since it
+is computed once for each image. The rest is arithmetic: epochs times images over speed.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from stages.learning.batches import Batches
+from stages.learning.features import BATCH
+from stages.learning.objective import FIRST_YEAR
+from stages.learning.recipe import Examples, Execution, Recipe, compile_learner
+from stages.networks.heads import AGE_YEARS
+from stages.networks.network import divide
+
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images per second of each part of a training.
+
+    `frozen` is None where nothing is cached, `small` where no epoch learns from small images.
+    """
+
+    frozen: float | None
+    training: float
+    validation: float
+    small: float | None = None
+
+
+@dataclass(frozen=True)
+class Hours:
+    """What a training takes: once for each image (frozen part), and in all its epochs."""
+
+    frozen: float
+    epochs: float
+
+
+def probe(
+    model: keras.Model,
+    classes: Mapping[str, int],
+    recipe: Recipe,
+    execution: Execution,
+    steps: int,
+    seed: int,
+) -> Speed:
+    """Measure a training's speed.
+
+    Args:
+        model: from `build_network`; it learns a little from noise.
+        classes: number of classes by task.
+        recipe: how it learns.
+        execution: how the steps are run.
+        steps: that are timed, of each part; as many as are run at once are run before.
+        seed: of the noise.
+    """
+    tf.get_logger().setLevel("ERROR")  # it warns of each new network's steps being compiled
+    random = np.random.default_rng(seed)
+    size = recipe.batch_size
+    images = random.integers(0, 256, (max(size, BATCH), *model.input.shape[1:]), np.uint8)
+    network, inputs, frozen_speed = model, images, None
+    if recipe.caches and (parts := divide(model)) is not None:
+        frozen, network = parts
+        inputs = np.asarray(frozen.predict_on_batch(images))
+        part = images[:BATCH]
+        frozen_speed = _rate(lambda: _repeat(frozen.predict_on_batch, part, steps), steps * BATCH)
+    warm = size * execution.steps_at_once
+    number = warm + steps * size
+    rows = np.arange(number) % len(images)
+    labels = {task: random.integers(0, count, number) for task, count in classes.items()}
+    if AGE_YEARS in model.output:
+        last = FIRST_YEAR + int(model.output[AGE_YEARS].shape[-1])
+        labels[AGE_YEARS] = random.integers(FIRST_YEAR, last, number)
+    learner = compile_learner(
+        network, inputs, Examples(rows, labels), classes, recipe, seed, execution
+    )
+    given = np.arange(len(inputs)) if execution.on_device else inputs
+    batches = Batches(given, rows, labels, size, seed)
+    first = Batches(given, rows[:warm], labels, size, seed)
+
+    def speed(run: Callable[..., object], **settings: Any) -> float:
+        for _ in range(2):  # compiles, then fills caches
+            run(first, verbose=0, **settings)
+        clock = _Clock()
+        run(batches, verbose=0, callbacks=[clock], **settings)
+        return (number - warm) / clock.seconds
+
+    training = speed(learner.fit, shuffle=False)
+    validation = speed(learner.evaluate)
+    small = None
+    if recipe.progressive_epochs:
+        learner.take_small(True)
+        small = speed(learner.fit, shuffle=False)
+    return Speed(frozen_speed, training, validation, small)
+
+
+class _Clock(keras.callbacks.Callback):
+    """The seconds from the end of the first step, or of those run at once with it, to the last.
+
+    What Keras does before the first step takes as long as some steps, but a training does it
+    once an epoch, which has hundreds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[float] = []
+
+    @property
+    def seconds(self) -> float:
+        """The time between."""
+        return self.ends[-1] - self.ends[0]
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Note the time."""
+        self.ends.append(time.perf_counter())
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Note the time."""
+        self.ends.append(time.perf_counter())
+
+
+def hours(speed: Speed, recipe: Recipe, train: int, val: int) -> Hours:
+    """The hours of a training of all its epochs, on so many images."""
+    once = (train + val) / speed.frozen if speed.frozen else 0.0
+    small = recipe.progressive_epochs if speed.small else 0
+    learning = (recipe.epochs - small) * train / speed.training
+    if speed.small:
+        learning += small * train / speed.small
+    return Hours(once / HOUR, (learning + recipe.epochs * val / speed.validation) / HOUR)
+
+
+def _rate(work: Callable[[], object], images: int) -> float:
+    begin = time.perf_counter()
+    work()
+    return images / (time.perf_counter() - begin)
+
+
+def _repeat(call: Callable[[np.ndarray], object], batch: np.ndarray, steps: int) -> None:
+    for _ in range(steps):
+        call(batch)

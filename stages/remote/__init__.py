@@ -1,0 +1,1 @@
+"""Files that lie elsewhere: downloads and object storage."""

@@ -1,0 +1,191 @@
+"""A network as a picture: an SVG drawing of its blocks, what is frozen, and its heads.
+
+The drawing is 380 units wide, so that a telephone shows it unscaled. Its colours are classes
+that the page's style sheet fills; frozen parts are told by dashes and a word too.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from stages.core.params import TASKS
+from stages.reporting.structure import END_OF_BACKBONE, Step, Structure
+
+WIDTH, MARGIN = 380, 14
+BLOCK_HEIGHT, BLOCK_GAP = 30, 10
+STEP_WIDTH, STEP_HEIGHT, STEP_GAP = 106, 36, 20
+LANE = 6  # how far beside its column an edge runs that passes other steps
+ARROW = 3  # half the width of an arrow's head
+
+_PREPROCESSING = {"unit": "pixels / 255", "native": "as the weights expect"}
+_ACTIVATIONS = {"relu": "ReLU", "linear": "fixed sums"}
+
+Point = tuple[float, float]
+
+
+def draw_structure(structure: Structure, title: str) -> Markup:
+    """Draw a network.
+
+    Args:
+        structure: of the network.
+        title: what the picture is called.
+    """
+    backbone, bottom = _backbone(structure)
+    heads, end = _heads(structure.heads, bottom)
+    return Markup(
+        '<svg class="structure" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" '
+        'aria-label="{2}: {3}">{4}</svg>'
+    ).format(
+        WIDTH, f"{end + MARGIN:g}", title, in_words(structure), Markup("").join(backbone + heads)
+    )
+
+
+def in_words(structure: Structure) -> str:
+    """The same in a sentence, for those who do not see the picture."""
+    parts = []
+    for word, learns in (("frozen", False), ("learning", True)):
+        if names := [block.name for block in structure.blocks if block.learns == learns]:
+            parts.append(f"{word} {', '.join(names)}")
+    outputs = [step.name for step in structure.heads if step.name in TASKS]
+    gates = [step.name for step in structure.heads if step.name.endswith(("_gate", "_attention"))]
+    through = f" with {', '.join(gates)}" if gates else ""
+    return f"{'; '.join(parts)}; heads {', '.join(outputs)}{through}"
+
+
+def _backbone(structure: Structure) -> tuple[list[Markup], float]:
+    """The boxes from the image down to the pooled features, and where they end."""
+    rows = [
+        ("image", f"{_size(structure.image)}, uint8", ""),
+        ("preprocessing", _PREPROCESSING.get(structure.preprocessing, "none"), ""),
+        *((b.name, _contents(b.convolutions, b.shape), _state(b.learns)) for b in structure.blocks),
+        (END_OF_BACKBONE, "global average pooling", ""),
+    ]
+    drawn, top = [], float(MARGIN)
+    for number, (name, text, state) in enumerate(rows):
+        if number:
+            drawn.append(_edge([(WIDTH / 2, top - BLOCK_GAP), (WIDTH / 2, top)]))
+        middle = top + BLOCK_HEIGHT / 2 + 4
+        drawn += [
+            _box(MARGIN, top, WIDTH - 2 * MARGIN, BLOCK_HEIGHT, state),
+            _text(MARGIN + 10, middle, name, "start", "name"),
+            _text(MARGIN + 112, middle, text, "start"),
+            _text(WIDTH - MARGIN - 10, middle, state, "end", "state"),
+        ]
+        top += BLOCK_HEIGHT + BLOCK_GAP
+    return drawn, top - BLOCK_GAP
+
+
+def _contents(convolutions: int, shape: Sequence[int]) -> str:
+    return f"{convolutions} convolution{'s' * (convolutions > 1)} on {_size(shape)}"
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _state(learns: bool) -> str:
+    return "learns" if learns else "frozen"
+
+
+def _heads(steps: Sequence[Step], top: float) -> tuple[list[Markup], float]:
+    """The boxes of the heads, a column for each task, and where they end."""
+    columns = [task for task in TASKS if any(_task(step.name) == task for step in steps)]
+    rows = _depths(steps)
+    centres = {
+        task: MARGIN + (WIDTH - 2 * MARGIN) * (number + 0.5) / len(columns)
+        for number, task in enumerate(columns)
+    }
+    places = {
+        step.name: (
+            centres[_task(step.name)],
+            top + STEP_GAP + rows[step.name] * (STEP_HEIGHT + STEP_GAP),
+        )
+        for step in steps
+    }
+    drawn = [
+        _edge(_route(source, step.name, places, rows, top))
+        for step in steps
+        for source in step.reads
+    ]
+    for step in steps:
+        x, y = places[step.name]
+        words = step.name.removeprefix(f"{_task(step.name)}_").replace("_", " ")
+        kind = _ACTIVATIONS.get(step.activation, step.activation)
+        text = f"{step.units} · {kind}" if step.units else step.kind
+        state = _state(step.learns) if step.units else ""
+        drawn += [
+            _box(x - STEP_WIDTH / 2, y, STEP_WIDTH, STEP_HEIGHT, state),
+            _text(x, y + 15, words, "middle", "name step"),
+            _text(x, y + 29, text, "middle"),
+        ]
+    return drawn, max(y for _, y in places.values()) + STEP_HEIGHT
+
+
+def _task(name: str) -> str:
+    return name.split("_")[0]
+
+
+def _depths(steps: Sequence[Step]) -> dict[str, int]:
+    """The row of each step: the longest way to it from the pooled features."""
+    depths = {END_OF_BACKBONE: -1}
+    for step in steps:
+        depths[step.name] = 1 + max(depths[source] for source in step.reads)
+    return depths
+
+
+def _route(
+    source: str,
+    target: str,
+    places: Mapping[str, Point],
+    rows: Mapping[str, int],
+    top: float,
+) -> list[Point]:
+    """The corners of an edge: straight down, or along the side of the target's column."""
+    x, y = places[target]
+    if source == END_OF_BACKBONE:
+        if rows[target] == 0:
+            return [(x, top), (x, y)]
+        side = -1 if x < WIDTH / 2 else 1  # outside, where no other edge runs
+        start = [(x + side * (STEP_WIDTH / 2 + LANE), top)]
+    else:
+        from_x, from_y = places[source]
+        if from_x == x and rows[target] == rows[source] + 1:
+            return [(x, from_y + STEP_HEIGHT), (x, y)]
+        side = 1 if x < WIDTH / 2 else -1
+        edge = from_x + (side if from_x == x else -side) * STEP_WIDTH / 2
+        middle = from_y + STEP_HEIGHT / 2
+        start = [(edge, middle), (x + side * (STEP_WIDTH / 2 + LANE), middle)]
+    middle = y + STEP_HEIGHT / 2
+    return [*start, (start[-1][0], middle), (x + side * STEP_WIDTH / 2, middle)]
+
+
+def _edge(corners: Sequence[Point]) -> Markup:
+    """A line with an arrow's head at its end."""
+    (from_x, from_y), (x, y) = corners[-2:]
+    along = (x > from_x) - (x < from_x), (y > from_y) - (y < from_y)
+    back_x, back_y = x - 2 * ARROW * along[0], y - 2 * ARROW * along[1]
+    across_x, across_y = ARROW * along[1], ARROW * along[0]
+    head = [
+        (x, y),
+        (back_x + across_x, back_y + across_y),
+        (back_x - across_x, back_y - across_y),
+    ]
+    return Markup('<polyline class="edge" points="{}"/><polygon points="{}"/>').format(
+        _points(corners), _points(head)
+    )
+
+
+def _points(corners: Sequence[Point]) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in corners)
+
+
+def _box(x: float, y: float, width: float, height: float, state: str) -> Markup:
+    return Markup('<rect class="{}" x="{:g}" y="{:g}" width="{:g}" height="{:g}" rx="5"/>').format(
+        state or "plain", x, y, width, height
+    )
+
+
+def _text(x: float, y: float, words: str, anchor: str, kind: str = "") -> Markup:
+    return Markup('<text class="{}" x="{:g}" y="{:g}" text-anchor="{}">{}</text>').format(
+        kind, x, y, anchor, words
+    )

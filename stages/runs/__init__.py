@@ -1,0 +1,1 @@
+"""What a run is, and DVC experiments: resolve params, queue, search, record."""

@@ -1,0 +1,64 @@
+"""The input and output of a model: `models/<run>/preprocessor_config.json`, beside the network.
+
+A network alone does not tell which detector, margin and size its crops were made with, nor
+what its classes are called. The file does: `tasks` (those that the network answers), and of
+params.yaml as it stood when it was trained the section `classes`, and `detect` without its limits.
+What is fed to it later is cut by them, whatever params.yaml says by then. Pixels need nothing:
+preprocessing is inside the network.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from stages.core.errors import UserError
+from stages.core.params import Classes, Cropping, Params, Section
+
+INPUT_SPEC_FILE = "preprocessor_config.json"
+
+
+class InputSpec(Section):
+    """The content of preprocessor_config.json."""
+
+    tasks: Annotated[list[Literal["age", "gender", "race"]], Field(min_length=1)]
+    detect: Cropping
+    classes: Classes
+
+    @classmethod
+    def of(cls, params: Params, tasks: Sequence[str]) -> "InputSpec":
+        """What params say, for a network that answers these tasks."""
+        return cls.model_validate(
+            {
+                "tasks": list(tasks),
+                "detect": params.detect.model_dump(include=set(Cropping.model_fields)),
+                "classes": params.classes.model_dump(),
+            }
+        )
+
+
+def parse_input_spec(text: str | bytes, place: str) -> InputSpec:
+    """Check the content of a preprocessor_config.json.
+
+    Raises:
+        UserError: not JSON, or a field that does not fit; `place` is how the error names it.
+    """
+    try:
+        return InputSpec.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = ".".join(map(str, fault["loc"])) or "content"
+        raise UserError(f"{place}: {field}: {fault['msg']}; train or export it again") from None
+
+
+def read_input_spec(folder: Path) -> InputSpec:
+    """How the model of a folder is fed.
+
+    Raises:
+        UserError: the file is missing or does not fit.
+    """
+    path = folder / INPUT_SPEC_FILE
+    if not path.is_file():
+        raise UserError(f"{path}: missing; train the model again: `dvc repro`")
+    return parse_input_spec(path.read_bytes(), str(path))

@@ -1,0 +1,67 @@
+"""Where a model comes from: what it follows from, and when in the project's history it was made.
+
+`models/<run>/provenance.json`, beside the network and in DVC's cache with it, has what the
+network follows from: params, digests of data, weights and code, versions, seed, machine. The
+same of these give the same bytes, so the file is the same whenever it is written again.
+
+The git commit is not of that kind: the next commit trains the same network, and in a cached
+file it would make each of them another output, and rerun all that depends on it. It stands in
+`data/provenance/<run>.json`, which is not tracked, with the digest of the network that it
+speaks of; and git itself knows it: the commit whose dvc.lock has the model's hash.
+"""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from stages.core.errors import UserError
+from stages.core.snapshot import code_of
+
+DECISIVE = ("tensorflow", "keras", "numpy", "h5py")  # whose versions can change a network's bytes
+SOURCES = ("stages", "params.yaml", "dvc.yaml")  # in which an uncommitted change matters
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """Hexadecimal SHA-256 of anything that JSON can say, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """Digest of the code that dvc.yaml has a training depend on, versions, machine."""
+    return {
+        "code": fingerprint(code_of("train")),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in DECISIVE},
+        "machine": {"system": platform.system(), "architecture": platform.machine()},
+    }
+
+
+def refuse_repository_without_commit() -> None:
+    """DVC's experiments, and the log of a training, name the commit that they start from.
+
+    Raises:
+        UserError: this is a git repository in which nothing was ever committed.
+    """
+    if _git("rev-parse", "--git-dir") is not None and _git("rev-parse", "HEAD") is None:
+        raise UserError("this git repository has no commit yet: `git add .`, then `git commit`")
+
+
+def history() -> dict[str, Any]:
+    """The git commit, and the files of SOURCES that differ from it; nulls outside git."""
+    commit = _git("rev-parse", "HEAD")
+    changed = _git("status", "--porcelain", "--", *SOURCES)
+    return {
+        "commit": commit and commit.strip(),
+        "changed": None if changed is None else [line[3:] for line in changed.splitlines()],
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        return None
+    return done.stdout

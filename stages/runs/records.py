@@ -1,0 +1,138 @@
+"""The record of a comparison: all that its runs left but networks and images, in one file.
+
+`docs/results/<name>.tar.xz` holds params.yaml (of paths only their last part), the split, and of
+each run its metrics, curves, predictions, evaluation and the lists and facts that stand beside its
+network, under their paths in a workspace. Whoever unpacks it recomputes every table and chart by
+`python -m stages.compare`, and every figure of a run by `utkface-mtl score`. Equal files give
+equal bytes.
+"""
+
+import io
+import lzma
+import shutil
+import tarfile
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from stages.core.errors import UserError
+from stages.core.files import atomic_write, partial_path
+from stages.core.params import AUTO, PARAMS_FILE, Params
+
+RESULTS = Path("docs/results")
+SPLIT = Path("data/split/split.csv")
+TOP = (Path("metrics/detect.json"), Path("metrics/split.json"), SPLIT)
+MAX_BYTES = 2**30  # that a record unpacks to
+_DAMAGE = (tarfile.TarError, lzma.LZMAError, EOFError)
+
+
+def record_file(name: str) -> Path:
+    """Where the record of that name stands."""
+    return RESULTS / f"{name}.tar.xz"
+
+
+def files_of(run: str) -> list[Path]:
+    """The files of a run that its record keeps; those that are there.
+
+    Args:
+        run: `<variant>` or `<variant>+<condition>`.
+    """
+    single = [
+        Path("metrics") / f"{run}.json",
+        Path("data/training") / f"{run}.json",
+        *(Path("data/predictions") / f"{run}{suffix}" for suffix in (".csv", ".val.csv")),
+    ]
+    folders = (Path("data/curves") / run, Path("data/evaluation") / run)
+    inside = [path for folder in folders for path in folder.rglob("*")]
+    beside = [p for p in (Path("models") / run).glob("*") if p.suffix in (".csv", ".json")]
+    return sorted(path for path in (*single, *inside, *beside) if path.is_file())
+
+
+def write_record(path: Path, params: Params, runs: Iterable[str]) -> None:
+    """Write the record of the workspace's runs, whole or not at all.
+
+    Args:
+        path: of the record.
+        params: those of params.yaml in the workspace.
+        runs: their names.
+
+    Raises:
+        UserError: a file without which nothing can be recomputed is missing.
+    """
+    files = [*TOP, *(file for run in runs for file in files_of(run))]
+    if missing := [file for file in TOP if not file.is_file()]:
+        raise UserError(f"{missing[0]}: missing; run `dvc repro`")
+    with atomic_write(path) as partial, tarfile.open(partial, "w:xz", preset=9) as archive:
+        _add(archive, PARAMS_FILE, _without_folders(params))
+        for file in sorted(files):  # what is alike stands side by side, and shrinks
+            _add(archive, file, file.read_bytes())
+
+
+def restore(path: Path, folder: Path) -> int:
+    """Unpack a record into a new folder; returns the number of files.
+
+    Raises:
+        UserError: the record is missing or damaged, or the folder holds something.
+    """
+    if not path.is_file():
+        known = ", ".join(sorted(p.name for p in RESULTS.glob("*.tar.xz"))) or "none"
+        raise UserError(f"{path}: missing; there are: {known}")
+    folder = folder.absolute()
+    if folder == Path.cwd():
+        raise UserError(f"{folder}: is the current folder; name a new one")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: is not empty; name a new folder")
+    unpacked = partial_path(folder)  # what is cut short is not taken for a workspace
+    try:
+        with tarfile.open(path, "r:xz") as archive:
+            members = archive.getmembers()
+            _check(path, members)
+            archive.extractall(unpacked, members, filter="data")
+        unpacked.replace(folder)
+    except (*_DAMAGE, OSError) as error:
+        raise UserError(f"{path}: cannot be unpacked into {folder} ({error})") from error
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+    return len(members)
+
+
+def mentions(path: Path, names: Collection[str]) -> bool:
+    """Whether any file in a record names one of the images.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    wanted = [name.encode() for name in names]
+    try:
+        with tarfile.open(path, "r:xz") as archive:
+            for entry in archive:
+                file = archive.extractfile(entry)
+                if file is not None:
+                    content = file.read()
+                    if any(name in content for name in wanted):
+                        return True
+    except _DAMAGE as error:
+        raise UserError(f"{path}: damaged ({error}); take it from its source again") from error
+    return False
+
+
+def _add(archive: tarfile.TarFile, file: Path, content: bytes) -> None:
+    entry = tarfile.TarInfo(file.as_posix())
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def _without_folders(params: Params) -> bytes:
+    """params.yaml without what it tells of the machine: of each path its last part."""
+    text = PARAMS_FILE.read_text(encoding="utf-8")
+    by_hand = [path for path in params.pretrained.model_dump().values() if path != AUTO]
+    for path in sorted([*params.data.local, *by_hand], key=len, reverse=True):
+        text = text.replace(path, Path(path).name)
+    return text.encode()
+
+
+def _check(path: Path, members: Collection[tarfile.TarInfo]) -> None:
+    odd = [entry.name for entry in members if not entry.isfile()]
+    if odd:
+        raise UserError(f"{path}: {odd[0]!r} is no file; take the record from its source again")
+    if sum(entry.size for entry in members) > MAX_BYTES:
+        raise UserError(f"{path}: unpacks to more than {MAX_BYTES} bytes; it is no record")

@@ -1,0 +1,123 @@
+"""A search's grid as trainings: the name and the params of each combination.
+
+The params of a grid vary together, or one by one: the variant as it is, then each value alone,
+so that what each ingredient is worth shows (an ablation).
+
+The names follow from the grid alone (`mtl-vgg16-block5-lr1e-4-b32`), so that whoever asks
+again for a combination means the same experiment.
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.core.params import Params, Search, Setting, Training, Variant, section_of
+from stages.runs.resolve import plan_run
+
+_SHORT = {"learning_rate": "lr", "batch_size": "b", "head_width": "w"}
+UNCHANGED = "unchanged"  # in the name of the variant as it is
+_SCIENTIFIC_BELOW = 0.1  # 1e-4 reads better than 0.0001, 0.5 better than 5e-1
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One experiment: its name, its variant, the setting, all params it differs by."""
+
+    name: str
+    variant: str
+    setting: Setting
+    overrides: dict[str, Any]
+
+    @property
+    def changes(self) -> list[str]:
+        """The overrides as `dvc exp run -S` takes them."""
+        return [f"{key}={_written(value)}" for key, value in self.overrides.items()]
+
+    def applied(self, params: Params) -> Params:
+        """The params with the overrides."""
+        content = params.model_dump(by_alias=True)
+        for key, value in self.overrides.items():
+            *sections, last = key.split(".")
+            section = content
+            for name in sections:
+                section = section[name]
+            section[last] = value
+        return Params.model_validate(content)
+
+
+def combinations(params: Params, name: str) -> list[Combination]:
+    """All combinations of a search's grid; the last param varies fastest."""
+    search = params.searches[name]
+    return [
+        Combination(
+            "-".join([name, *([_short(k, v) for k, v in setting.items()] or [UNCHANGED])]),
+            search.variant,
+            setting,
+            _overrides(params, search, setting),
+        )
+        for setting in _settings(search)
+    ]
+
+
+def _settings(search: Search) -> list[Setting]:
+    if search.vary == "one-by-one":
+        return [{}, *({key: value} for key, values in search.grid.items() for value in values)]
+    products = itertools.product(*search.grid.values())
+    return [dict(zip(search.grid, values, strict=True)) for values in products]
+
+
+def _short(key: str, value: float | str) -> str:
+    return f"{_SHORT[key]}{label(value)}" if key in _SHORT else f"{key}-{label(value)}"
+
+
+def basis(params: Params, variant: str) -> tuple[object, ...]:
+    """All params that a variant's training follows from, from the raw images on."""
+    sections = (
+        *(params.data, params.pretrained, params.detect, params.split),
+        *(params.classes, params.train),
+    )
+    return (plan_run(params, variant), *sections)
+
+
+def label(value: float | str) -> str:
+    """A value as it stands in names and plots, with all its digits: 32, 1e-4, 0.5."""
+    if isinstance(value, float) and 0 < value < _SCIENTIFIC_BELOW:
+        return np.format_float_scientific(value, trim="-", exp_digits=1)
+    return str(value)
+
+
+def _overrides(params: Params, search: Search, setting: Setting) -> dict[str, Any]:
+    variant = search.variant
+    common = {
+        "suite": [variant],  # the workflow has stages for the suite's variants only
+        "repeats.variants": [],
+        "repeats.conditions": [],
+        "train.max_epochs": search.epochs,
+        "train.subset.train": search.subset.train,
+        "train.subset.val": search.subset.val,
+        f"training.{variant}.epochs": search.epochs,
+    }
+    if "batch_size" in search.grid:
+        common["train.global_batch"] = 0  # it would stand for all of them
+    return common | {
+        path: value for key, value in setting.items() for path in _paths(params, variant, key)
+    }
+
+
+def _paths(params: Params, variant: str, key: str) -> list[str]:
+    """Where a searchable param of a variant stands in params.yaml."""
+    chosen, section = params.variants[variant], section_of(key)
+    if section is Training:
+        return [f"training.{variant}.{key}"]
+    if section is Variant:
+        return [f"variants.{variant}.{key}"]
+    path = f"recipes.{chosen.recipe}.{key}"
+    if key == "label_smoothing":
+        return [f"{path}.{task}" for task in chosen.task_list]
+    return [path]
+
+
+def _written(value: object) -> str:
+    return f"[{','.join(value)}]" if isinstance(value, list) else str(value)

