@@ -26,8 +26,8 @@ from benchmarks.side_by_side import (
     rates,
     take_turns,
 )
-from stages.core.errors import run_stage
 from stages.core.params import load_params
+from stages.core.stage import run_stage
 from stages.dataset.index import read_crops
 from stages.networks import device
 

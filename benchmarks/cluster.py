@@ -44,8 +44,10 @@ from benchmarks.side_by_side import (
     take_turns,
 )
 from benchmarks.training import make_task
-from stages.core.errors import UserError, run_stage
-from stages.core.params import TASKS, Params, load_params
+from stages.core.errors import UserError
+from stages.core.params import Params, load_params
+from stages.core.sections import TASKS
+from stages.core.stage import run_stage
 from stages.dataset.archives import Limits, Member
 from stages.detection.extraction import Extraction
 from stages.detection.parallel import extract_in_processes, extract_on_cluster
@@ -203,7 +205,7 @@ def train(folder: Path, arguments: argparse.Namespace) -> None:
     """One worker: train with the others, tell the speed after the first epoch."""
     params = load_params()
     device.prepare("cpu", precision="float32", seed=1)
-    from stages.learning.recipe import Execution
+    from stages.learning.fit import Execution
     from stages.learning.replicas import find_replicas
 
     execution = Execution(replicas=find_replicas("auto", params.machine.worker_patience))

@@ -33,8 +33,8 @@ from benchmarks.faces import (
     weights_of,
 )
 from benchmarks.side_by_side import compare, make_parser, print_report, prove, rates, take_turns
-from stages.core.errors import run_stage
 from stages.core.params import Params, load_params
+from stages.core.stage import run_stage
 from stages.dataset.archives import Limits, Member, read_members
 from stages.dataset.images import Pixels, decode
 from stages.dataset.index import read_cropped, write_faces

@@ -37,8 +37,8 @@ from benchmarks.side_by_side import (
     spread,
     take_turns,
 )
-from stages.core.errors import run_stage
 from stages.core.params import load_params
+from stages.core.stage import run_stage
 from stages.dataset.archives import Limits
 from stages.dataset.images import Pixels, decode
 from stages.detection.crops import choose_face

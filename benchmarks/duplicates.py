@@ -14,8 +14,8 @@ import numpy as np
 from benchmarks.faces import add_archive, cut_faces
 from benchmarks.machine import peak_memory
 from benchmarks.side_by_side import compare, inverse, make_parser, print_report, prove, take_turns
-from stages.core.errors import run_stage
 from stages.core.params import load_params
+from stages.core.stage import run_stage
 from stages.splitting.duplicates import LUMA, near_duplicates
 from stages.splitting.duplicates import THUMBNAIL as SIDE
 

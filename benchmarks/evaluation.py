@@ -17,9 +17,10 @@ import pandas as pd
 from benchmarks.faces import Faces, add_archive, cut_faces
 from benchmarks.side_by_side import compare, make_parser, print_report, prove, take_turns
 from benchmarks.training import make_task
-from stages.core.errors import run_stage
 from stages.core.files import write_csv
-from stages.core.params import TASKS, Params, load_params
+from stages.core.params import Params, load_params
+from stages.core.sections import TASKS
+from stages.core.stage import run_stage
 from stages.evaluation.evaluate import Rules, evaluate_files
 from stages.evaluation.predictions import prediction_table, read_predictions
 from stages.networks import device
@@ -83,7 +84,7 @@ class Sides:
         """Everything after the forward pass."""
         write_csv(self.test, self.table())
         found = evaluate_files(self.test, self.val, self.split, self.classes, self.rules)
-        found.write(self.folder / "details", self.folder / "metrics.json")
+        found.write(self.folder / "details")
 
     def evaluate(self) -> None:
         """All of it."""

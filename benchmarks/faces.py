@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.core.errors import UserError
-from stages.core.params import TASKS, Params
+from stages.core.params import Params
+from stages.core.sections import TASKS
 from stages.dataset.archives import Limits, Member, read_members
 from stages.dataset.labels import LabelError, age_group, parse_name
 from stages.detection.detector import Detector, ScalePolicy, load_detector

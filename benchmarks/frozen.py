@@ -34,8 +34,8 @@ from benchmarks.side_by_side import (
     take_turns,
 )
 from benchmarks.training import Task, make_task
-from stages.core.errors import run_stage
 from stages.core.params import load_params
+from stages.core.stage import run_stage
 from stages.networks import device
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ def main() -> None:
     proven, lines = [], []
     for variant in arguments.variants:
         task = make_task(params, variant, faces, arguments.epochs)
-        xla = usable and str(task.structure["backbone"]) in params.train.xla
+        xla = usable and task.structure.backbone in params.train.xla
         proven += [f"{variant}: {each}" for each in prove_equal(task, xla)]
         seconds = take_turns(
             {"ours": partial(fit_ours, task, xla), "rival": partial(fit_whole, task)},
             arguments.rounds,
         )
         ours, rival = (rates(seconds[side], arguments.epochs) for side in ("ours", "rival"))
-        bar = BARS.get(str(task.structure["trainable"]))
+        bar = BARS.get(task.structure.trainable)
         lines.append(compare(variant, ours, rival, "epochs/s, all counted", bar))
     print_report(arguments, proven, lines)
 
@@ -81,7 +81,7 @@ def main() -> None:
 def fit_ours(task: Task, xla: bool) -> "keras.Model":
     """As the node train does it, from an empty cache of features."""
     from stages.learning.features import frozen_features
-    from stages.learning.recipe import Execution
+    from stages.learning.fit import Execution
 
     model = task.network()
     with tempfile.TemporaryDirectory() as folder:
@@ -100,6 +100,7 @@ def fit_whole(task: Task) -> "keras.Model":
     import keras
 
     from stages.learning.batches import Batches
+    from stages.learning.optimizer import learning_rate
 
     model = task.network()
     recipe = task.recipe
@@ -107,13 +108,13 @@ def fit_whole(task: Task) -> "keras.Model":
     model.compile(
         keras.optimizers.Adam(recipe.learning_rate, clipnorm=recipe.clipnorm or None),
         loss=dict.fromkeys(task.classes, "sparse_categorical_crossentropy"),
-        loss_weights={name: recipe.task_weights[name] for name in task.classes},
+        loss_weights={name: getattr(recipe.task_weights, name) for name in task.classes},
         metrics=dict.fromkeys(task.classes, "accuracy"),
     )
 
     def at_the_epoch(epoch: int) -> float:
         train.set_epoch(epoch)  # before the epoch's first batch is asked for
-        return recipe.rate(epoch)
+        return learning_rate(recipe, epoch)
 
     model.fit(
         train,

@@ -33,8 +33,10 @@ from PIL import Image
 
 from benchmarks.machine import peak_memory, peak_resident_mib
 from benchmarks.side_by_side import add_number, print_report
-from stages.core.errors import UserError, run_stage
-from stages.core.params import TASKS, load_params
+from stages.core.errors import UserError
+from stages.core.params import load_params
+from stages.core.sections import TASKS
+from stages.core.stage import run_stage
 from stages.dataset.archives import Limits, read_members
 from stages.dataset.examples import LabelledFaces
 from stages.dataset.index import read_cropped, read_crops, write_faces
@@ -43,7 +45,7 @@ from stages.detection.detector import Detector, Face
 from stages.detection.extraction import CropSettings
 from stages.detection.parallel import extract_in_processes
 from stages.networks import device
-from stages.runs.resolve import plan_run
+from stages.runs.resolve import resolve
 from stages.splitting.duplicates import group_duplicates
 from stages.splitting.groups import divide
 from stages.splitting.stratified import SPLITS
@@ -175,18 +177,16 @@ def _epoch(folder: Path, arguments: argparse.Namespace) -> Work:
     params = load_params()
     device.prepare("cpu", precision="float32", seed=1)
     from stages.learning.checkpoints import Checkpoints
-    from stages.learning.recipe import Examples, Recipe, fit
+    from stages.learning.fit import Data, Examples, fit
     from stages.networks.network import build_network
 
-    run = plan_run(params, "mtl-cnn", epochs=1)
-    classes = {task: len(params.classes.of(task)) for task in run.tasks}
-    structure = run.network(classes, arguments.side, params.classes.age_upper_bounds)
-    model = build_network(**structure)
+    plan = resolve(params, "mtl-cnn", epochs=1)
+    model = build_network(plan.network.model_copy(update={"size": arguments.side}))
 
     def work() -> int:
         table, rows = read_cropped(folder / "index.csv"), np.load(folder / "train.npy")
         chosen = np.random.default_rng(1).permutation(rows)
-        chosen = chosen[: arguments.steps * run.recipe["batch_size"]]
+        chosen = chosen[: arguments.steps * plan.training.batch_size]
         of = table.iloc[chosen]
         ages = of["age"].to_numpy(np.int64)
         labels = {"age": age_group(ages, params.classes.age_upper_bounds)} | {
@@ -199,12 +199,8 @@ def _epoch(folder: Path, arguments: argparse.Namespace) -> Work:
         checkpoints = Checkpoints(folder / "checkpoints", "large")
         fit(
             model,
-            faces.crops,
-            train,
-            val,
-            classes,
-            Recipe(**run.recipe),
-            1,
+            Data(faces.crops, train, val),
+            plan.training.model_copy(update={"seed": 1}),
             lambda frozen: frozen.predict(faces.crops),
             checkpoints,
             lambda *_: None,

@@ -21,8 +21,8 @@ from benchmarks.faces import add_archive, crop_settings, cut_faces, labelled_mem
 from benchmarks.machine import memory_mib
 from benchmarks.side_by_side import add_number, make_parser, print_report
 from benchmarks.training import make_task
-from stages.core.errors import run_stage
 from stages.core.params import load_params
+from stages.core.stage import run_stage
 from stages.dataset.archives import Limits
 from stages.detection.extraction import extract_face
 from stages.networks import device

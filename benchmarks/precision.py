@@ -31,8 +31,9 @@ from benchmarks.side_by_side import (
     take_turns,
 )
 from benchmarks.training import Task, make_task
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import UserError
 from stages.core.params import load_params
+from stages.core.stage import run_stage
 from stages.evaluation.bootstrap import interval
 from stages.networks import device
 
@@ -63,7 +64,7 @@ def main() -> None:
         raise UserError("this CPU emulates bfloat16: nothing is gained; --emulated measures it")
     faces = cut_faces(arguments.archive, arguments.images + arguments.test, params)
     task = make_task(params, arguments.variant, faces, arguments.epochs)
-    wanted = usable and str(task.structure["backbone"]) in params.train.xla
+    wanted = usable and task.structure.backbone in params.train.xla
     xla = {"float32": wanted, "mixed_bfloat16": wanted and device.has_gpu()}
     networks = {precision: network(task, precision) for precision in PRECISIONS}
     proven = prove_equal(networks, task.images[:16])
@@ -126,12 +127,10 @@ def training_step(task: Task, model: "keras.Model", steps: int, xla: bool) -> Ca
 
 
 def compiled(task: Task, model: "keras.Model", xla: bool) -> "Learner":
-    """A learner as the node train makes it."""
-    from stages.learning.recipe import Execution, compile_learner
+    """A learner as the stage train makes it."""
+    from stages.learning.fit import Execution, compile_learner
 
-    return compile_learner(
-        model, task.images, task.train, task.classes, task.recipe, 1, Execution(xla)
-    )
+    return compile_learner(model, task.images, task.train, task.recipe, Execution(xla))
 
 
 def accuracies(task: Task, cut: int, xla: dict[str, bool], seeds: int) -> dict[str, object]:
@@ -175,7 +174,7 @@ def trained_and_tested(
     task: Task, model: "keras.Model", cut: int, xla: bool, seed: int
 ) -> dict[str, np.ndarray]:
     """Whether each test image is classified right after a training, by task."""
-    from stages.learning.recipe import Examples, Execution
+    from stages.learning.fit import Examples, Execution
     from stages.networks.prediction import predict_rows
 
     labels = {

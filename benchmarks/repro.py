@@ -26,7 +26,7 @@ from benchmarks.side_by_side import (
     prove,
     take_turns,
 )
-from stages.core.errors import run_stage
+from stages.core.stage import run_stage
 
 ONE_FILE, FOLDER = "data/faces/crops.npy", "data/faces/crops"
 JPEG_BYTES = 3500  # of a crop

@@ -31,9 +31,11 @@ from benchmarks.faces import THREADS, Faces, crop_settings, cut_faces, mobilenet
 from benchmarks.machine import peak_memory, peak_resident_mib
 from benchmarks.side_by_side import print_report
 from benchmarks.training import make_task
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import UserError
 from stages.core.files import atomic_write
-from stages.core.params import TASKS, Params, load_params
+from stages.core.params import Params, load_params
+from stages.core.sections import TASKS
+from stages.core.stage import run_stage
 from stages.dataset.archives import Limits, Member, read_members
 from stages.dataset.index import read_crops, write_faces
 from stages.detection.parallel import extract_in_processes
@@ -174,10 +176,10 @@ def _split(params: Params, archive: Path, folder: Path, number: int) -> Work:  #
 def _features(params: Params, archive: Path, folder: Path, number: int) -> Work:  # noqa: ARG001
     device.prepare(params.machine.device, precision="float32", seed=1, xla=True)
     from stages.learning.features import frozen_features
-    from stages.networks.network import divide as cut
+    from stages.networks.network import split_frozen
 
     faces = _faces(folder, number)
-    parts = cut(make_task(params, FEATURES_OF, faces, epochs=1, real=False).network())
+    parts = split_frozen(make_task(params, FEATURES_OF, faces, epochs=1, real=False).network())
     assert parts is not None  # it is frozen
     parts[0].predict_on_batch(faces.crops[:64])  # compiles
     target = folder / f"features-{number}"

@@ -21,8 +21,8 @@ from benchmarks.side_by_side import (
     take_turns,
 )
 from benchmarks.training import Task, make_task
-from stages.core.errors import run_stage
 from stages.core.params import load_params
+from stages.core.stage import run_stage
 from stages.networks import device
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ def single_task_networks(task: Task, together: "keras.Model") -> "dict[str, kera
 
     networks = {}
     for name, number in task.classes.items():
-        model = build_network(**task.structure | {"classes": {name: number}, "heads": "plain"})
+        model = build_network(
+            task.structure.model_copy(update={"classes": {name: number}, "heads": "plain"})
+        )
         for layer in model.layers:
             layer.set_weights(together.get_layer(layer.name).get_weights())
         networks[name] = model

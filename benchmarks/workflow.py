@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,10 @@ from benchmarks.faces import (
 from benchmarks.repro import QUIET, copy_project, run_quietly
 from benchmarks.side_by_side import add_number, print_report
 from benchmarks.training import make_task
-from stages.core.errors import UserError, run_stage
-from stages.core.params import TASKS, Params, load_params
+from stages.core.errors import UserError
+from stages.core.params import Params, load_params
+from stages.core.sections import TASKS
+from stages.core.stage import run_stage
 from stages.dataset.archives import Limits, Member
 from stages.dataset.labels import age_group, parse_name
 from stages.networks import device
@@ -237,15 +240,17 @@ class _Variant:
         """Build and fit."""
         import keras
 
+        from stages.learning.optimizer import learning_rate
+
         self.model, recipe = self.task.network(), self.task.recipe
         self.model.compile(
             keras.optimizers.Adam(recipe.learning_rate, clipnorm=recipe.clipnorm or None),
             loss=dict.fromkeys(self.task.classes, "sparse_categorical_crossentropy"),
-            loss_weights={name: recipe.task_weights[name] for name in self.task.classes},
+            loss_weights={name: getattr(recipe.task_weights, name) for name in self.task.classes},
             metrics=dict.fromkeys(self.task.classes, "accuracy"),
             jit_compile=False,  # as it was; slower on some processors, so Keras is not to choose
         )
-        rate = keras.callbacks.LearningRateScheduler(recipe.rate)
+        rate = keras.callbacks.LearningRateScheduler(partial(learning_rate, recipe))
         self.model.fit(
             self.train_images,
             validation_data=self.val_images,

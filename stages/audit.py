@@ -1,23 +1,26 @@
-"""Node audit: no test image, and no copy of one, was trained on or validated with.
+"""Stage audit: no test image, and no copy of one, was trained on or validated with.
 
-The lists are those that each model left, the pixels are compared anew. Runs under the published
+The lists are those that each model left; the pixels are compared anew. Runs under the published
 protocol are measured but do not fail. `data/audit/` gets runs.csv (the counts of each run) and
 leaks.csv (each pair).
 """
 
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import UserError
 from stages.core.files import write_csv, write_json
-from stages.core.params import load_params
+from stages.core.params import Params, load_params
+from stages.core.paths import AUDIT, AUDIT_METRICS, CROPS, INDEX, PUBLISHED_LISTS, RunPaths
+from stages.core.run_names import RunName
+from stages.core.stage import run_stage
 from stages.dataset.examples import read_used
 from stages.dataset.index import read_cropped, read_crops
-from stages.runs.resolve import PUBLISHED_SPLIT, lists_file, run_name, stage_name
 from stages.splitting.leaks import (
     COLUMNS,
+    Pictures,
     compare_pictures,
     count_leaks,
     find_leaks,
@@ -26,74 +29,86 @@ from stages.splitting.leaks import (
 )
 from stages.splitting.lists import read_lists
 
-FACES = Path("data/faces")
-PUBLISHED = Path("data/split/published.csv")
-AUDIT = Path("data/audit")
-METRICS = Path("metrics/audit.json")
 SHOWN = 10  # faults of a kind in the error; the files have all
 
 
 def main() -> None:
     """Compare the test images of every run with what its model was made with."""
     params = load_params()
-    names = read_cropped(FACES / "index.csv")["name"].tolist()
-    crops = read_crops(FACES / "crops.npy")
-    pictures = compare_pictures(names, crops, **params.audit.model_dump())
+    names = read_cropped(INDEX)["name"].tolist()
+    pictures = compare_pictures(names, read_crops(CROPS), **params.audit.model_dump())
     counts, leaks, faults = {}, [pd.DataFrame(columns=["run", *COLUMNS])], []
-    tested: set[str] = set()
-    for condition in (None, *params.repeats.conditions):
-        lists = read_lists(lists_file(condition))
-        test = lists["name"][lists["test"]].tolist()
-        variants = params.suite if condition is None else params.repeats.variants
-        for variant in tqdm(variants, f"auditing {lists_file(condition).stem}", disable=None):
-            run = run_name(variant, condition)
-            file = Path("models") / run / "images.csv"
-            used = read_used(file)
-            found = find_leaks(test, used, pictures)
-            exempt = condition == PUBLISHED_SPLIT
-            counts[run] = {"exempt": int(exempt), **count_leaks(test, used, found)}
-            leaks.append(found.assign(run=run))
-            tested.update([] if exempt else test)
-            if other := list_differences(used, lists, whole=params.train.subset.whole):
-                faults.append(
-                    f"{file}: {len(other)} images, as {other[0]!r}, are used in another way than "
-                    f"{lists_file(condition)} says: retrain by "
-                    f"`dvc repro -f {stage_name(run, 'train')}`"
-                )
-            if not (exempt or found.empty):
-                faults.append(_describe(run, found))
+    for run in tqdm(params.run_names, "auditing", unit="run", disable=None):
+        counts[run.text], pairs, faults_of_run = audit_run(run, params, pictures)
+        leaks.append(pairs.assign(run=run.text))
+        faults += faults_of_run
     table = pd.DataFrame.from_dict(counts, orient="index").rename_axis("run").reset_index()
     write_csv(AUDIT / "runs.csv", table)
     write_csv(AUDIT / "leaks.csv", pd.concat(leaks)[["run", *COLUMNS]])
     if faults:
         raise UserError("the test images are not unseen:\n" + "\n".join(faults))
-
-    published = read_lists(PUBLISHED)
-    test = published["name"][published["test"]].tolist()
-    used = used_by_lists(published)
-    trained = used[used["used_for"] == "train"]
-    leaky = count_leaks(test, trained, find_leaks(test, trained, pictures))
+    tested = {
+        name
+        for run in params.run_names
+        if not run.is_published_split
+        for name in _test_images(RunPaths(run.text).lists)
+    }
     honest = table[table["exempt"] == 0]
-    summary = {
+    summary: dict[str, Any] = {
         "runs": len(honest),
         "test_images": len(tested),
         "pairs_checked": int(honest["pairs_checked"].sum()),
         "leaks": int((honest["seen"] + honest["seen_as_copy"]).sum()),
-        "published_protocol": {
-            "test_images": leaky["test_images"],
-            "trained_on": leaky["seen"],
-            "trained_on_share": round(leaky["seen"] / max(len(test), 1), 6),
-            "copies_trained_on": leaky["seen_as_copy"],
-            "copies_trained_on_share": round(leaky["seen_as_copy"] / max(len(test), 1), 6),
-        },
+        "published_protocol": audit_published_protocol(pictures),
     }
-    write_json(METRICS, summary)
-    number = f"{summary['runs']} run{'s' * (summary['runs'] != 1)}"
+    write_json(AUDIT_METRICS, summary)
+    published = summary["published_protocol"]
     print(
-        f"audit: {number}, {summary['test_images']} test images, "
+        f"audit: {summary['runs']} run{'s' * (summary['runs'] != 1)}, {len(tested)} test images, "
         f"{summary['pairs_checked']} pairs checked, {summary['leaks']} leaks; under the published "
-        f"protocol {leaky['seen']} of {leaky['test_images']} test images were trained on"
+        f"protocol {published['trained_on']} of {published['test_images']} test images were "
+        "trained on"
     )
+
+
+def audit_run(
+    run: RunName, params: Params, pictures: Pictures
+) -> tuple[dict[str, int], pd.DataFrame, list[str]]:
+    """The counts of a run, its leaks, and what is wrong with it, in words."""
+    paths, exempt = RunPaths(run.text), run.is_published_split
+    lists, used = read_lists(paths.lists), read_used(paths.images)
+    test = lists["name"][lists["test"]].tolist()
+    leaks = find_leaks(test, used, pictures)
+    faults = []
+    if other := list_differences(used, lists, whole=params.train.subset.whole):
+        faults.append(
+            f"{paths.images}: {len(other)} images, as {other[0]!r}, are not used as "
+            f"{paths.lists} says: retrain by `dvc repro -f train@{run.text}`"
+        )
+    if not (exempt or leaks.empty):
+        faults.append(_describe(run.text, leaks))
+    return {"exempt": int(exempt), **count_leaks(test, used, leaks)}, leaks, faults
+
+
+def audit_published_protocol(pictures: Pictures) -> dict[str, Any]:
+    """How many test images of the published protocol its lists train on."""
+    published = read_lists(PUBLISHED_LISTS)
+    test = published["name"][published["test"]].tolist()
+    used = used_by_lists(published)
+    trained = used[used["used_for"] == "train"]
+    leaky = count_leaks(test, trained, find_leaks(test, trained, pictures))
+    return {
+        "test_images": leaky["test_images"],
+        "trained_on": leaky["seen"],
+        "trained_on_share": round(leaky["seen"] / max(len(test), 1), 6),
+        "copies_trained_on": leaky["seen_as_copy"],
+        "copies_trained_on_share": round(leaky["seen_as_copy"] / max(len(test), 1), 6),
+    }
+
+
+def _test_images(lists_file: Any) -> list[str]:
+    lists = read_lists(lists_file)
+    return list(lists["name"][lists["test"]])
 
 
 def _describe(run: str, leaks: pd.DataFrame) -> str:

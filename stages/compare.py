@@ -1,6 +1,4 @@
-"""Node compare: the suite's variants side by side, in the terminal, as CSV and as Markdown."""
-
-from pathlib import Path
+"""Stage compare: all runs side by side, in the terminal, as CSV and as Markdown."""
 
 from stages.comparison.costs import accuracy_over_cost, read_costs, read_timings
 from stages.comparison.curves import collect_curves
@@ -15,27 +13,22 @@ from stages.comparison.table import (
     with_epochs,
     with_intervals,
 )
-from stages.core.errors import run_stage
 from stages.core.files import atomic_write, write_csv
-from stages.core.params import TASKS, Params, load_params
-from stages.evaluation.predictions import groups_of, prediction_file, read_predictions
+from stages.core.params import Params, load_params
+from stages.core.paths import COMPARISON, CURVES, EVALUATION, PREDICTIONS, SPLIT, TIMINGS, RunPaths
+from stages.core.sections import TASKS
+from stages.core.stage import run_stage
+from stages.evaluation.predictions import groups_of, read_predictions
 from stages.reporting.chart import draw_cost, draw_leak
-from stages.runs.resolve import PUBLISHED_SPLIT, run_name, run_names
 from stages.splitting.stratified import read_split
-
-PREDICTIONS = Path("data/predictions")
-EVALUATION = Path("data/evaluation")
-COMPARISON = Path("data/comparison")
-TIMINGS = Path("data/timings")  # not tracked: no two runs take the same time
 
 
 def main() -> None:
-    """Read what the suite's variants left, only those, and write the tables."""
+    """Read what the runs left, only those, and write the tables."""
     params = load_params()
-    runs = run_names(params)
-    curves = collect_curves(Path("data/curves"), runs)
-    conditions = {variant: params.conditions(variant) for variant in params.suite}
-    table = with_epochs(compare(Path("metrics"), conditions), curves)
+    runs = params.runs
+    curves = collect_curves(CURVES, runs)
+    table = with_epochs(compare(EVALUATION, params.run_names), curves)
     table = with_intervals(table, EVALUATION)
     costs = read_costs(EVALUATION, runs)
     gap = explain_leakage(PREDICTIONS, table)
@@ -57,16 +50,16 @@ def main() -> None:
     write_csv(TIMINGS / "comparison.csv", timings)
     print(costs.merge(timings, on="variant").to_string(index=False, na_rep="-"))
     # A network that was trained on its test images has nothing to prove on them.
-    compare_pairs(params, [run for run in runs if not run.endswith(f"+{PUBLISHED_SPLIT}")])
+    compare_pairs(params, [run.text for run in params.run_names if not run.is_published_split])
     print(f"compare: {len(runs)} run{'s' * (len(runs) != 1)}; {COMPARISON / 'comparison.md'}")
 
 
 def compare_pairs(params: Params, names: list[str]) -> None:
     """Write the paired tests of all variants, and print what they come to."""
     classes = {task: params.classes.of(task) for task in TASKS}
-    files = {run: prediction_file(PREDICTIONS, run, "test") for run in names}
+    files = {run: RunPaths(run).predictions("test") for run in names}
     runs = {run: read_predictions(file, classes) for run, file in files.items()}
-    split = read_split(Path("data/split/split.csv"))
+    split = read_split(SPLIT)
     groups = {run: groups_of(predictions, split) for run, predictions in runs.items()}
     rules = params.evaluate
     tests = pairwise_tests(runs, groups, rules.confidence, rules.resamples, params.seed)
@@ -75,11 +68,12 @@ def compare_pairs(params: Params, names: list[str]) -> None:
 
 
 def fold_runs(params: Params) -> list[list[str]]:
-    """For each repeated variant, its runs of all folds; nothing unless every fold is repeated."""
-    folds = [f"fold-{number}" for number in range(params.split.folds)]
-    if not folds or not set(folds) <= set(params.repeats.conditions):
-        return []
-    return [[run_name(variant, fold) for fold in folds] for variant in params.repeats.variants]
+    """For each variant its runs of all folds; nothing for a variant that lacks a fold."""
+    folds: dict[str, list[str]] = {}
+    for run in params.run_names:
+        if run.fold is not None and run.seed is None and not run.native:
+            folds.setdefault(run.variant, []).append(run.text)
+    return [runs for runs in folds.values() if len(runs) == params.split.folds]
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import UserError
 from stages.core.files import write_json
 from stages.core.params import load_params
+from stages.core.stage import run_stage
 from stages.dataset.archives import Limits, list_archives, read_members
 from stages.dataset.forgetting import read_forgotten
 from stages.dataset.index import write_faces

@@ -1,15 +1,14 @@
-"""Node pretrained: the weights that the chosen detector and variants need.
+"""Stage pretrained: the weights that the chosen detector and runs need.
 
-`data/pretrained/` holds the files, and for each variant of the suite a small
-`variants/<variant>.json` with the name and SHA-256 of its file (null: it starts from random
-weights). A training depends on the latter, so that a file it does not use cannot rerun it.
+`data/pretrained/` holds the files, and for each run a small `runs/<run>.json` with the name and
+SHA-256 of its file (null: it starts from random weights). A training depends on the latter, so
+that a file it does not use cannot rerun it.
 """
 
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from stages.core.errors import run_stage
 from stages.core.files import (
     PARTIAL_SUFFIX,
     atomic_write,
@@ -18,41 +17,41 @@ from stages.core.files import (
     write_json,
 )
 from stages.core.params import load_params
+from stages.core.paths import PRETRAINED, WEIGHTS_OF_RUNS, RunPaths
+from stages.core.stage import run_stage
 from stages.runs.caches import remove_older, shared_folder
 from stages.runs.resolve import read_plan
 from stages.weights.registry import BACKBONES, DETECTORS, WeightsFile, obtain
 
-PRETRAINED = Path("data/pretrained")
-PARTIAL_DAYS = 1.0  # what a killed process leaves of a shared copy goes after as many
+PARTIAL_DAYS = 1.0  # after which what a killed process left of a shared copy is removed
 
 
 def main() -> None:
-    """Obtain each file once; then remove those that nothing wants any more."""
+    """Obtain each file once; then remove those that are not needed any more."""
     params = load_params()
     PRETRAINED.mkdir(parents=True, exist_ok=True)
     wanted = {f"detector {params.detect.detector}": DETECTORS[params.detect.detector]}
-    for variant in params.suite:
-        structure = read_plan(variant)["structure"]
-        if structure["weights"] != "none":
-            wanted[f"variant {variant}"] = BACKBONES[structure["backbone"], structure["weights"]]
+    for run in params.runs:
+        network = read_plan(run).network
+        if network.weights != "none":
+            wanted[f"run {run}"] = BACKBONES[network.backbone, network.weights]
     files: dict[str, Path] = {}
     for user, weights in wanted.items():
         if weights.key not in files:
             files[weights.key] = _bring(weights, params.pretrained.path(weights.key), user)
-    remove_others(PRETRAINED, [*files.values(), PRETRAINED / "variants"])
-    manifests = PRETRAINED / "variants"
-    for variant in params.suite:
-        file = files[wanted[user].key] if (user := f"variant {variant}") in wanted else None
+    remove_others(PRETRAINED, [*files.values(), WEIGHTS_OF_RUNS])
+    for run in params.runs:
+        file = files[wanted[user].key] if (user := f"run {run}") in wanted else None
         content = {"file": file and file.name, "sha256": file and digest(file)}
-        write_json(manifests / f"{variant}.json", content)
-    remove_others(manifests, [manifests / f"{variant}.json" for variant in params.suite])
+        write_json(RunPaths(run).weights, content)
+    remove_others(WEIGHTS_OF_RUNS, [RunPaths(run).weights for run in params.runs])
     print("pretrained: " + ", ".join(sorted(path.name for path in files.values())))
 
 
 def _bring(weights: WeightsFile, given: str | None, user: str) -> Path:
-    """As `obtain`, but what this or another copy of the workspace has fetched is not again.
+    """As `obtain`, but a file that another copy of the workspace has fetched is copied.
 
-    The shared copy's digest stands beside it: it tells what was fetched where none is pinned.
+    The digest beside the shared copy names what was fetched first where none is pinned.
     """
     target = PRETRAINED / weights.file
     if given is not None:

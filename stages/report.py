@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.core.errors import run_stage
 from stages.core.files import atomic_write, remove_others
-from stages.core.params import TASKS, Params, load_params
+from stages.core.params import Params, load_params
+from stages.core.sections import TASKS
+from stages.core.stage import run_stage
 from stages.dataset.index import read_cropped, read_crops
 from stages.dataset.labels import age_group
 from stages.reporting.cards import render_card
@@ -31,7 +32,7 @@ def main() -> None:
     page = render_report(results, people, pictures, params)
     cards = {
         CARDS / f"{variant}.md": render_card(variant, results, people, params)
-        for variant in params.suite
+        for variant in params.run_variants
     }
     for path, text in (cards | {PAGE: page}).items():
         with atomic_write(path) as partial:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.core.errors import run_stage
 from stages.core.files import write_csv, write_json
 from stages.core.params import load_params
+from stages.core.stage import run_stage
 from stages.dataset.index import read_cropped, read_crops
 from stages.dataset.labels import age_group
 from stages.splitting.duplicates import group_duplicates

@@ -7,7 +7,7 @@ import argparse
 import importlib
 import sys
 
-from stages.core.errors import run_stage
+from stages.core.stage import run_stage
 
 # In the order in which a user meets them; each verb is the module of its name.
 COMMANDS = {

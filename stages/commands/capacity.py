@@ -4,7 +4,7 @@ Each variant is probed for some steps, as it would be trained by params.yaml (de
 XLA, steps per execution) but from random weights, which cost the same, and all in one process:
 where one of them is compiled by XLA, `train.deterministic` holds for none.
 
-The plan is for all epochs of `training`, whatever `train.max_epochs` says, and counts a frozen
+The plan is for all epochs of a variant, whatever `train.max_epochs` says, and counts a frozen
 part once for all variants that share it. A training that stops early takes less. Printed as a
 table; written to `--output` as CSV: variant, batch_size, epochs; frozen_images_per_second,
 training_images_per_second, small_images_per_second, validation_images_per_second; frozen_hours (0:
@@ -13,22 +13,29 @@ none, or shared with a variant above), epochs_hours, hours.
 
 import argparse
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from tabulate import tabulate
 from tqdm import tqdm
 
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.core.params import load_params
+from stages.core.sections import Machine
+from stages.core.stage import run_stage
 from stages.networks import device
-from stages.runs.resolve import plan_run
+from stages.runs.resolve import Plan, resolve
+
+if TYPE_CHECKING:  # TensorFlow is imported after `device.prepare`
+    from stages.profiling.capacity import Speed
 
 # UTKFace's 23,708 aligned images by the published shares.
 TRAIN, VAL = 18_966, 2_370
-NOT_THE_COST = ("pretraining", "preprocessing")  # of a structure: speed does not depend on them
-ONLY_THE_FROZEN_PART = ("backbone", "trainable", "preprocessing", "pretraining")
+NOT_THE_COST = {"weights", "preprocessing"}  # of a network: speed does not depend on them
+OF_THE_FROZEN_PART = {"backbone", "trainable", "preprocessing", "weights"}
 
 
 def main() -> None:
@@ -38,64 +45,74 @@ def main() -> None:
     names = arguments.variants or list(params.variants)
     if unknown := sorted(set(names) - set(params.variants)):
         raise UserError(f"--variants: unknown {', '.join(unknown)}; see variants in params.yaml")
-    machine = params.machine
-    runs = {name: plan_run(params, name, epochs=params.training[name].epochs) for name in names}
+    plans = {name: resolve(params, name, params.variants[name].epochs) for name in names}
+    machine, train = params.machine, params.train
     # Whether XLA is wanted decides how TensorFlow is set up: one process has one set-up.
-    wanted = any(run.structure["backbone"] in params.train.xla for run in runs.values())
-    precision, usable = device.prepare(
-        machine.device,
-        machine.memory_growth,
-        params.train.precision,
-        params.train.deterministic,
-        params.seed,
-        xla=wanted,
-    )
-    import keras
-
-    from stages.learning.recipe import Execution, Recipe
-    from stages.networks.network import build_network
-    from stages.profiling.capacity import Speed, hours, probe
-
-    rows, speeds, frozen_parts = [], dict[str, Speed](), set[str]()
-    for name, run in tqdm(runs.items(), unit="variant", disable=None):
-        classes = {task: len(params.classes.of(task)) for task in run.tasks}
-        structure = run.network(classes, params.detect.size, params.classes.age_upper_bounds)
-        recipe = Recipe(**run.recipe)
-        xla = usable and structure["backbone"] in params.train.xla
-        execution = Execution(xla, machine.steps_per_execution, machine.images_on_device)
-        cost = {key: value for key, value in structure.items() if key not in NOT_THE_COST}
-        small = recipe.progressive_epochs and recipe.progressive_size
-        key = json.dumps([cost, recipe.batch_size, recipe.augmentation, small, xla])
-        if key not in speeds:
-            keras.backend.clear_session(free_memory=True)
-            keras.config.set_dtype_policy(precision)  # which the line before resets
-            model = build_network(**structure)
-            speeds[key] = probe(model, classes, recipe, execution, arguments.steps, params.seed)
-        speed = speeds[key]
-        plan = hours(speed, recipe, arguments.train, arguments.val)
-        frozen = json.dumps([structure[part] for part in ONLY_THE_FROZEN_PART])
-        once = 0.0 if frozen in frozen_parts else plan.frozen
+    wanted = any(plan.xla for plan in plans.values())
+    setup = (machine.device, machine.memory_growth, train.precision, train.deterministic)
+    precision, xla = device.prepare(*setup, params.seed, wanted)
+    rows, frozen_parts = [], set[str]()
+    for name, speed in measure(plans, machine, (precision, xla), arguments):
+        plan = plans[name]
+        frozen = json.dumps(plan.network.model_dump(include=OF_THE_FROZEN_PART), sort_keys=True)
+        shared = frozen in frozen_parts
         if speed.frozen is not None:
             frozen_parts.add(frozen)
-        rows.append(
-            {
-                "variant": name,
-                "batch_size": recipe.batch_size,
-                "epochs": recipe.epochs,
-                "frozen_images_per_second": speed.frozen,
-                "training_images_per_second": speed.training,
-                "small_images_per_second": speed.small,
-                "validation_images_per_second": speed.validation,
-                "frozen_hours": once,
-                "epochs_hours": plan.epochs,
-                "hours": once + plan.epochs,
-            }
-        )
+        rows.append({"variant": name} | row(plan, speed, shared, arguments))
     table = pd.DataFrame(rows)
     write_csv(arguments.output, table)
     print(tabulate(table, headers="keys", floatfmt=".4g", missingval="", showindex=False))
     total = table["hours"].sum()
     print(f"capacity: {total:.1f} hours for {len(table)} variants on {machine.device}, {precision}")
+
+
+def measure(
+    plans: Mapping[str, Plan],
+    machine: Machine,
+    setup: tuple[str, bool],
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[str, "Speed"]]:
+    """The speed of each plan; plans that cost the same are probed once."""
+    import keras
+
+    from stages.learning.fit import Execution
+    from stages.networks.network import build_network
+    from stages.profiling.capacity import probe
+
+    precision, usable = setup
+    speeds: dict[str, Speed] = {}
+    for name, plan in tqdm(plans.items(), unit="variant", disable=None):
+        training, xla = plan.training, usable and plan.xla
+        cost = plan.network.model_dump(exclude=NOT_THE_COST)
+        small = training.progressive_epochs and training.progressive_size
+        augmented = training.augmentation and training.augmentation.model_dump()
+        key = json.dumps([cost, training.batch_size, augmented, small, xla])
+        if key not in speeds:
+            keras.backend.clear_session(free_memory=True)
+            keras.config.set_dtype_policy(precision)  # which the line before resets
+            execution = Execution(xla, machine.steps_per_execution, machine.images_on_device)
+            model = build_network(plan.network)
+            speeds[key] = probe(model, training, execution, arguments.steps, arguments.trace)
+        yield name, speeds[key]
+
+
+def row(plan: Plan, speed: "Speed", shared: bool, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The table's row of a plan; a shared frozen part takes no time again."""
+    from stages.profiling.capacity import hours
+
+    time = hours(speed, plan.training, arguments.train, arguments.val)
+    once = 0.0 if shared else time.frozen
+    return {
+        "batch_size": plan.training.batch_size,
+        "epochs": plan.training.epochs,
+        "frozen_images_per_second": speed.frozen,
+        "training_images_per_second": speed.training,
+        "small_images_per_second": speed.small,
+        "validation_images_per_second": speed.validation,
+        "frozen_hours": once,
+        "epochs_hours": time.epochs,
+        "hours": once + time.epochs,
+    }
 
 
 def _arguments() -> argparse.Namespace:
@@ -107,6 +124,7 @@ def _arguments() -> argparse.Namespace:
     add("--train", type=int, default=TRAIN, help="training images: %(default)s")
     add("--val", type=int, default=VAL, help="validation images: %(default)s")
     add("--variants", nargs="+", help="names; default: all of params.yaml")
+    add("--trace", type=Path, help="folder for TensorFlow's trace of some steps of each probe")
     add("--output", type=Path, default=Path("data/capacity.csv"), help="%(default)s")
     arguments = parser.parse_args()
     if min(arguments.steps, arguments.train, arguments.val) < 1:

@@ -10,20 +10,16 @@ Writes into exports/<run>/, and leaves models/ as DVC knows it:
 
 import argparse
 import shutil
-from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.core.errors import run_stage
 from stages.core.files import atomic_write, write_json
+from stages.core.paths import EXPORTS, FACES, INPUT_SPEC_FILE, MODELS, PRETRAINED, RunPaths
+from stages.core.stage import run_stage
 from stages.dataset.examples import LabelledFaces, read_examples
 from stages.inference.exports import FILES, export
-from stages.inference.models import EXPORTS, MODELS, PRETRAINED, Model, open_model
-from stages.runs.input_spec import INPUT_SPEC_FILE
-from stages.runs.resolve import lists_file
+from stages.inference.models import Model, open_model
 from stages.weights.registry import DETECTORS
-
-FACES = Path("data/faces")
 
 
 def main() -> None:
@@ -47,16 +43,15 @@ def main() -> None:
     if detector.is_file():
         with atomic_write(folder / detector.name) as partial:
             shutil.copyfile(detector, partial)
-    told = ", ".join(f"{form} {share:.1%}" for form, share in same.items())
-    print(f"export: {folder}: the class is Keras's, in the task where least often: {told}")
+    agreement = ", ".join(f"{form} {share:.1%}" for form, share in same.items())
+    print(f"export: {folder}: top-1 agreement with Keras (worst task): {agreement}")
 
 
 def _examples(model: Model, side: str) -> LabelledFaces:
-    _, _, condition = model.name.partition("+")
     input_spec = model.input_spec
     return read_examples(
         FACES,
-        lists_file(condition or None),
+        RunPaths(model.name).lists,
         side,
         input_spec.tasks,
         input_spec.classes.age_upper_bounds,

@@ -17,9 +17,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import UserError
 from stages.core.files import digest
-from stages.core.params import Detect, load_params
+from stages.core.params import load_params
+from stages.core.sections import Detect
+from stages.core.stage import run_stage
 from stages.dataset.archives import Limits, Member, list_archives, read_members
 from stages.dataset.examples import read_used
 from stages.dataset.forgetting import (
@@ -34,9 +36,9 @@ from stages.dataset.forgetting import (
     with_copies,
 )
 from stages.dataset.index import read_index
+from stages.publishing.records import RESULTS
+from stages.publishing.records import mentions as record_mentions
 from stages.runs.caches import shared_folder
-from stages.runs.records import RESULTS
-from stages.runs.records import mentions as record_mentions
 from stages.splitting.stratified import read_split
 
 RAW = Path("data/raw")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import UserError
+from stages.core.stage import run_stage
 from stages.dataset.archives import Member
 from stages.inference.face_extraction import UNREADABLE, face_extractor
 from stages.inference.inputs import LIMITS, STANDARD_INPUT, read_inputs

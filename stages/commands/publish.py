@@ -14,12 +14,12 @@ import os
 import shutil
 from pathlib import Path
 
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import UserError
 from stages.core.files import atomic_write, write_csv
 from stages.core.params import load_params
+from stages.core.stage import run_stage
+from stages.publishing.records import record_file, write_record
 from stages.reporting.pages import describe_audit, describe_search, describe_split, fill_blocks
-from stages.runs.records import record_file, write_record
-from stages.runs.resolve import run_names
 from stages.splitting.stratified import SPLITS, read_split
 
 COMPARISON = Path("data/comparison")
@@ -77,7 +77,7 @@ def main() -> None:
         filled[page] = fill_blocks(str(page), page.read_text(encoding="utf-8"), blocks)
     write_csv(split_file, split)
     record = record_file(name or source)
-    write_record(record, params, run_names(params))
+    write_record(record, params, params.runs)
     copied = {DOCS / file: COMPARISON / file for file in charts}
     copied |= {DOCS / "tuning" / f"{s}.png": TUNING / f"{s}.png" for s in found}
     for target, origin in copied.items():

@@ -7,8 +7,8 @@ makes the tables and charts anew and `utkface-mtl score` every figure of one run
 import argparse
 from pathlib import Path
 
-from stages.core.errors import run_stage
-from stages.runs.records import record_file, restore
+from stages.core.stage import run_stage
+from stages.publishing.records import record_file, restore
 
 
 def main() -> None:

@@ -10,8 +10,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.core.errors import run_stage
-from stages.core.params import PARAMS_FILE, TASKS, load_params
+from stages.core.params import load_params
+from stages.core.paths import PARAMS_FILE
+from stages.core.sections import TASKS
+from stages.core.stage import run_stage
 from stages.evaluation.evaluate import Rules, evaluate_files
 from stages.evaluation.predictions import read_predictions, sides_of
 from stages.splitting.stratified import read_split

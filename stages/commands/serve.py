@@ -10,7 +10,8 @@ import math
 import os
 from pathlib import Path
 
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import UserError
+from stages.core.stage import run_stage
 from stages.inference.models import NETWORK_FILE, find_models
 
 LOOPBACK = ("127.0.0.1", "localhost")

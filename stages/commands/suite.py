@@ -4,9 +4,9 @@
     table    the state and the test scores of each, at any time; writes data/suite.csv
     compare  one run of the workflow with all that are finished, up to comparison and report
 
-`utkface-mtl tune run` works off the queue. A training that was stopped is a failed
-experiment; queued again, it goes on from its checkpoint. `compare` trains nothing anew: networks
-come from DVC's run cache. Like any `dvc exp run -S` it leaves its suite in params.yaml.
+`utkface-mtl tune run` runs the queue. A training that was stopped is a failed experiment; queued
+again, it goes on from its checkpoint. `compare` trains nothing anew: networks come from DVC's run
+cache. Like any `dvc exp run -S` it leaves its runs in params.yaml.
 """
 
 import argparse
@@ -21,15 +21,16 @@ import pandas as pd
 from tabulate import tabulate
 
 from stages.comparison.table import NAMES, PUBLISHED
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import UserError
 from stages.core.files import write_csv
-from stages.core.params import TASKS, Params, load_params, suggestion
-from stages.runs.outcomes import judge, missing
-from stages.runs.queue import FINISHED, Queue, open_queue
-from stages.runs.resolve import run_name, stage_name
-from stages.runs.searches import Combination, basis
+from stages.core.params import Params, load_params
+from stages.core.sections import TASKS, suggestion
+from stages.core.stage import run_stage
+from stages.tuning.outcomes import judge, missing
+from stages.tuning.queue import FINISHED, Queue, open_queue
+from stages.tuning.searches import Combination, training_inputs
 
-METRICS = Path("metrics")
+METRICS_OF_EXPERIMENT = "data/evaluation/{variant}/metrics.json"
 TABLE = Path("data/suite.csv")
 NOT_QUEUED = "not queued"
 
@@ -49,7 +50,7 @@ def main() -> None:
         if arguments.command == "queue":
             enqueue(params, queue, wanted)
             return
-        states, found = judge(params, queue, wanted, METRICS, follows_from)
+        states, found = judge(params, queue, wanted, METRICS_OF_EXPERIMENT, evaluation_inputs)
     show(wanted, states, found)
     if arguments.command == "compare":
         compare(params, [each.variant for each in wanted if each.name in found])
@@ -67,22 +68,23 @@ def experiments(params: Params, variants: list[str]) -> list[Combination]:
         UserError: a variant is not in params.yaml.
     """
     for name in variants:
-        if name not in params.variants or name not in params.training:
+        if name not in params.variants:
             near = suggestion(name, params.variants)
             raise UserError(f"unknown variant {name!r}{near}; see `utkface-mtl variants`")
-    return [Combination(f"suite-{name}", name, {}, _suite_of(params, [name])) for name in variants]
+    return [
+        Combination(f"suite-{name}", name, {}, {"runs": runs_of(params, name)}) for name in variants
+    ]
 
 
-def _suite_of(params: Params, variants: list[str]) -> dict[str, list[str]]:
-    """The overrides that make these variants the suite; repeated is who was repeated before."""
-    repeated = [name for name in variants if params.conditions(name)]
-    conditions = list(params.repeats.conditions) if repeated else []
-    return {"suite": variants, "repeats.variants": repeated, "repeats.conditions": conditions}
+def runs_of(params: Params, variant: str) -> list[str]:
+    """The runs of a variant in params.yaml, and the variant as it stands in any case."""
+    listed = [run.text for run in params.run_names if run.variant == variant]
+    return [variant, *(run for run in listed if run != variant)]
 
 
-def follows_from(params: Params, variant: str) -> object:
+def evaluation_inputs(params: Params, variant: str) -> object:
     """All params that a variant's scores follow from."""
-    return basis(params, variant), params.evaluate, params.conditions(variant)
+    return training_inputs(params, variant), params.evaluate, runs_of(params, variant)
 
 
 def enqueue(params: Params, queue: Queue, wanted: list[Combination]) -> None:
@@ -94,11 +96,11 @@ def enqueue(params: Params, queue: Queue, wanted: list[Combination]) -> None:
             file=sys.stderr,
         )
     queue.forget_dead()
-    states, _ = judge(params, queue, wanted, METRICS, follows_from)
+    states, _ = judge(params, queue, wanted, METRICS_OF_EXPERIMENT, evaluation_inputs)
     todo = missing(wanted, states)
     for each in todo:
-        runs = [run_name(each.variant, c) for c in (None, *params.conditions(each.variant))]
-        queue.add(each.name, [stage_name(run, "evaluate") for run in runs], each.changes)
+        targets = [f"evaluate@{run}" for run in runs_of(params, each.variant)]
+        queue.add(each.name, targets, each.changes)
     counts = _counted([states.get(each.name, NOT_QUEUED) for each in wanted if each not in todo])
     print(f"suite: {len(todo)} of {len(wanted)} variants queued{counts and '; ' + counts}")
 
@@ -134,23 +136,22 @@ def show(
 
 
 def compare(params: Params, variants: list[str]) -> None:
-    """Run the workflow with these variants as its suite.
+    """Run the workflow with the runs of these variants.
 
     Raises:
         UserError: there are none.
     """
     if not variants:
         raise UserError("no variant of the suite is finished; `make suite` queues them")
-    overrides = _suite_of(params, variants)
-    changes = [f"--set-param={key}=[{','.join(names)}]" for key, names in overrides.items()]
+    runs = ",".join(run for variant in variants for run in runs_of(params, variant))
     folder = Path(sys.executable).parent  # of the `python` that the stages start
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "exp", "run", *changes],
+        [sys.executable, "-m", "dvc", "exp", "run", f"--set-param=runs=[{runs}]"],
         env=os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"},
         check=False,
     )
     if done.returncode:
-        raise UserError("the comparison did not come to its end; DVC said why")
+        raise UserError("comparison failed; see DVC's output above")
     print(f"suite: {len(variants)} variants compared; data/comparison/, report/index.html")
 
 

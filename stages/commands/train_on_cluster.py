@@ -24,12 +24,13 @@ from typing import Any
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import UserError
 from stages.core.files import atomic_write
-from stages.core.params import PARAMS_FILE, Params, load_params
+from stages.core.params import Params, load_params
+from stages.core.paths import PARAMS_FILE, PRETRAINED, WEIGHTS_OF_RUNS
+from stages.core.stage import run_stage
 from stages.parallel.cluster import run_tasks
 
-MANIFESTS = Path("data/pretrained/variants")
 CODE = ("stages", "params.yaml", "dvc.yaml", "forgotten")  # that every command needs
 SAID = 2000  # characters of a failed command's output that are shown
 
@@ -53,8 +54,8 @@ def main() -> None:
             now = _basis(repo, chains[number])
         if changed := sorted(n for n, basis in bases[number].items() if basis != now.get(n)):
             # DVC would record the outputs as made with what is there now.
-            told = f"changed meanwhile: {', '.join(changed)}; its outputs are not taken"
-            failed.append(f"{', '.join(chains[number])}: {told}")
+            message = f"changed meanwhile: {', '.join(changed)}; its outputs are not taken"
+            failed.append(f"{', '.join(chains[number])}: {message}")
             continue
         for output in tasks[number][2]:
             _remove(Path(output))  # else what is not made any more would stay in its folder
@@ -62,17 +63,15 @@ def main() -> None:
         with Repo() as repo:
             for stage in chains[number]:
                 repo.commit(stage, force=True)
-        print(f"together: {', '.join(chains[number])} done", flush=True)
-    print(f"together: {len(chains) - len(failed)} of {len(chains)}; go on by `dvc repro`")
+        print(f"train-on-cluster: {', '.join(chains[number])} done", flush=True)
+    print(f"train-on-cluster: {len(chains) - len(failed)} of {len(chains)}; go on by `dvc repro`")
     if failed:
-        raise UserError("some variants failed:\n" + "\n".join(failed))
+        raise UserError("some runs failed:\n" + "\n".join(failed))
 
 
 def _chains(params: Params) -> list[list[str]]:
-    """Stages that have to follow each other; chains are independent."""
-    own = [[f"train@{variant}", f"evaluate@{variant}"] for variant in params.suite]
-    again = [[f"repeat@{v}-{c}"] for v in params.suite for c in params.conditions(v)]
-    return own + again
+    """The stages of each run, which have to follow each other; runs are independent."""
+    return [[f"train@{run}", f"evaluate@{run}"] for run in params.runs]
 
 
 def _refuse_stale(repo: Any, chains: Sequence[Sequence[str]]) -> None:
@@ -110,11 +109,11 @@ def _basis(repo: Any, chain: Sequence[str]) -> dict[str, Any]:
 
 
 def _weights(manifest: Path) -> str | None:
-    """The weights file that data/pretrained/variants/<variant>.json names, if it is such a file."""
-    if manifest.parent != MANIFESTS:
+    """The weights file that data/pretrained/runs/<run>.json names, if it is such a file."""
+    if manifest.parent != WEIGHTS_OF_RUNS:
         return None
     file = json.loads(manifest.read_text(encoding="utf-8"))["file"]
-    return file and (MANIFESTS.parent / file).as_posix()
+    return file and (PRETRAINED / file).as_posix()
 
 
 def _remove(path: Path) -> None:

@@ -13,16 +13,17 @@ from pathlib import Path
 
 from stages.comparison.ablation import changes_as_markdown, draw_changes, tabulate_changes
 from stages.comparison.search_table import as_markdown, describe, draw_heat_map, tabulate_search
-from stages.core.errors import UserError, run_stage
+from stages.core.errors import UserError
 from stages.core.files import atomic_write, write_csv
-from stages.core.params import Params, load_params, suggestion
-from stages.runs.outcomes import judge, missing
-from stages.runs.queue import FAILED, FINISHED, Queue, open_queue
-from stages.runs.resolve import stage_name
-from stages.runs.searches import basis, combinations
+from stages.core.params import Params, load_params
+from stages.core.sections import suggestion
+from stages.core.stage import run_stage
+from stages.tuning.outcomes import judge, missing
+from stages.tuning.queue import FAILED, FINISHED, Queue, open_queue
+from stages.tuning.searches import combinations, training_inputs
 
 TUNING = Path("data/tuning")
-TRAINING = Path("data/training")
+TRAINING = "data/training/{variant}.json"
 
 
 def main() -> None:
@@ -68,10 +69,10 @@ def enqueue(params: Params, queue: Queue, search: str) -> int:
     """Queue what is missing of a search; returns how many settings."""
     queue.forget_dead()
     grid = combinations(params, search)
-    states, _ = judge(params, queue, grid, TRAINING, basis)
+    states, _ = judge(params, queue, grid, TRAINING, training_inputs)
     todo = missing(grid, states)
     for each in todo:
-        queue.add(each.name, [stage_name(each.variant, "train")], each.changes)
+        queue.add(each.name, [f"train@{each.variant}"], each.changes)
     return len(todo)
 
 
@@ -88,7 +89,7 @@ def show(params: Params, queue: Queue, search: str) -> None:
     """Write the table as CSV and Markdown and its picture; print table and best setting."""
     chosen = params.searches[search]
     grid = combinations(params, search)
-    states, summaries = judge(params, queue, grid, TRAINING, basis)
+    states, summaries = judge(params, queue, grid, TRAINING, training_inputs)
     title = f"{search}: {chosen.variant}"
     if chosen.vary == "one-by-one":
         table = tabulate_changes(grid, states, summaries)

@@ -11,10 +11,10 @@ import sys
 import pandas as pd
 from tqdm import tqdm
 
-from stages.core.errors import run_stage
 from stages.core.params import load_params
+from stages.core.stage import run_stage
 from stages.networks import device
-from stages.runs.resolve import plan_run
+from stages.runs.resolve import resolve
 
 FACTS = ("tasks", "backbone", "weights", "trainable", "heads")
 
@@ -29,11 +29,7 @@ def main() -> None:
 
     rows = []
     for name, variant in tqdm(params.variants.items(), unit="variant", disable=None):
-        run = plan_run(params, name)
-        classes = {task: len(params.classes.of(task)) for task in run.tasks}
-        model = build_network(
-            **run.network(classes, params.detect.size, params.classes.age_upper_bounds)
-        )
+        model = build_network(resolve(params, name).network)
         trainable, total = count_parameters(model)
         facts = {fact: getattr(variant, fact) for fact in FACTS}
         costs = {"trainable_params": trainable, "total_params": total, "gflops": gflops(model)}

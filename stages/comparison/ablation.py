@@ -19,7 +19,7 @@ from stages.comparison.search_table import (
     search_rows,
     setting_text,
 )
-from stages.runs.searches import Combination
+from stages.tuning.searches import Combination
 
 CHANGE, DIFFERENCE = "change", "difference"
 UNCHANGED = "as it is"

@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.core.errors import UserError
-from stages.core.params import TASKS
-from stages.runs.resolve import stage_name
+from stages.core.sections import TASKS
 
 COSTS = ("parameters", "megabytes", "gflops")
 ONCE, EPOCH = "training_tflop_once", "training_tflop_epoch"
@@ -34,7 +33,7 @@ def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
     for run in runs:
         path = evaluation / run / "costs.json"
         if not path.is_file():
-            raise UserError(f"{path}: missing; run `dvc repro {stage_name(run, 'evaluate')}`")
+            raise UserError(f"{path}: missing; run `dvc repro evaluate@{run}`")
         costs = json.loads(path.read_text(encoding="utf-8"))
         small = [costs.get(SMALL, 0), costs.get(SMALL_EPOCH, 0.0)]
         rows.append([run, *(costs[name] for name in (*COSTS, ONCE, EPOCH)), *small])

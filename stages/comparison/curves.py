@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 
 from stages.core.errors import UserError
-from stages.runs.resolve import stage_name
 
 COLUMNS = ("variant", "epoch", "figure", "side", "value")
 
@@ -31,7 +30,7 @@ def collect_curves(folder: Path, variants: Sequence[str]) -> pd.DataFrame:
         metrics = folder / variant / "plots" / "metrics"
         files = sorted(metrics.glob("*/*.tsv"))
         if not files:
-            raise UserError(f"{metrics}: no curves; run `dvc repro {stage_name(variant, 'train')}`")
+            raise UserError(f"{metrics}: no curves; run `dvc repro train@{variant}`")
         for file in files:
             curve = pd.read_csv(file, sep="\t")
             rows = {

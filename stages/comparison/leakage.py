@@ -11,8 +11,8 @@ import pandas as pd
 from tabulate import tabulate
 
 from stages.core.files import read_csv
-from stages.core.params import TASKS
-from stages.runs.resolve import PUBLISHED_SPLIT, run_name
+from stages.core.run_names import PUBLISHED_SPLIT
+from stages.core.sections import TASKS
 
 COLUMNS = (
     *("variant", "task", "images", "seen_share", "seen_accuracy", "unseen_accuracy"),
@@ -41,7 +41,7 @@ def explain_leakage(predictions: Path, comparison: pd.DataFrame) -> pd.DataFrame
         tasks = [task for task in TASKS if pd.notna(row[f"rerun_{task}_accuracy"])]
         if not tasks:
             continue
-        file = predictions / f"{run_name(row['variant'], PUBLISHED_SPLIT)}.csv"
+        file = predictions / f"{row['variant']}+{PUBLISHED_SPLIT}.csv"
         texts = [f"{task}_{what}" for task in tasks for what in ("true", "predicted")]
         types = dict.fromkeys(texts, "str")
         frame = read_csv(file, ["trained_on", *texts], "repeat", dtype=types)

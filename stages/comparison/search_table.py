@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from tabulate import tabulate
 
-from stages.runs.searches import Combination, label
+from stages.tuning.searches import Combination, label
 
 SCORE, BEST = "val_score", "best"
 NOTE = (

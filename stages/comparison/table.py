@@ -19,15 +19,8 @@ from tabulate import tabulate
 
 from stages.core.errors import UserError
 from stages.core.files import read_csv
-from stages.core.params import TASKS
-from stages.runs.resolve import (
-    NATIVE,
-    PUBLISHED_SPLIT,
-    fold_of,
-    run_name,
-    seed_of,
-    stage_name,
-)
+from stages.core.run_names import NATIVE, RunName
+from stages.core.sections import TASKS
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 FIGURES = ("accuracy", "macro_f1")
@@ -47,49 +40,57 @@ NOTE = (
 )
 
 
-def compare(metrics: Path, variants: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Each variant, then its native twin, the mean of its seeds and that of its folds.
+def compare(evaluation: Path, runs: Sequence[RunName]) -> pd.DataFrame:
+    """A row for each variant, then for its native runs, for its seeds and for its folds.
 
     Args:
-        metrics: folder of <run>.json; files of runs not named are not read.
-        variants: names, in the order of the rows, each with the conditions under which it was
-            trained and evaluated too.
+        evaluation: folder with <run>/metrics.json; files of runs not named are not read.
+        runs: in the order of the rows; each variant without suffix is among them.
 
     Returns:
-        Columns variant (`<variant>`, `<variant>+native`, `+seeds` or `+folds`), runs (how many
-        are in the row; the variant's own seed is one of its seeds), images (tested by all of
-        them together; those of one seed), and for each <name> = <task>_<figure>: <name> (a mean
-        of several runs), sd_<name> (their sample standard deviation), difference_<name> (to the
-        variant, of the native twin), published_<name>, rerun_<name>. Empty where there is none.
+        Columns variant (`<variant>`, `<variant>+native`, `+seeds` or `+folds`; a run with another
+        combination of suffixes has a row of its own), runs (how many are in the row; the
+        variant's own seed is one of its seeds), images (tested by all of them together; those of
+        one seed), and for each <name> = <task>_<figure>: <name> (a mean of several runs),
+        sd_<name> (their sample standard deviation), difference_<name> (of the native run to the
+        variant), published_<name>, rerun_<name> (a mean over seeds). Empty where there is none.
 
     Raises:
         UserError: a run has no metrics.
     """
     published = pd.read_csv(PUBLISHED, index_col="variant")
+    measured = {run: _measured(evaluation, run.text) for run in runs}
     rows = []
-    for variant, conditions in variants.items():
-        seeds = [None, *(c for c in conditions if seed_of(c) is not None)]
-        folds = [c for c in conditions if fold_of(c) is not None]
-        own = _measured(metrics, run_name(variant, None))
+    for base in (run for run in runs if not run.suffix):
+        variant, own = base.variant, measured[base]
+        others = [run for run in runs if run.variant == variant and run.suffix]
+        reruns = [run for run in others if run.is_published_split and not run.native]
+        seeds = [run for run in others if run.suffix == f"seed-{run.seed}"]
+        folds = [run for run in others if run.suffix == run.split and run.fold is not None]
         row: dict[str, Any] = dict(own)
         if variant in published.index:
             row.update({f"published_{name}": published.at[variant, name] for name in NAMES})
-        if PUBLISHED_SPLIT in conditions:
-            rerun = _measured(metrics, run_name(variant, PUBLISHED_SPLIT))
-            row |= {f"rerun_{name}": rerun[name] for name in NAMES}
+        if reruns:
+            mean = _spread([measured[run] for run in reruns])
+            row |= {f"rerun_{name}": mean[name] for name in NAMES}
         rows.append({"variant": variant, "runs": 1} | row)
-        if NATIVE in conditions:
-            twin = _measured(metrics, run_name(variant, NATIVE))
-            change = {f"difference_{name}": _difference(twin[name], own[name]) for name in NAMES}
-            rows.append({"variant": run_name(variant, NATIVE), "runs": 1} | twin | change)
-        if len(seeds) > 1:
-            runs = pd.DataFrame([_measured(metrics, run_name(variant, c)) for c in seeds])
-            images = int(runs["images"].iloc[0])
-            rows.append({"variant": run_name(variant, SEEDS), "images": images} | _spread(runs))
+        for run in others:
+            if run in reruns or run in seeds or run in folds:
+                continue
+            change = {}
+            if run.suffix == NATIVE:
+                change = {n: _difference(measured[run][n], own[n]) for n in NAMES}
+            change = {f"difference_{name}": value for name, value in change.items()}
+            rows.append({"variant": run.text, "runs": 1} | measured[run] | change)
+        if seeds:
+            several = [own, *(measured[run] for run in seeds)]
+            rows.append(
+                {"variant": f"{variant}+{SEEDS}", "images": own["images"], **_spread(several)}
+            )
         if folds:
-            runs = pd.DataFrame([_measured(metrics, run_name(variant, c)) for c in folds])
-            images = int(runs["images"].sum())
-            rows.append({"variant": run_name(variant, FOLDS), "images": images} | _spread(runs))
+            several = [measured[run] for run in folds]
+            images = sum(int(figures["images"] or 0) for figures in several)
+            rows.append({"variant": f"{variant}+{FOLDS}", "images": images, **_spread(several)})
     prefixes = ("", "sd_", "difference_", "published_", "rerun_")
     columns = ["variant", "runs", "images", *(p + name for name in NAMES for p in prefixes)]
     table = pd.DataFrame(rows, columns=columns)
@@ -130,10 +131,10 @@ def with_intervals(comparison: pd.DataFrame, evaluation: Path) -> pd.DataFrame:
     return comparison.join(pd.DataFrame(bounds, comparison.index, columns, float))
 
 
-def _measured(metrics: Path, run: str) -> dict[str, float | None]:
-    path = metrics / f"{run}.json"
+def _measured(evaluation: Path, run: str) -> dict[str, float | None]:
+    path = evaluation / run / "metrics.json"
     if not path.is_file():
-        raise UserError(f"{path}: missing; run `dvc repro {stage_name(run, 'evaluate')}`")
+        raise UserError(f"{path}: missing; run `dvc repro evaluate@{run}`")
     content = json.loads(path.read_text(encoding="utf-8"))
     figures = {f"{t}_{f}": content.get(t, {}).get(f) for t in TASKS for f in FIGURES}
     return {"images": content["images"]} | figures
@@ -143,10 +144,11 @@ def _difference(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one - other
 
 
-def _spread(runs: pd.DataFrame) -> dict[str, float]:
-    figures = runs[NAMES].astype(float)
+def _spread(runs: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    """The number of runs, the mean of each figure and its sample standard deviation."""
+    figures = pd.DataFrame(runs)[NAMES].astype(float)
     deviations = figures.std(ddof=1).add_prefix("sd_")
-    return {"runs": len(runs)} | figures.mean().to_dict() | deviations.to_dict()
+    return {"runs": len(figures)} | figures.mean().to_dict() | deviations.to_dict()
 
 
 def as_markdown(comparison: pd.DataFrame) -> str:

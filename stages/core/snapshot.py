@@ -1,9 +1,9 @@
-"""What a node depends on by dvc.yaml, and what of it was changed while the node ran.
+"""A stage's params and code by dvc.yaml, and which of them were changed while the stage ran.
 
-DVC takes down a node's params and code when the node has ended. Whoever edits them meanwhile, or
-starts an experiment in the same folder, would have the new values recorded for what was made with
-the old ones: in dvc.lock, and for good in the cache of runs, which would hand out the wrong
-outputs ever after. (The data that a node reads and writes is kept by DVC's own locks.)
+DVC records a stage's params and code at its end. If somebody edits them meanwhile, or starts an
+experiment in the same folder, DVC records the new values for outputs that were made with the old
+ones: in dvc.lock and in the run cache, which would restore the wrong outputs from then on. (DVC's
+own locks protect the data that a stage reads and writes.)
 """
 
 import hashlib
@@ -17,8 +17,10 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
-WORKFLOW_FILE, PARAMS_FILE, CODE = Path("dvc.yaml"), Path("params.yaml"), Path("stages")
-STAGE = "DVC_STAGE"  # the variable in which DVC tells a command whose it is, as `train@mtl-cnn`
+from stages.core.paths import PARAMS_FILE, WORKFLOW_FILE
+
+CODE = Path("stages")
+STAGE = "DVC_STAGE"  # the variable in which DVC names the stage, as `train@mtl-cnn`
 TEMPLATE = re.compile(r"\$\{item[^}]*\}")
 
 Contents = dict[str, bytes]
@@ -26,10 +28,10 @@ Basis = dict[str, dict[str, Any]]
 
 
 def code_of(node: str) -> dict[str, str]:
-    """Hexadecimal SHA-256 of each module that decides a node's outputs, by path.
+    """Hexadecimal SHA-256 of each module that decides a stage's outputs, by path.
 
     Raises:
-        KeyError: dvc.yaml does not name the node, or any of its modules.
+        KeyError: dvc.yaml does not name the stage, or any of its modules.
     """
     contents = _contents()
     names = list(_code(_read(contents, WORKFLOW_FILE), node, contents))
@@ -44,23 +46,13 @@ def snapshot_at_start() -> Contents:
     return _contents() if STAGE in os.environ else {}
 
 
-def basis() -> Basis:
-    """The node's own params (values by key) and code (SHA-256 by name) `snapshot_at_start`."""
+def changes() -> list[str]:
+    """The stage's own params and modules that are not as they were, as `params.yaml: seed`."""
     before = snapshot_at_start()
-    return _own(_read(before, WORKFLOW_FILE), before) if before else {}
-
-
-def changes(since: Basis | None = None) -> list[str]:
-    """The node's own params and modules that are not as they were, as `params.yaml: seed`.
-
-    Args:
-        since: `basis` of an earlier command of the same node; as `snapshot_at_start` by default.
-    """
-    before = snapshot_at_start()
-    if not before or ((now := _contents()) == before and since is None):
+    if not before or (now := _contents()) == before:
         return []
     workflow = _read(before, WORKFLOW_FILE)
-    old, new = since or _own(workflow, before), _own(workflow, now)
+    old, new = _own(workflow, before), _own(workflow, now)
     params = [
         f"{PARAMS_FILE}: {changed}"
         for key in old["params"] | new["params"]
@@ -100,7 +92,7 @@ def _of(workflow: Any, node: str, key: str) -> list[str]:
 
 
 def _params(workflow: Any, node: str) -> list[str]:
-    """Keys of params.yaml; what dvc.yaml repeats a node for is its command's first argument."""
+    """Keys of params.yaml; what dvc.yaml repeats a stage for is its command's first argument."""
     item = sys.argv[1] if len(sys.argv) > 1 else ""
     return [TEMPLATE.sub(lambda _: item, name) for name in _of(workflow, node, "params")]
 

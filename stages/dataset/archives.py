@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from stages.core.errors import UserError
-from stages.core.params import Detect
+from stages.core.sections import Detect
 from stages.dataset.names import spell
 from stages.remote.storage import SUFFIX, RemoteArchive, read_record
 

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stages.core.params import Cluster
+from stages.core.sections import Cluster
 from stages.dataset import images
 from stages.dataset.archives import Member
 from stages.dataset.images import Pixels

@@ -6,7 +6,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from stages.networks.network import at_side, divide
+from stages.core.variants import Training
+from stages.networks.network import at_size, split_frozen
 
 
 def count_parameters(model: keras.Model) -> tuple[int, int]:
@@ -46,7 +47,7 @@ def costs_of(model: keras.Model, file: Path) -> dict[str, float]:
 
 
 def training_costs(
-    model: keras.Model, train: int, val: int, augmented: bool, small: tuple[int, int] = (0, 0)
+    model: keras.Model, train: int, val: int, training: Training
 ) -> dict[str, float]:
     """The arithmetic of a training, which is the same on any machine.
 
@@ -58,26 +59,26 @@ def training_costs(
         model: the network, with its layers frozen as they were.
         train: number of images that it learnt from.
         val: number of images that chose its best epoch.
-        augmented: whether the images were changed at random.
-        small: the number of epochs that learnt from small images, and their side in pixels.
+        training: how it was trained.
 
     Returns:
         `training_tflop_once` and `training_tflop_epoch`, 10^12 floating-point operations before
         the first epoch and in each; with small images also `progressive_epochs`, their number, and
         `training_tflop_progressive_epoch`, the operations in each of them.
     """
-    parts, (epochs, side) = divide(model), small
+    parts = split_frozen(model)
+    epochs, size = training.progressive_epochs, training.progressive_size
     frozen, learning = (0.0, gflops(model)) if parts is None else map(gflops, parts)
     once, epoch = frozen * (train + val), learning * (3 * train + val)
-    if augmented or epochs:
+    if training.augmentation is not None or epochs:
         once, epoch = 0.0, epoch + once
     found: dict[str, float] = {
         "training_tflop_once": round(once / 1e3, 6),
         "training_tflop_epoch": round(epoch / 1e3, 6),
     }
     if epochs:
-        small_frozen = 0.0 if parts is None else gflops(at_side(parts[0], side))
-        small_learning = gflops(at_side(model, side)) - small_frozen
+        small_frozen = 0.0 if parts is None else gflops(at_size(parts[0], size))
+        small_learning = gflops(at_size(model, size)) - small_frozen
         cost = (3 * small_learning + small_frozen) * train + (learning + frozen) * val
         found |= {
             "progressive_epochs": epochs,

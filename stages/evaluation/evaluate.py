@@ -44,7 +44,7 @@ class Rules:
     @classmethod
     def of(cls, params: Params) -> "Rules":
         """Those of params.yaml."""
-        knobs = params.evaluate.model_dump(exclude={"mirrored"})
+        knobs = params.evaluate.model_dump(exclude={"flip_tta"})
         return cls(**knobs, seed=params.seed, task_weights=params.train.task_weights.model_dump())
 
 
@@ -64,17 +64,23 @@ class Evaluation:
         images, score = self.summary["images"], self.summary["score"]
         return f"{images} test images, accuracy of {shares}; score {score:.3f}"
 
-    def write(self, folder: Path, summary: Path, mirrored: bool | None = None) -> None:
-        """Write the tables and the temperatures into a folder, and the summary to its file.
+    @property
+    def short(self) -> dict[str, object]:
+        """The accuracy of each task and the combined score, as `dvc metrics` shows them."""
+        tasks = {task: of for task, of in self.summary.items() if isinstance(of, dict)}
+        return {t: of["accuracy"] for t, of in tasks.items()} | {"score": self.summary["score"]}
 
-        `mirrored`: whether the predictions are means with those for the mirror images, for
+    def write(self, folder: Path, flip_tta: bool | None = None) -> None:
+        """Write the summary as metrics.json, the tables, and the temperatures into a folder.
+
+        `flip_tta`: whether the predictions are means with those for the flipped images, for
         which alone the temperatures hold; None: not known.
         """
         for name, table in self.tables.items():
             write_csv(folder / f"{name}.csv", table)
-        calibration = {"mirrored": mirrored, "temperatures": self.temperatures}
+        calibration = {"flip_tta": flip_tta, "temperatures": self.temperatures}
         write_json(folder / "calibration.json", calibration)
-        write_json(summary, self.summary)
+        write_json(folder / "metrics.json", self.summary)
 
 
 def evaluate_files(

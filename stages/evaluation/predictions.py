@@ -52,11 +52,6 @@ class Predictions:
         return self.true[task] == self.predicted[task]
 
 
-def prediction_file(folder: Path, run: str, side: str) -> Path:
-    """Where a run's predictions for a split, `test` or another, lie."""
-    return folder / (f"{run}.csv" if side == "test" else f"{run}.{side}.csv")
-
-
 def prediction_table(
     names: Sequence[str],
     labels: Mapping[str, npt.NDArray[np.int64]],

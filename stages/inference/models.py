@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from stages.core.errors import UserError
 from stages.core.files import digest
-from stages.core.params import Section
+from stages.core.sections import Section
 from stages.dataset.forgetting import MODELS as STALE
 from stages.dataset.forgetting import read_stale
 from stages.detection.detector import Detector, ScalePolicy, load_detector, providers

@@ -6,28 +6,27 @@ its layers for flip, rotation, shift and zoom would resample an image once each,
 takes three times as long as resampling once by the product of their matrices.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import radians
 from typing import Any
 
 import keras
 from keras import layers, ops
 
+from stages.core.variants import Augmentation
+
 _RANGE = (0.0, 1.0)  # of the pixels inside; Keras's saturation is wrong in 0..255
 
 
-class Augmentation(keras.Layer):
+class Augment(keras.Layer):
     """Random changes of uint8 RGB images (batch, height, width, 3); none at inference.
 
     Args:
-        settings: `flip` (bool: mirrored with chance 1/2), `rotation` (to +- degrees), `shift`
-            and `zoom` (to +- a share of the side), `brightness` (to +- a share of the range),
-            `contrast` and `saturation` (factors to 1 +- that), `hue` (to +- a share of the
-            circle). 0 or false: not at all.
+        settings: see params.yaml; 0 or false: not at all.
         seed: of all changes.
     """
 
-    def __init__(self, settings: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, settings: Augmentation, seed: int) -> None:
         super().__init__(dtype="float32", name="augmentation")
         self.steps = _steps(settings, seed)
 
@@ -51,17 +50,17 @@ class _Warp(keras.Layer):
     Beyond its border an image goes on as its border is: no black wedges.
 
     Args:
-        settings: as of `Augmentation`.
+        settings: as of `Augment`.
         seed: of the draws.
     """
 
-    def __init__(self, settings: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, settings: Augmentation, seed: int) -> None:
         super().__init__(dtype="float32", name="warp")
-        self.flip = bool(settings["flip"])
+        self.flip = bool(settings.flip)
         self.rotation, self.shift, self.zoom = (
-            radians(settings["rotation"]),
-            settings["shift"],
-            settings["zoom"],
+            radians(settings.rotation),
+            settings.shift,
+            settings.zoom,
         )
         self.draws = keras.random.SeedGenerator(seed)
         self.built = True  # it has nothing to learn
@@ -87,20 +86,24 @@ class _Warp(keras.Layer):
         return ops.image.affine_transform(images, matrix, fill_mode="nearest")
 
 
-def _steps(settings: Mapping[str, Any], seed: int) -> list[keras.Layer]:
-    contrast, brightness = settings["contrast"], settings["brightness"]
+def _steps(settings: Augmentation, seed: int) -> list[keras.Layer]:
+    contrast, brightness = settings.contrast, settings.brightness
     values = {"value_range": _RANGE, "dtype": "float32"}
     # Keras takes one number for the contrast as upwards only; its saturation factor f multiplies
     # by f / (1 - f); its hue factor is a share of half the circle.
-    saturation = [m / (1 + m) for m in (1 - settings["saturation"], 1 + settings["saturation"])]
-    hue = 2 * settings["hue"]
+    saturation = [m / (1 + m) for m in (1 - settings.saturation, 1 + settings.saturation)]
+    hue = 2 * settings.hue
     makers: dict[str, Callable[[int], keras.Layer]] = {
         "brightness": lambda s: layers.RandomBrightness(brightness, seed=s, **values),
         "contrast": lambda s: layers.RandomContrast([contrast] * 2, seed=s, **values),
         "saturation": lambda s: layers.RandomSaturation(saturation, seed=s, **values),
         "hue": lambda s: layers.RandomHue(hue, seed=s, **values),
     }
-    steps = [make(seed + i) for i, (name, make) in enumerate(makers.items(), 1) if settings[name]]
-    if any(settings[name] for name in ("flip", "rotation", "shift", "zoom")):
+    steps = [
+        make(seed + i)
+        for i, (name, make) in enumerate(makers.items(), 1)
+        if getattr(settings, name)
+    ]
+    if any(getattr(settings, name) for name in ("flip", "rotation", "shift", "zoom")):
         steps.insert(0, _Warp(settings, seed))
     return steps

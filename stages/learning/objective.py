@@ -1,12 +1,11 @@
-"""What is minimised: the tasks' losses, how each is made up and how they are weighed.
+"""The loss: one for each task, and their weighted sum.
 
 - Cross-entropy on the classes, optionally smoothed (Szegedy et al. 2016,
   https://arxiv.org/abs/1512.00567) and weighted by class.
 - Where the network tells the age in years, the divergence of its distribution from a normal
   one around the true age is added: label distribution learning, Gao et al. 2017,
   https://arxiv.org/abs/1611.01731.
-- Tasks are weighed by fixed numbers, or by learnt ones: uncertainty weighting, Kendall et al.
-  2018, https://arxiv.org/abs/1705.07115.
+- Tasks are weighted by fixed numbers.
 """
 
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import tensorflow as tf
 from keras import ops
 
 from stages.networks.heads import AGE_YEARS
-from stages.networks.network import at_side
+from stages.networks.network import at_size
 
 FIRST_YEAR = 1
 
@@ -35,7 +34,6 @@ class Objective(keras.Layer):
         label_smoothing: share of the label spread over all classes, by task, in [0, 1).
         class_weights: by task, float (classes,), mean 1 over the examples; None: all alike.
         age_sigma: standard deviation of the label distribution over the years, > 0.
-        learnt_weights: weigh the tasks by learnt uncertainties, on top of `task_weights`.
     """
 
     def __init__(
@@ -45,22 +43,13 @@ class Objective(keras.Layer):
         label_smoothing: Mapping[str, float],
         class_weights: Mapping[str, npt.NDArray[np.float64]] | None,
         age_sigma: float,
-        learnt_weights: bool,
     ) -> None:
         super().__init__(dtype="float32", name="objective")
         self.classes = dict(classes)
-        self.fixed = {task: float(task_weights[task]) for task in classes}
+        self.weights_of_tasks = {task: float(task_weights[task]) for task in classes}
         self.smoothing = {task: float(label_smoothing[task]) for task in classes}
         self.by_class = class_weights
         self.age_sigma = age_sigma
-        self.log_variances = (
-            {
-                task: self.add_weight(shape=(), initializer="zeros", name=f"{task}_log_variance")
-                for task in classes
-            }
-            if learnt_weights
-            else {}
-        )
 
     def call(
         self, labels: Mapping[str, Any], outputs: Mapping[str, Any]
@@ -69,10 +58,7 @@ class Objective(keras.Layer):
         losses = {task: self._of_task(task, labels, outputs) for task in self.classes}
         total = 0.0
         for task, loss in losses.items():
-            if task in self.log_variances:
-                uncertain = self.log_variances[task]
-                loss = ops.exp(-uncertain) * loss + uncertain / 2
-            total += self.fixed[task] * loss
+            total += self.weights_of_tasks[task] * loss
         return total, losses
 
     def _of_task(self, task: str, labels: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
@@ -127,7 +113,7 @@ class Learner(keras.Model):
         # A variable: TensorFlow gathers rows of bytes on a GPU from variables only.
         self.store = None if store is None else tf.Variable(store, trainable=False)
         self.progressive_size, self.is_small = progressive_size, False
-        small = network if not progressive_size else at_side(network, progressive_size)
+        small = network if not progressive_size else at_size(network, progressive_size)
         self.forward, self.forward_small = (
             tf.function(part, jit_compile=True) if xla else part for part in (network, small)
         )

@@ -1,6 +1,6 @@
 """The optimiser: Adam with a course of the learning rate, and rates that differ by depth."""
 
-from collections.abc import Callable
+import math
 from typing import Any
 
 import keras
@@ -8,64 +8,53 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from stages.core.variants import Training
+
 # Shifts, scales and learnt task weights have no reason to be small. A pattern of names.
 _NOT_DECAYED = r"^(?!.*kernel)"
 
 
 def build_optimizer(
-    network: keras.Model,
-    rate: Callable[[float], float],
-    steps_per_epoch: int,
-    epochs: int,
-    clipnorm: float,
-    weight_decay: float,
-    layer_decay: float,
-    average: float,
+    network: keras.Model, training: Training, steps_per_epoch: int
 ) -> keras.optimizers.Optimizer:
-    """Make the optimiser of a network.
+    """Make the optimizer of a network.
+
+    Adam; with `weight_decay` AdamW, Loshchilov and Hutter 2019,
+    https://arxiv.org/abs/1711.05101, on kernels only.
 
     Args:
         network: what learns.
-        rate: the learning rate by epochs done, a fraction within an epoch.
+        training: the settings.
         steps_per_epoch: batches an epoch.
-        epochs: the most that will be run.
-        clipnorm: largest norm of each weight's gradient; 0: no clipping.
-        weight_decay: decoupled, of kernels only: AdamW, Loshchilov and Hutter 2019,
-            https://arxiv.org/abs/1711.05101; 0: Adam.
-        layer_decay: factor of the rate from each block of the backbone to the one below it;
-            heads have the full rate (Clark et al. 2020, https://arxiv.org/abs/2003.10555).
-        average: momentum of the moving average of the weights; 0: none.
     """
-    steps = np.arange(steps_per_epoch * epochs)
+    del network
+    steps = np.arange(steps_per_epoch * training.epochs)
+    rates = [learning_rate(training, step / steps_per_epoch) for step in steps]
     optimizer = _DepthwiseAdam(
-        depth_factors(network, layer_decay) if layer_decay < 1 else {},
-        learning_rate=_Schedule(np.array([rate(step / steps_per_epoch) for step in steps])),
-        clipnorm=clipnorm or None,
-        weight_decay=weight_decay or None,
-        use_ema=average > 0,
-        ema_momentum=average or None,
+        {},
+        learning_rate=_Schedule(np.array(rates)),
+        clipnorm=training.clipnorm or None,
+        weight_decay=training.weight_decay or None,
+        use_ema=training.weight_average > 0,
+        ema_momentum=training.weight_average or None,
         name="adam",  # by the class's name, which TensorFlow refuses as a scope
     )
-    if weight_decay:
+    if training.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=[_NOT_DECAYED])
     return optimizer
 
 
-def depth_factors(network: keras.Model, decay: float) -> dict[str, float]:
-    """The factor of each weight's rate, by its path: decay to the power of its block's depth.
-
-    Blocks are told by the layers' names up to the first `_` (`block5_conv1`, `conv5_block1`);
-    the one before the pooled features is of depth 1, what follows them of depth 0.
-    """
-    names = [layer.name for layer in network.layers]
-    top = names.index("pooled") if "pooled" in names else 0
-    weighted = [layer for layer in network.layers[:top] if layer.trainable_weights]
-    blocks = list(dict.fromkeys(layer.name.split("_")[0] for layer in reversed(weighted)))
-    return {
-        variable.path: decay ** (1 + blocks.index(layer.name.split("_")[0]))
-        for layer in weighted
-        for variable in layer.trainable_weights
-    }
+def learning_rate(training: Training, epoch: float) -> float:
+    """The learning rate when `epoch` epochs are done, a fraction within an epoch."""
+    highest = training.learning_rate
+    if epoch < training.warmup_epochs:
+        return highest * epoch / training.warmup_epochs
+    if training.schedule == "cosine":
+        length = max(training.epochs - training.warmup_epochs, 1e-9)
+        done = min((epoch - training.warmup_epochs) / length, 1.0)
+        return highest * (1 + math.cos(math.pi * done)) / 2
+    falls = max(0, math.floor(epoch) - training.constant_epochs + 1)
+    return highest * math.exp(-training.decay * falls)
 
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):

@@ -5,7 +5,7 @@ same bytes; on another kind the last bits may differ, as they do between any two
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from stages.core.params import Cluster
+from stages.core.sections import Cluster
 from stages.networks import device
 from stages.parallel.cluster import spread
 
@@ -22,15 +22,15 @@ Work = Callable[[list[Any]], list[npt.NDArray[Any]]]
 
 
 def features_on(
-    cluster: Cluster, frozen: keras.Model, batches: Iterable[Images], *prepared: Any
+    cluster: Cluster, setup: Sequence[Any], frozen: keras.Model, batches: Iterable[Images]
 ) -> Iterator[npt.NDArray[Any]]:
     """Yield a frozen part's output for each batch, in their order.
 
     Args:
         cluster: section `cluster` of params.
+        setup: the arguments of `device.prepare`, which each worker calls.
         frozen: images (or features) to features.
         batches: its inputs.
-        prepared: the arguments of `device.prepare`, which each worker calls.
     """
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "frozen.keras"
@@ -38,7 +38,7 @@ def features_on(
         network = path.read_bytes()
 
     def make() -> Work:
-        device.prepare(*prepared)
+        device.prepare(*setup)
         import keras as loader
 
         with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,7 @@ Each takes its own preprocessing (a property of the variant, kept inside the sav
 so that whoever loads it feeds plain pixels) and ends in global average pooling.
 
 Preprocessing is `unit` (pixels / 255, as published) or `native`: what the backbone's weights
-were trained with, which is why it depends on `pretraining`, the name of those weights.
+were trained with, which is why it depends on `weights`, their name.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from stages.core.variants import NetworkSpec
 from stages.weights.keras_h5 import read_h5_layers
 
 CNN_WIDTHS = (24, 48, 96, 192)
@@ -65,46 +66,35 @@ NATIVE = {
 }
 
 
-def build_backbone(
-    name: str,
-    trainable: str,
-    preprocessing: str,
-    pretraining: str,
-    size: int,
-    weights: Path | None,
-) -> keras.Model:
+def build_backbone(spec: NetworkSpec, weights_file: Path | None = None) -> keras.Model:
     """Build a backbone on a new uint8 input of shape (size, size, 3), RGB, 0..255.
 
     Args:
-        name: `cnn`, `vgg16`, `vgg19`, `resnet50` or `densenet121`.
-        trainable: the part that learns: `none`, `all`, or everything from a block on, named
-            as its layers begin (`block5` of VGG, `conv5` of ResNet and DenseNet).
-        preprocessing: `unit` or `native`.
-        pretraining: the weights' name: `none`, `imagenet` (all but cnn) or `vggface` (vgg16).
-        size: side of the images in pixels, at least 32.
-        weights: .h5 file of the backbone without top in the layout of `workspace.layouts`;
+        spec: of which `backbone`, `trainable` (`none`, `all`, or the block from which on it
+            learns, named as its layers begin), `preprocessing`, `weights` and `size` (at least
+            32) are read.
+        weights_file: .h5 file of the backbone without top in the layout of `weights.keras_h5`;
             None leaves it at random values.
 
     Returns:
         The network from images to features (batch, channels), its frozen part marked so.
 
     Raises:
-        ValueError: a name that is not among those, a weights file without pretraining, or one
-            of another layout.
+        ValueError: an unknown block, preprocessing or weights, a weights file without `weights`,
+            or one of another layout.
     """
-    if name != "cnn" and name not in APPLICATIONS:
-        raise ValueError(f"backbone {name!r} is not one of cnn, {', '.join(APPLICATIONS)}")
+    name, pretraining = spec.backbone, spec.weights
     native = TF if pretraining == "none" else NATIVE.get((pretraining, name))
     if native is None:
         known = ["none", *(weights for weights, backbone in NATIVE if backbone == name)]
-        raise ValueError(f"pretraining {pretraining!r} of {name} is not one of {', '.join(known)}")
-    if weights is not None and pretraining == "none":
-        raise ValueError(f"{weights}: pretraining 'none' means random weights")
-    images = keras.Input((size, size, 3), dtype="uint8", name="image")
-    pixels = _preprocess(images, preprocessing, native)
-    top = _cnn(pixels) if name == "cnn" else _application(name, pixels, weights)
+        raise ValueError(f"weights {pretraining!r} of {name} are not one of {', '.join(known)}")
+    if weights_file is not None and pretraining == "none":
+        raise ValueError(f"{weights_file}: weights 'none' means random weights")
+    images = keras.Input((spec.size, spec.size, 3), dtype="uint8", name="image")
+    pixels = _preprocess(images, spec.preprocessing, native)
+    top = _cnn(pixels) if name == "cnn" else _application(name, pixels, weights_file)
     model = keras.Model(images, layers.GlobalAveragePooling2D(name="pooled")(top))
-    _freeze(model, trainable)
+    _freeze(model, spec.trainable)
     return model
 
 

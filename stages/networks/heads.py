@@ -22,33 +22,23 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
+from stages.core.variants import NetworkSpec
 from stages.networks.prediction import AGE_YEARS
 
 HEADS = ("plain", "ge", "ge_gm", "ge_am")
 AGE_HEADS = ("groups", "years")
 
 
-def build_heads(
-    features: Any,
-    classes: Mapping[str, int],
-    kind: str,
-    width: int,
-    dropout: float,
-    age_head: str,
-    age_upper_bounds: Sequence[int],
-) -> dict[str, Any]:
+def build_heads(features: Any, spec: NetworkSpec) -> dict[str, Any]:
     """Put heads on pooled features.
 
     Args:
         features: tensor of shape (batch, channels).
-        classes: number of classes by task, in the order of the outputs.
-        kind: one of `HEADS`; all but `plain` need the tasks age, gender and race.
-        width: units of each hidden Dense.
-        dropout: share of a head's hidden features that is dropped before its softmax while
-            learning, 0 (no such layer) to below 1. The gender embedding is never dropped.
-        age_head: one of `AGE_HEADS`; `years` needs the task age.
-        age_upper_bounds: the last year of each age group, rising; read for `years` only. The
-            years are 1 to the last bound.
+        spec: of which are read `classes`; `heads`, one of `HEADS`, where all but `plain` need
+            the tasks age, gender and race; `head_width`; `dropout`, the share of a head's hidden
+            features that is dropped before its softmax in training, 0 (no such layer) to below
+            1, never of the gender embedding; `age_head`, one of `AGE_HEADS`; and for `years`
+            `age_upper_bounds`, rising: the years are 1 to the last bound.
 
     Returns:
         Class probabilities by task, float32 of shape (batch, classes), summing to 1. With
@@ -57,24 +47,25 @@ def build_heads(
     Raises:
         ValueError: an unknown kind or age head, or one that tasks or bounds do not fit.
     """
-    if kind not in HEADS:
-        raise ValueError(f"heads {kind!r} are not one of {HEADS}")
-    if age_head not in AGE_HEADS:
-        raise ValueError(f"age_head {age_head!r} is not one of {AGE_HEADS}")
-    if kind != "plain" and set(classes) != {"age", "gender", "race"}:
-        raise ValueError(f"heads {kind!r} need the tasks age, gender and race")
-    if age_head == "years" and classes.get("age") != len(age_upper_bounds):
+    classes, bounds = spec.classes, spec.age_upper_bounds
+    if spec.heads not in HEADS:
+        raise ValueError(f"heads {spec.heads!r} are not one of {HEADS}")
+    if spec.age_head not in AGE_HEADS:
+        raise ValueError(f"age_head {spec.age_head!r} is not one of {AGE_HEADS}")
+    if spec.heads != "plain" and set(classes) != {"age", "gender", "race"}:
+        raise ValueError(f"heads {spec.heads!r} need the tasks age, gender and race")
+    if spec.age_head == "years" and classes.get("age") != len(bounds):
         raise ValueError("age_head 'years' needs the task age and an upper bound for each group")
-    hidden = _hidden(features, classes, kind, width)
-    if dropout:
-        hidden = {t: layers.Dropout(dropout, name=f"{t}_dropout")(x) for t, x in hidden.items()}
-    if age_head == "groups":
+    hidden = _hidden(features, classes, spec.heads, spec.head_width)
+    if spec.dropout:
+        hidden = {
+            t: layers.Dropout(spec.dropout, name=f"{t}_dropout")(x) for t, x in hidden.items()
+        }
+    if spec.age_head == "groups":
         return {task: _softmax(hidden[task], task, n) for task, n in classes.items()}
-    years = _softmax(hidden["age"], AGE_YEARS, age_upper_bounds[-1])
+    years = _softmax(hidden["age"], AGE_YEARS, bounds[-1])
     outputs = {
-        task: _grouped(years, age_upper_bounds)
-        if task == "age"
-        else _softmax(hidden[task], task, n)
+        task: _grouped(years, bounds) if task == "age" else _softmax(hidden[task], task, n)
         for task, n in classes.items()
     }
     return outputs | {AGE_YEARS: years}

@@ -1,15 +1,16 @@
-"""A variant's network as a whole, and its two parts: what is frozen and what learns."""
+"""A network as a whole, and its two parts: the frozen one and the one that learns."""
 
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from stages.core.errors import UserError
+from stages.core.variants import NetworkSpec
 from stages.networks.backbones import build_backbone
 from stages.networks.heads import build_heads
 from stages.networks.model_file import check_model_file
@@ -17,58 +18,32 @@ from stages.networks.model_file import check_model_file
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can state
 
 
-def build_network(
-    backbone: str,
-    trainable: str,
-    heads: str,
-    preprocessing: str,
-    classes: Mapping[str, int],
-    size: int,
-    weights: Path | None = None,
-    pretraining: str = "none",
-    width: int = 128,
-    dropout: float = 0.0,
-    age_head: str = "groups",
-    age_upper_bounds: Sequence[int] = (),
-) -> keras.Model:
+def build_network(spec: NetworkSpec, weights_file: Path | None = None) -> keras.Model:
     """Build a network: uint8 images (batch, size, size, 3) in, probabilities by task out.
 
-    The defaults are those of the published variants.
-
     Args:
-        backbone: see `backbones.build_backbone`, like `trainable` and `preprocessing`.
-        trainable: the part of the backbone that learns.
-        heads: see `heads.build_heads`.
-        preprocessing: what the pixels are turned into before the backbone.
-        classes: number of classes by task.
-        size: side of the images in pixels.
-        weights: the backbone's pretrained .h5 file; None: random values.
-        pretraining: the name of its weights, on which native preprocessing depends.
-        width: see `heads.build_heads`, like those that follow.
-        dropout: share of the hidden features dropped while learning.
-        age_head: what the age head ends in.
-        age_upper_bounds: the last year of each age group.
+        spec: its structure.
+        weights_file: the backbone's pretrained .h5 file; None: random values.
     """
-    base = build_backbone(backbone, trainable, preprocessing, pretraining, size, weights)
-    outputs = build_heads(base.output, classes, heads, width, dropout, age_head, age_upper_bounds)
-    return keras.Model(base.input, outputs, name="network")
+    base = build_backbone(spec, weights_file)
+    return keras.Model(base.input, build_heads(base.output, spec), name="network")
 
 
-def in_float32(model: keras.Model, **structure: Any) -> keras.Model:
+def in_float32(model: keras.Model, spec: NetworkSpec) -> keras.Model:
     """The same network under the float32 policy, so that it runs well on any machine.
 
     Args:
         model: a network built under any policy; its weights are float32 in all of them.
-        structure: the arguments of `build_network`, without the weights.
+        spec: what it was built from.
     """
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        twin = build_network(**structure)
+        copy = build_network(spec)
     finally:
         keras.config.set_dtype_policy(policy)
-    twin.set_weights(model.get_weights())
-    return twin
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def cut_layer(model: keras.Model) -> str | None:
@@ -101,7 +76,7 @@ def separates(steps: Sequence[Any], place: int) -> bool:
     return all(id(tensor) not in before for tensor in later)
 
 
-def divide(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
+def split_frozen(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     """The frozen part (images to features) and the part that learns (features to outputs).
 
     Both share their layers with `model`: what the second learns, the whole has learnt. The
@@ -115,9 +90,9 @@ def divide(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     return keras.Model(model.input, features), keras.Model(features, model.output)
 
 
-def at_side(model: keras.Model, side: int) -> keras.Model:
-    """The same layers, with the same weights, for images of another side in pixels."""
-    images = keras.Input((side, side, 3), dtype=model.input.dtype)
+def at_size(model: keras.Model, size: int) -> keras.Model:
+    """The same layers, with the same weights, for images of another size in pixels."""
+    images = keras.Input((size, size, 3), dtype=model.input.dtype)
     return keras.models.clone_model(model, images, clone_function=lambda layer: layer)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stages.core.errors import UserError
-from stages.core.params import Cluster
+from stages.core.sections import Cluster
 
 CODE = Path(__file__).parents[1]  # shipped to all machines, so that they run the same
 AHEAD = 3  # batches under way for each worker: one is worked on, others travel

@@ -6,20 +6,29 @@ is computed once for each image. The rest is arithmetic: epochs times images ove
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from stages.core.variants import Training
 from stages.learning.batches import Batches
 from stages.learning.features import BATCH
+from stages.learning.fit import (
+    Examples,
+    Execution,
+    caches_features,
+    classes_of,
+    compile_learner,
+)
 from stages.learning.objective import FIRST_YEAR
-from stages.learning.recipe import Examples, Execution, Recipe, compile_learner
 from stages.networks.heads import AGE_YEARS
-from stages.networks.network import divide
+from stages.networks.network import split_frozen
+from stages.profiling.trace import Trace
 
 HOUR = 3600.0
 
@@ -47,28 +56,26 @@ class Hours:
 
 def probe(
     model: keras.Model,
-    classes: Mapping[str, int],
-    recipe: Recipe,
+    training: Training,
     execution: Execution,
     steps: int,
-    seed: int,
+    trace: Path | None = None,
 ) -> Speed:
     """Measure a training's speed.
 
     Args:
-        model: from `build_network`; it learns a little from noise.
-        classes: number of classes by task.
-        recipe: how it learns.
+        model: from `build_network`; it learns a little from noise, drawn by the training's seed.
+        training: how it is trained.
         execution: how the steps are run.
         steps: that are timed, of each part; as many as are run at once are run before.
-        seed: of the noise.
+        trace: folder for a profiler's trace of some more steps; None: none.
     """
     tf.get_logger().setLevel("ERROR")  # it warns of each new network's steps being compiled
-    random = np.random.default_rng(seed)
-    size = recipe.batch_size
+    random = np.random.default_rng(training.seed)
+    size = training.batch_size
     images = random.integers(0, 256, (max(size, BATCH), *model.input.shape[1:]), np.uint8)
     network, inputs, frozen_speed = model, images, None
-    if recipe.caches and (parts := divide(model)) is not None:
+    if caches_features(training) and (parts := split_frozen(model)) is not None:
         frozen, network = parts
         inputs = np.asarray(frozen.predict_on_batch(images))
         part = images[:BATCH]
@@ -76,16 +83,15 @@ def probe(
     warm = size * execution.steps_at_once
     number = warm + steps * size
     rows = np.arange(number) % len(images)
+    classes = classes_of(model)
     labels = {task: random.integers(0, count, number) for task, count in classes.items()}
     if AGE_YEARS in model.output:
         last = FIRST_YEAR + int(model.output[AGE_YEARS].shape[-1])
         labels[AGE_YEARS] = random.integers(FIRST_YEAR, last, number)
-    learner = compile_learner(
-        network, inputs, Examples(rows, labels), classes, recipe, seed, execution
-    )
+    learner = compile_learner(network, inputs, Examples(rows, labels), training, execution)
     given = np.arange(len(inputs)) if execution.on_device else inputs
-    batches = Batches(given, rows, labels, size, seed)
-    first = Batches(given, rows[:warm], labels, size, seed)
+    batches = Batches(given, rows, labels, size, training.seed)
+    first = Batches(given, rows[:warm], labels, size, training.seed)
 
     def speed(run: Callable[..., object], **settings: Any) -> float:
         for _ in range(2):  # compiles, then fills caches
@@ -94,13 +100,15 @@ def probe(
         run(batches, verbose=0, callbacks=[clock], **settings)
         return (number - warm) / clock.seconds
 
-    training = speed(learner.fit, shuffle=False)
+    whole = speed(learner.fit, shuffle=False)
+    if trace is not None:
+        learner.fit(batches, shuffle=False, verbose=0, callbacks=[Trace(trace)])
     validation = speed(learner.evaluate)
     small = None
-    if recipe.progressive_epochs:
+    if training.progressive_epochs:
         learner.take_small(True)
         small = speed(learner.fit, shuffle=False)
-    return Speed(frozen_speed, training, validation, small)
+    return Speed(frozen_speed, whole, validation, small)
 
 
 class _Clock(keras.callbacks.Callback):
@@ -128,14 +136,14 @@ class _Clock(keras.callbacks.Callback):
         self.ends.append(time.perf_counter())
 
 
-def hours(speed: Speed, recipe: Recipe, train: int, val: int) -> Hours:
+def hours(speed: Speed, training: Training, train: int, val: int) -> Hours:
     """The hours of a training of all its epochs, on so many images."""
     once = (train + val) / speed.frozen if speed.frozen else 0.0
-    small = recipe.progressive_epochs if speed.small else 0
-    learning = (recipe.epochs - small) * train / speed.training
+    small = training.progressive_epochs if speed.small else 0
+    learning = (training.epochs - small) * train / speed.training
     if speed.small:
         learning += small * train / speed.small
-    return Hours(once / HOUR, (learning + recipe.epochs * val / speed.validation) / HOUR)
+    return Hours(once / HOUR, (learning + training.epochs * val / speed.validation) / HOUR)
 
 
 def _rate(work: Callable[[], object], images: int) -> float:

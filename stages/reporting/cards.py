@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 from tabulate import tabulate
 
 from stages.core.files import digest
-from stages.core.params import TASKS, Params
+from stages.core.params import Params
+from stages.core.sections import TASKS
 from stages.evaluation.scores import COMBINED
 from stages.reporting.data_section import class_counts
 from stages.reporting.diagram import in_words

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stages.comparison.table import COLOURS, KINDS
 from stages.core.files import atomic_write
-from stages.core.params import TASKS
+from stages.core.sections import TASKS
 
 MARKERS = {"published": "D", "rerun": "s", "honest": "o"}  # told apart by their form too
 HEIGHT, WIDTH = 0.28, 9.0  # of a variant's row and of the picture, inches

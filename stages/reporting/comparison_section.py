@@ -6,7 +6,8 @@ import pandas as pd
 
 from stages.comparison.ablation import describe_changes
 from stages.comparison.table import FOLDS, KINDS, SEEDS
-from stages.core.params import TASKS, Search
+from stages.core.sections import TASKS
+from stages.core.variants import Search
 from stages.evaluation.scores import COMBINED
 from stages.reporting import charts as charts
 from stages.reporting.model_charts import change_bars, search_map
@@ -26,7 +27,7 @@ from stages.reporting.tables import (
     with_interval,
 )
 from stages.reporting.vega import Chart
-from stages.runs.searches import label
+from stages.tuning.searches import label
 
 _FIGURES = {"accuracy": "Accuracy", "macro_f1": "Macro F1"}
 

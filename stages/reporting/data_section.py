@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.core.params import TASKS
+from stages.core.sections import TASKS
 from stages.reporting import charts as charts
 from stages.reporting.tables import Cell, Table, count, crossed, make_table, percent
 from stages.reporting.vega import Chart

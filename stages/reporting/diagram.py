@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from stages.core.params import TASKS
+from stages.core.sections import TASKS
 from stages.reporting.structure import END_OF_BACKBONE, Step, Structure
 
 WIDTH, MARGIN = 380, 14

@@ -14,7 +14,7 @@ from stages.reporting.vega import (
     tooltip,
     zoom,
 )
-from stages.runs.searches import label
+from stages.tuning.searches import label
 
 
 def confusion_matrix(table: pd.DataFrame) -> Spec:

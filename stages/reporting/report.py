@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from stages.comparison.leakage import in_words as gap_in_words
 from stages.comparison.significance import describe
-from stages.core.params import TASKS, Params
+from stages.core.params import Params
+from stages.core.sections import TASKS
 from stages.reporting import comparison_section as compared
 from stages.reporting import data_section as faces
 from stages.reporting import model_section as models

@@ -17,10 +17,12 @@ from stages.comparison.leakage import COLUMNS as GAP_COLUMNS
 from stages.comparison.significance import COLUMNS as TEST_COLUMNS
 from stages.core.errors import UserError
 from stages.core.files import read_csv
-from stages.core.params import TASKS, Params
-from stages.evaluation.predictions import Predictions, prediction_file, read_predictions
+from stages.core.params import Params
+from stages.core.paths import RunPaths
+from stages.core.sections import TASKS
+from stages.evaluation.predictions import Predictions, read_predictions
 from stages.reporting.structure import Structure, read_structure
-from stages.runs.resolve import plan_run, read_plan, run_names, stage_name
+from stages.runs.resolve import read_plan
 
 _TRAITS = ("gender", "race", "age")
 _TABLES = {  # of data/evaluation/<run>/: the columns that are text, and those that are numbers
@@ -106,10 +108,10 @@ def read_results(params: Params) -> Results:
         UserError: a file is missing or malformed.
     """
     data, compared = Path("data"), Path("data/comparison")
-    runs = run_names(params)
+    runs = params.runs
     comparison = read_csv(compared / "comparison.csv", ["variant"], "compare", na_values=[""])
     return Results(
-        {variant: _read_run(params, variant) for variant in params.suite},
+        {variant: _read_run(params, variant) for variant in params.run_variants},
         _read_json(Path("metrics/detect.json"), "detect"),
         _read_json(Path("metrics/split.json"), "split"),
         _read_json(Path("metrics/audit.json"), "audit"),
@@ -129,17 +131,22 @@ def read_results(params: Params) -> Results:
 def _read_run(params: Params, variant: str) -> RunResults:
     data = Path("data")
     folder = data / "evaluation" / variant
-    evaluated, trained = (stage_name(variant, node) for node in ("evaluate", "train"))
+    evaluated, trained = f"evaluate@{variant}", f"train@{variant}"
     classes = {task: params.classes.of(task) for task in TASKS}
-    recipe = plan_run(params, variant).recipe
-    training = {name: recipe[name] for name in ("learning_rate", "batch_size", "epochs")}
+    plan = read_plan(variant)
+    shown = {"learning_rate", "batch_size", "epochs"}
+    training = plan.training.model_dump(include=shown)
     outcome = _read_json(data / "training" / f"{variant}.json", trained)
     return RunResults(
-        read_plan(variant),
+        {
+            "structure": plan.network.model_dump() | {"tasks": " ".join(plan.tasks)},
+            "recipe": plan.training.model_dump(exclude={"augmentation"}),
+            "augmentation": plan.training.augmentation and plan.training.augmentation.model_dump(),
+        },
         {**training, "epochs_run": outcome.pop("epochs"), **outcome},
-        _read_json(data / "pretrained/variants" / f"{variant}.json", "pretrained"),
+        _read_json(data / "pretrained/runs" / f"{variant}.json", "pretrained"),
         read_structure(Path("models") / variant / "model.keras"),
-        read_predictions(prediction_file(data / "predictions", variant, "test"), classes),
+        read_predictions(RunPaths(variant).predictions("test"), classes),
         _read_json(folder / "costs.json", evaluated),
         _read_json(folder / "calibration.json", evaluated)["temperatures"],
         {

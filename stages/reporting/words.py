@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from stages.core.params import TASKS
+from stages.core.sections import TASKS
 from stages.evaluation.scores import COMBINED
 from stages.reporting.results import Results
 

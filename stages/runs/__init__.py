@@ -1,1 +1,1 @@
-"""What a run is, and DVC experiments: resolve params, queue, search, record."""
+"""What a run is: its plan, its inputs, where it comes from."""

@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from stages.core.errors import UserError
-from stages.core.params import Classes, Cropping, Params, Section
-
-INPUT_SPEC_FILE = "preprocessor_config.json"
+from stages.core.params import Params
+from stages.core.paths import INPUT_SPEC_FILE
+from stages.core.sections import Classes, Cropping, Section
 
 
 class InputSpec(Section):

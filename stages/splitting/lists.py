@@ -22,7 +22,7 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import read_csv
-from stages.runs.resolve import PUBLISHED_SPLIT, fold_of
+from stages.core.run_names import RunName
 from stages.splitting.stratified import DROPPED, FOLD, SPLITS
 
 PUBLISHED_SHARES = (0.8, 0.1)  # of train and val; test is what they leave
@@ -45,28 +45,26 @@ def published_lists(names: pd.Series, seed: int) -> pd.DataFrame:
     return table
 
 
-def condition_lists(
-    condition: str | None, split: pd.DataFrame, published: pd.DataFrame
-) -> pd.DataFrame:
-    """The lists of a run under a condition.
+def lists_of(run: RunName, split: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """The lists of a run.
 
     Args:
-        condition: one from repeats; None: none.
+        run: its name.
         split: as `read_split` gives it, with the column `fold` of `read_folds`.
         published: as `published_lists` gives it.
 
     Raises:
         UserError: it is a fold that the split does not have.
     """
-    if condition == PUBLISHED_SPLIT:
+    if run.is_published_split:
         return published
-    fold = fold_of(condition)
+    fold = run.fold
     if fold is None:
         chosen = {side: split["split"] == side for side in SPLITS}
     else:
         folds = int(split[FOLD].max()) + 1 if split[FOLD].notna().any() else 0
         if fold >= folds:
-            raise UserError(f"{condition}: folds.csv has {folds} folds; set split.folds")
+            raise UserError(f"{run.text}: folds.csv has {folds} folds; set split.folds")
         number = split[FOLD].fillna(-1)  # of images that are never tested
         test, val = number == fold, number == (fold + 1) % folds
         chosen = {"train": ~test & ~val & (split["split"] != DROPPED), "val": val, "test": test}

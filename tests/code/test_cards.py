@@ -11,7 +11,7 @@ from workspace import BLOCK5, CNN, GENDER, SUITE, inside
 
 from stages import report
 from stages.core.files import digest
-from stages.core.params import Data
+from stages.core.sections import Data
 from stages.reporting.licences import LICENCE_OF_IMAGES, licence_of_model, licences
 from stages.weights.registry import BACKBONES, DETECTORS
 

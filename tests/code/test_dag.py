@@ -13,7 +13,7 @@ STAGES = YAML(typ="safe").load(TOP / "dvc.yaml")["stages"]
 # way. params.py checks values; the values themselves are dependencies.
 WITHOUT_EFFECT = {
     *(f"stages/workspace/{n}.py" for n in ("caches", "errors", "fetch", "files", "params")),
-    *("stages/networks/progress.py", "stages/core/snapshot.py", "stages/profiling/trace.py"),
+    *("stages/evaluation/progress.py", "stages/core/snapshot.py", "stages/profiling/trace.py"),
 }
 
 

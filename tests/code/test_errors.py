@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from stages.core.errors import INTERRUPTED, UNREAD, UserError, run_stage
+from stages.core.errors import UserError
+from stages.core.stage import INTERRUPTED, UNREAD, run_stage
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +54,7 @@ def test_an_interrupted_command_says_so(capsys: pytest.CaptureFixture[str]):
 
 def test_what_was_cut_off_in_its_making_does_not_complain():
     code = """
-from stages.core.errors import run_stage
+from stages.core.stage import run_stage
 class Bar:
     def __init__(self):
         raise KeyboardInterrupt
@@ -76,7 +77,7 @@ run_stage(Bar)
 def test_an_interrupt_is_heard_also_where_python_drops_it(deaf: str):
     code = f"""
 import os, signal, time
-from stages.core.errors import run_stage
+from stages.core.stage import run_stage
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
 interrupt = lambda *_: signal.raise_signal(signal.SIGINT)
 class Deaf:

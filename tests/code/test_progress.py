@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from stages.networks import progress
+from stages.evaluation import progress
 from stages.networks.prediction import predict_rows
 
 

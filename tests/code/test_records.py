@@ -12,8 +12,8 @@ from stages.commands import forget
 from stages.core.errors import UserError
 from stages.core.files import write_csv, write_json
 from stages.core.params import load_params
-from stages.runs import records
-from stages.runs.records import files_of, mentions, restore, write_record
+from stages.publishing import records
+from stages.publishing.records import files_of, mentions, restore, write_record
 from stages.runs.resolve import run_names
 
 TOP = Path(__file__).parents[2]

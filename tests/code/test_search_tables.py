@@ -9,7 +9,7 @@ from PIL import Image
 from stages.comparison.ablation import changes_as_markdown, draw_changes, tabulate_changes
 from stages.comparison.search_table import as_markdown, describe, draw_heat_map, tabulate_search
 from stages.core.params import Params, load_params
-from stages.runs.searches import combinations
+from stages.tuning.searches import combinations
 
 SEARCH = "mtl-resnet50-conv5"
 GRID = ["learning_rate", "batch_size"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.core.params import Params, Repeats, load_params
-from stages.runs.searches import basis, combinations, label
+from stages.tuning.searches import basis, combinations, label
 
 COMMITTED = Path(__file__).parents[2] / "params.yaml"
 

@@ -10,7 +10,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.core import snapshot as workflow
-from stages.core.errors import UserError, refuse_changes, run_stage
+from stages.core.errors import UserError
+from stages.core.stage import refuse_changes, run_stage
 
 TOP = Path(__file__).parents[2]
 FILES = {

@@ -8,7 +8,7 @@ import pytest
 
 from stages.commands import capacity
 from stages.core.params import load_params
-from stages.learning.recipe import Execution, Recipe
+from stages.learning.fit import Execution, Recipe
 from stages.networks import network
 from stages.networks.network import build_network
 from stages.profiling.capacity import Hours, Speed, hours, probe

@@ -17,7 +17,7 @@ SCRIPT = """
 import json, random, sys
 from pathlib import Path
 from stages.networks import device
-from stages.core.errors import run_stage
+from stages.core.stage import run_stage
 
 try:
     run_stage(lambda: device.prepare("gpu"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.learning.checkpoints import Checkpoints
-from stages.learning.recipe import Examples, Execution, Recipe, fit
+from stages.learning.fit import Examples, Execution, Recipe, fit
 from stages.networks.network import build_network
 
 CLASSES = {"gender": 2, "race": 5}

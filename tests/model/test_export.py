@@ -18,7 +18,7 @@ from PIL import Image
 from stages.commands import export
 from stages.core.errors import UserError
 from stages.core.files import write_csv
-from stages.core.params import TASKS
+from stages.core.sections import TASKS
 from stages.dataset.archives import Limits
 from stages.dataset.index import Row, write_faces
 from stages.dataset.portraits import draw_portrait

@@ -18,7 +18,7 @@ from PIL import Image
 from stages.commands import predict
 from stages.core.errors import UserError
 from stages.core.files import write_csv
-from stages.core.params import TASKS
+from stages.core.sections import TASKS
 from stages.dataset.archives import read_members
 from stages.dataset.labels import parse_name
 from stages.dataset.portraits import draw_background, draw_portrait

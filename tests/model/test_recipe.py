@@ -12,7 +12,7 @@ import tensorflow as tf
 from stages.learning import objective
 from stages.learning import recipe as module
 from stages.learning.checkpoints import Checkpoints
-from stages.learning.recipe import Examples, Recipe, fit
+from stages.learning.fit import Examples, Recipe, fit
 from stages.networks.network import at_side, build_network
 
 CLASSES = {"age": 5, "gender": 2, "race": 5}

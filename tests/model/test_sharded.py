@@ -9,7 +9,7 @@ from test_recipe import CLASSES, IMAGES, SETTINGS, eager, examples, network, sam
 from stages.dataset.shards import ShardedCrops, write_shards
 from stages.learning.checkpoints import Checkpoints
 from stages.learning.features import frozen_features
-from stages.learning.recipe import Recipe, fit
+from stages.learning.fit import Recipe, fit
 from stages.networks.network import divide
 from stages.networks.prediction import predict_rows
 

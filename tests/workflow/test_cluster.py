@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from stage_processes import Workspace, make_workspace
 
 from stages.core.errors import UserError
-from stages.core.params import Cluster
+from stages.core.sections import Cluster
 from stages.learning.remote_features import features_on
 from stages.networks import device
 from stages.parallel import cluster as module

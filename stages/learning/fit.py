@@ -1,4 +1,4 @@
-"""How a network learns: from examples to the weights of its best epoch.
+"""How a network is trained: from examples to the weights of its best epoch.
 
 The published recipes: Adam; cross-entropy, weighted over the tasks; of all epochs, the weights
 of the one that is best by the weighted validation accuracy. `mtl` holds the learning rate for
@@ -12,21 +12,21 @@ Where no image is changed, the frozen part of a network is computed once for eac
 output does not change, so the result is that of training the whole.
 """
 
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from stages.learning.augmentation import Augmentation
+from stages.core.variants import Training
+from stages.learning.augmentation import Augment
 from stages.learning.batches import Batches, Labels
 from stages.learning.checkpoints import Checkpoints
+from stages.learning.distributed import fit_distributed, normalises
 from stages.learning.objective import (
     Learner,
     Objective,
@@ -34,59 +34,14 @@ from stages.learning.objective import (
     sampling_probabilities,
 )
 from stages.learning.optimizer import build_optimizer
-from stages.learning.replicas import Replicas, normalises
-from stages.learning.replicas import fit as fit_together
-from stages.networks.network import divide
-from stages.profiling.trace import Trace
+from stages.learning.replicas import Replicas
+from stages.networks.heads import AGE_YEARS
+from stages.networks.network import split_frozen
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints at least; a training this short has none
 
 Log = Callable[[int, dict[str, float]], None]
 Features = Callable[[keras.Model], npt.NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network learns; see params.yaml for the meaning, units and ranges.
-
-    Of `epochs`, the first `progressive_epochs` learn from images of `progressive_size` pixels.
-    """
-
-    learning_rate: float
-    batch_size: int
-    epochs: int
-    schedule: str
-    constant_epochs: int
-    decay: float
-    warmup_epochs: float
-    patience: int
-    clipnorm: float
-    weight_decay: float
-    layer_decay: float
-    weight_average: float
-    progressive_epochs: int
-    progressive_size: int
-    balance: str
-    task_weighting: str
-    task_weights: Mapping[str, float]
-    label_smoothing: Mapping[str, float]
-    age_sigma: float
-    augmentation: Mapping[str, Any] | None = None
-
-    @property
-    def caches(self) -> bool:
-        """Whether a frozen part sees the same pixels at each epoch, so that once is enough."""
-        return self.augmentation is None and not self.progressive_epochs
-
-    def rate(self, epoch: float) -> float:
-        """The learning rate when `epoch` epochs are done, a fraction within an epoch."""
-        if epoch < self.warmup_epochs:
-            return self.learning_rate * epoch / self.warmup_epochs
-        if self.schedule == "cosine":
-            done = (epoch - self.warmup_epochs) / max(self.epochs - self.warmup_epochs, 1e-9)
-            return self.learning_rate * (1 + math.cos(math.pi * min(done, 1.0))) / 2
-        falls = max(0, math.floor(epoch) - self.constant_epochs + 1)
-        return self.learning_rate * math.exp(-self.decay * falls)
 
 
 @dataclass(frozen=True)
@@ -97,14 +52,12 @@ class Execution:
         xla: see `Learner`.
         steps_at_once: steps between two returns to Python.
         on_device: keep all images, or the features of all, in the device's memory.
-        trace: the folder that gets a profiler's trace of some steps; None: none.
         replicas: the devices that share each batch; None: one has it all.
     """
 
     xla: bool = False
     steps_at_once: int = 1
     on_device: bool = False
-    trace: Path | None = None
     replicas: Replicas | None = None
 
     def suited_to(self, network: keras.Model) -> "Execution":
@@ -129,14 +82,25 @@ class Examples:
     labels: Labels
 
 
+@dataclass(frozen=True)
+class Data:
+    """What a training reads.
+
+    Attributes:
+        images: uint8 (N, height, width, 3), of which the examples are some.
+        train: what the network learns from.
+        val: what chooses the best epoch.
+    """
+
+    images: npt.NDArray[np.uint8]
+    train: Examples
+    val: Examples
+
+
 def fit(
     model: keras.Model,
-    images: npt.NDArray[np.uint8],
-    train: Examples,
-    val: Examples,
-    classes: Mapping[str, int],
-    recipe: Recipe,
-    seed: int,
+    data: Data,
+    training: Training,
     features: Features,
     checkpoints: Checkpoints,
     log: Log,
@@ -146,12 +110,8 @@ def fit(
 
     Args:
         model: from `build_network`, made in `execution.scope()`.
-        images: uint8 (N, height, width, 3), of which the examples are some.
-        train: what it learns from.
-        val: what chooses the best epoch.
-        classes: number of classes by task.
-        recipe: the settings.
-        seed: of the order of the batches, of sampling and augmentation.
+        data: what it learns from and is validated with.
+        training: the settings; the seed is that of batch order, sampling and augmentation.
         features: gives the output of a frozen part for all images.
         checkpoints: where the training goes on if it was killed; the caller clears them.
         log: called after each epoch with its number from 0 and its figures by name, as
@@ -164,43 +124,37 @@ def fit(
         process.
     """
     execution = execution.suited_to(model)
-    network, inputs = model, images
-    if recipe.caches and (parts := divide(model)) is not None:
+    network, inputs = model, data.images
+    if caches_features(training) and (parts := split_frozen(model)) is not None:
         frozen, network = parts
         inputs = features(frozen)
-    chances = (
-        sampling_probabilities(train.labels, classes) if recipe.balance == "sampling" else None
-    )
-    replicas = execution.replicas
     with execution.scope():
-        learner = compile_learner(network, inputs, train, classes, recipe, seed, execution)
+        learner = compile_learner(network, inputs, data.train, training, execution)
+    classes = classes_of(network)
+    probabilities = (
+        sampling_probabilities(data.train.labels, classes)
+        if training.balance == "sampling"
+        else None
+    )
     given = np.arange(len(inputs)) if execution.on_device else inputs
-    batches = Batches(given, train.rows, train.labels, recipe.batch_size, seed, chances)
-    weights = {task: recipe.task_weights[task] for task in classes}
-    validation = Batches(given, val.rows, val.labels, recipe.batch_size)
-    epochs = _Epochs(network, weights, recipe, batches, checkpoints, log, replicas)
+    size, seed = training.batch_size, training.seed
+    batches = Batches(given, data.train.rows, data.train.labels, size, seed, probabilities)
+    validation = Batches(given, data.val.rows, data.val.labels, size)
+    epochs = _Epochs(network, training, batches, checkpoints, log, execution.replicas)
     with execution.scope():
         started = epochs.restore(learner)
-    callbacks = [epochs, *_more_callbacks(recipe, execution)]
     begin = time.monotonic()
-    if started < recipe.epochs and not epochs.ended:
-        if replicas is not None:
-            fit_together(
-                replicas,
-                learner,
-                batches,
-                validation,
-                started,
-                recipe.epochs,
-                callbacks,
-                execution.steps_at_once,
-            )
+    if started < training.epochs and not epochs.ended:
+        callbacks = [epochs, *_more_callbacks(training)]
+        if execution.replicas is not None:
+            rest = range(started, training.epochs)
+            fit_distributed(execution.replicas, learner, batches, validation, rest, callbacks)
         else:
             learner.fit(
                 batches,
                 validation_data=validation,
                 initial_epoch=started,
-                epochs=recipe.epochs,
+                epochs=training.epochs,
                 shuffle=False,  # Batches shuffles, from the seed
                 verbose=0,
                 callbacks=callbacks,
@@ -214,70 +168,64 @@ def fit(
         "val_score": best["val/score"],
         "val_accuracy": {task: best[f"val/{task}_accuracy"] for task in classes},
         "seconds": round(seconds, 3),
-        "images_per_second": round((done - started) * len(train.rows) / max(seconds, 1e-9), 1),
+        "images_per_second": round((done - started) * len(data.train.rows) / max(seconds, 1e-9), 1),
     }
+
+
+def caches_features(training: Training) -> bool:
+    """Whether a frozen part sees the same pixels at each epoch, so that once is enough."""
+    return training.augmentation is None and not training.progressive_epochs
+
+
+def classes_of(network: keras.Model) -> dict[str, int]:
+    """The number of classes by task, in the order of the outputs."""
+    outputs = {task: int(output.shape[-1]) for task, output in network.output.items()}
+    return {task: number for task, number in outputs.items() if task != AGE_YEARS}
 
 
 def compile_learner(
     network: keras.Model,
     inputs: npt.NDArray[Any],
     train: Examples,
-    classes: Mapping[str, int],
-    recipe: Recipe,
-    seed: int,
+    training: Training,
     execution: Execution,
 ) -> Learner:
-    """What `fit` trains: a network with its objective, augmentation and optimiser.
+    """What `fit` trains: a network with its objective, augmentation and optimizer.
 
     Args:
         network: the part that learns.
         inputs: of the network: images or features (N, ...).
         train: what it learns from.
-        classes: number of classes by task.
-        recipe: the settings.
-        seed: of the augmentation.
+        training: the settings.
         execution: how the steps are run; with `on_device` the learner takes rows of `inputs`.
     """
+    classes = classes_of(network)
     objective = Objective(
         classes,
-        recipe.task_weights,
-        recipe.label_smoothing,
+        training.task_weights.model_dump(),
+        training.label_smoothing.model_dump(),
         balanced_class_weights(train.labels, classes)
-        if recipe.balance == "class-weights"
+        if training.balance == "class-weights"
         else None,
-        recipe.age_sigma,
-        recipe.task_weighting == "uncertainty",
+        training.age_sigma,
     )
-    augment = None if recipe.augmentation is None else Augmentation(recipe.augmentation, seed)
+    augmentation = training.augmentation
+    augment = None if augmentation is None else Augment(augmentation, training.seed)
     store = inputs if execution.on_device else None
-    side = recipe.progressive_size if recipe.progressive_epochs else 0
-    learner = Learner(network, objective, augment, execution.xla, store, side)
+    size = training.progressive_size if training.progressive_epochs else 0
+    learner = Learner(network, objective, augment, execution.xla, store, size)
     learner.compile(
-        build_optimizer(
-            network,
-            recipe.rate,
-            -(-len(train.rows) // recipe.batch_size),
-            recipe.epochs,
-            recipe.clipnorm,
-            recipe.weight_decay,
-            recipe.layer_decay,
-            recipe.weight_average,
-        ),
+        build_optimizer(network, training, -(-len(train.rows) // training.batch_size)),
         jit_compile=False,  # Keras's own choice; Learner knows what XLA is to compile
         steps_per_execution=execution.steps_at_once,
     )
     return learner
 
 
-def _more_callbacks(recipe: Recipe, execution: Execution) -> list[keras.callbacks.Callback]:
+def _more_callbacks(training: Training) -> list[keras.callbacks.Callback]:
     """Those that only some trainings have."""
-    callbacks: list[keras.callbacks.Callback] = []
-    if recipe.weight_average > 0:
-        # The averaged weights are in the network from before its validation to after it.
-        callbacks.append(keras.callbacks.SwapEMAWeights())
-    if execution.trace is not None:
-        callbacks.append(Trace(execution.trace))
-    return callbacks
+    # The averaged weights are in the network from before its validation to after it.
+    return [keras.callbacks.SwapEMAWeights()] if training.weight_average > 0 else []
 
 
 class _Epochs(keras.callbacks.Callback):
@@ -289,8 +237,7 @@ class _Epochs(keras.callbacks.Callback):
     def __init__(
         self,
         network: keras.Model,
-        weights: Mapping[str, float],
-        recipe: Recipe,
+        training: Training,
         batches: Batches,
         checkpoints: Checkpoints,
         log: Log,
@@ -298,8 +245,10 @@ class _Epochs(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.replicas = replicas
-        self.network, self.weights, self.patience = network, weights, recipe.patience
-        self.small = recipe.progressive_epochs
+        self.network, self.patience = network, training.patience
+        weights = training.task_weights.model_dump()
+        self.weights = {task: weights[task] for task in classes_of(network)}
+        self.small = training.progressive_epochs
         self.batches, self.checkpoints, self.log = batches, checkpoints, log
         self.history: list[dict[str, float]] = []
         self.best_weights: list[npt.NDArray[Any]] = []
@@ -340,7 +289,7 @@ class _Epochs(keras.callbacks.Callback):
         return len(self.history)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Deal the batches of this epoch and the side of its images; note its first rate."""
+        """Set the batches and the image size of this epoch; note its first learning rate."""
         self.batches.set_epoch(epoch)
         self.model.take_small(epoch < self.small)
         self.rate = float(self.model.optimizer.learning_rate)
@@ -354,7 +303,7 @@ class _Epochs(keras.callbacks.Callback):
             self.best_weights = self.network.get_weights()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Tell the figures; save a checkpoint now and then; stop when it is enough."""
+        """Log the figures; save a checkpoint now and then; stop when patience has run out."""
         figures = {
             (f"val/{name[4:]}" if name.startswith("val_") else f"train/{name}"): float(value)
             for name, value in logs.items()

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.params import Params, Search, Setting, Training, Variant, section_of
-from stages.runs.resolve import plan_run
+from stages.core.params import Params
+from stages.core.variants import OF_THE_VARIANT, Search, Setting
+from stages.runs.resolve import resolve
 
 _SHORT = {"learning_rate": "lr", "batch_size": "b", "head_width": "w"}
 UNCHANGED = "unchanged"  # in the name of the variant as it is
@@ -72,13 +73,13 @@ def _short(key: str, value: float | str) -> str:
     return f"{_SHORT[key]}{label(value)}" if key in _SHORT else f"{key}-{label(value)}"
 
 
-def basis(params: Params, variant: str) -> tuple[object, ...]:
+def training_inputs(params: Params, variant: str) -> tuple[object, ...]:
     """All params that a variant's training follows from, from the raw images on."""
     sections = (
         *(params.data, params.pretrained, params.detect, params.split),
         *(params.classes, params.train),
     )
-    return (plan_run(params, variant), *sections)
+    return (resolve(params, variant), *sections)
 
 
 def label(value: float | str) -> str:
@@ -91,13 +92,11 @@ def label(value: float | str) -> str:
 def _overrides(params: Params, search: Search, setting: Setting) -> dict[str, Any]:
     variant = search.variant
     common = {
-        "suite": [variant],  # the workflow has stages for the suite's variants only
-        "repeats.variants": [],
-        "repeats.conditions": [],
+        "runs": [variant],  # the workflow has stages for these only
         "train.max_epochs": search.epochs,
         "train.subset.train": search.subset.train,
         "train.subset.val": search.subset.val,
-        f"training.{variant}.epochs": search.epochs,
+        f"variants.{variant}.epochs": search.epochs,
     }
     if "batch_size" in search.grid:
         common["train.global_batch"] = 0  # it would stand for all of them
@@ -108,10 +107,8 @@ def _overrides(params: Params, search: Search, setting: Setting) -> dict[str, An
 
 def _paths(params: Params, variant: str, key: str) -> list[str]:
     """Where a searchable param of a variant stands in params.yaml."""
-    chosen, section = params.variants[variant], section_of(key)
-    if section is Training:
-        return [f"training.{variant}.{key}"]
-    if section is Variant:
+    chosen = params.variants[variant]
+    if key in OF_THE_VARIANT:
         return [f"variants.{variant}.{key}"]
     path = f"recipes.{chosen.recipe}.{key}"
     if key == "label_smoothing":

@@ -27,7 +27,8 @@ from dvc.repo.experiments.queue.remove import remove_tasks
 from dvc.repo.experiments.utils import exp_refs_by_baseline
 
 from stages.core.errors import UserError
-from stages.core.params import PARAMS_FILE, Params, parse_params
+from stages.core.params import Params, parse_params
+from stages.core.paths import PARAMS_FILE
 
 FINISHED, RUNNING, QUEUED, FAILED = "finished", "running", "queued", "failed"
 POLL_SECONDS = 2.0
@@ -234,7 +235,7 @@ def open_queue() -> Iterator[Queue]:
         raise UserError(f"DVC: {error}") from error
 
 
-def read_experiment(rev: str, metrics: Path) -> tuple[Params, dict[str, Any]] | None:
+def read_experiment(rev: str, metrics: str) -> tuple[Params, dict[str, Any]] | None:
     """The params and a metrics file of a finished experiment; None: no longer in DVC's cache.
 
     Raises:
@@ -242,7 +243,7 @@ def read_experiment(rev: str, metrics: Path) -> tuple[Params, dict[str, Any]] | 
     """
     files = DVCFileSystem(rev=rev)
     try:
-        content = json.loads(files.read_text(str(metrics)))
+        content = json.loads(files.read_text(metrics))
     except FileNotFoundError:
         return None
     where = f"{PARAMS_FILE} of experiment {rev[:7]}"

@@ -5,21 +5,20 @@ cache still has its figures.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from stages.core.errors import UserError
 from stages.core.params import Params
-from stages.runs.queue import FAILED, FINISHED, Queue, read_experiment
-from stages.runs.searches import Combination
+from stages.tuning.queue import FAILED, FINISHED, Queue, read_experiment
+from stages.tuning.searches import Combination
 
 OUTDATED, LOST = "outdated", "lost"  # states beside the queue's
 
-Basis = Callable[[Params, str], object]  # of params and variant: what an outcome follows from
+Inputs = Callable[[Params, str], object]  # of params and variant: what an outcome follows from
 
 
 def judge(
-    params: Params, queue: Queue, wanted: Sequence[Combination], metrics: Path, basis: Basis
+    params: Params, queue: Queue, wanted: Sequence[Combination], metrics: str, inputs: Inputs
 ) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     """The states of experiments, and the figures of those that are finished, by name.
 
@@ -27,8 +26,8 @@ def judge(
         params: as they are now.
         queue: of the repository.
         wanted: the experiments that are asked for.
-        metrics: the folder in which each has <variant>.json.
-        basis: two experiments of a variant are the same if it gives the same for both.
+        metrics: the file with the figures of an experiment, with `{variant}` in its path.
+        inputs: two experiments of a variant are the same if it gives the same for both.
 
     Returns:
         The states of all experiments that there are, with `OUTDATED` for finished ones of other
@@ -39,10 +38,10 @@ def judge(
     for each in wanted:
         if states.get(each.name) != FINISHED:
             continue
-        then = read_experiment(finished[each.name], metrics / f"{each.variant}.json")
+        then = read_experiment(finished[each.name], metrics.format(variant=each.variant))
         if then is None:
             states[each.name] = LOST
-        elif basis(each.applied(params), each.variant) != basis(then[0], each.variant):
+        elif inputs(each.applied(params), each.variant) != inputs(then[0], each.variant):
             states[each.name] = OUTDATED
         else:
             found[each.name] = then[1]

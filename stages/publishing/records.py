@@ -16,7 +16,9 @@ from pathlib import Path
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, partial_path
-from stages.core.params import AUTO, PARAMS_FILE, Params
+from stages.core.params import Params
+from stages.core.paths import PARAMS_FILE
+from stages.core.sections import AUTO
 
 RESULTS = Path("docs/results")
 SPLIT = Path("data/split/split.csv")

@@ -1,0 +1,1 @@
+"""Searches and suites as DVC experiments: settings, queue, outcomes."""
