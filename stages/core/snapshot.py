@@ -8,8 +8,6 @@ own locks protect the data that a stage reads and writes.)
 
 import hashlib
 import os
-import re
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -21,22 +19,20 @@ from stages.core.paths import PARAMS_FILE, WORKFLOW_FILE
 
 CODE = Path("stages")
 STAGE = "DVC_STAGE"  # the variable in which DVC names the stage, as `train@mtl-cnn`
-TEMPLATE = re.compile(r"\$\{item[^}]*\}")
 
 Contents = dict[str, bytes]
-Basis = dict[str, dict[str, Any]]
 
 
-def code_of(node: str) -> dict[str, str]:
+def code_of(stage: str) -> dict[str, str]:
     """Hexadecimal SHA-256 of each module that decides a stage's outputs, by path.
 
     Raises:
         KeyError: dvc.yaml does not name the stage, or any of its modules.
     """
     contents = _contents()
-    names = list(_code(_read(contents, WORKFLOW_FILE), node, contents))
+    names = list(_code(_read(contents, WORKFLOW_FILE), stage, contents))
     if not names:
-        raise KeyError(f"{WORKFLOW_FILE}: no modules of {node}")
+        raise KeyError(f"{WORKFLOW_FILE}: no modules of {stage}")
     return {name: hashlib.sha256(contents[name]).hexdigest() for name in names}
 
 
@@ -77,29 +73,23 @@ def _read(contents: Contents, file: Path) -> Any:
         return None
 
 
-def _own(workflow: Any, contents: Contents) -> Basis:
-    node, params = os.environ[STAGE].partition("@")[0], _read(contents, PARAMS_FILE)
-    code = _code(workflow, node, contents)
+def _own(workflow: Any, contents: Contents) -> dict[str, dict[str, Any]]:
+    stage, params = os.environ[STAGE].partition("@")[0], _read(contents, PARAMS_FILE)
+    code = _code(workflow, stage, contents)
     return {
-        "params": {key: _value(params, key) for key in _params(workflow, node)},
+        "params": {key: _value(params, key) for key in _of(workflow, stage, "params")},
         "code": {name: hashlib.sha256(contents[name]).hexdigest() for name in code},
     }
 
 
-def _of(workflow: Any, node: str, key: str) -> list[str]:
-    stage = (workflow or {}).get("stages", {}).get(node, {})
-    return [name for name in stage.get("do", stage).get(key, []) if isinstance(name, str)]
+def _of(workflow: Any, stage: str, key: str) -> list[str]:
+    content = (workflow or {}).get("stages", {}).get(stage, {})
+    return [name for name in content.get("do", content).get(key, []) if isinstance(name, str)]
 
 
-def _params(workflow: Any, node: str) -> list[str]:
-    """Keys of params.yaml; what dvc.yaml repeats a stage for is its command's first argument."""
-    item = sys.argv[1] if len(sys.argv) > 1 else ""
-    return [TEMPLATE.sub(lambda _: item, name) for name in _of(workflow, node, "params")]
-
-
-def _code(workflow: Any, node: str, contents: Contents) -> Iterator[str]:
+def _code(workflow: Any, stage: str, contents: Contents) -> Iterator[str]:
     """Names of the modules; where dvc.yaml names a folder, of all files in it."""
-    for name in _of(workflow, node, "deps"):
+    for name in _of(workflow, stage, "deps"):
         if name.startswith(f"{CODE}/"):
             yield from (n for n in contents if n == name or n.startswith(f"{name}/"))
 

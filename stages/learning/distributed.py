@@ -52,11 +52,13 @@ def fit_distributed(
         UserError: a worker was lost. One that neither answers nor fails ends this process with
             the same error after `replicas.patience` seconds without progress.
     """
-    optimizer: Any = learner.optimizer
-    getattr(optimizer, "inner_optimizer", optimizer).summed = True
     notify = keras.callbacks.CallbackList(list(callbacks), model=learner, epochs=epochs.stop)
     learner.stop_training = False
-    with replicas.watched() as watch, _as_one(learner.network, learner.augment):
+    with (
+        replicas.watched() as watch,
+        _as_one(learner.network, learner.augment),
+        _clips_mean(learner.optimizer, replicas.number),
+    ):
         training = iter(_distributed(replicas, train, epochs.start))
         validation = iter(_distributed(replicas, val, 0))
         # Compiled for each size of images that the learner takes.
@@ -88,6 +90,18 @@ def fit_distributed(
                 break
         learner.optimizer.finalize_variable_values(learner.trainable_weights)
         notify.on_train_end()
+
+
+@contextmanager
+def _clips_mean(optimizer: Any, replicas: int) -> Iterator[None]:
+    """Clip the mean over the replicas as much as the sum is to be clipped."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    clipnorm = optimizer.clipnorm
+    optimizer.clipnorm = clipnorm and clipnorm / replicas
+    try:
+        yield
+    finally:
+        optimizer.clipnorm = clipnorm
 
 
 def _executions(batches: Batches, learner: Learner) -> Iterator[tuple[int, tf.Tensor]]:
@@ -146,8 +160,9 @@ def _learn(learner: Learner, inputs: Any, labels: Any, number: Any, weight: Any)
         loss = optimizer.scale_loss(mean * counted / number)
     pairs = zip(tape.gradient(loss, variables), variables, strict=True)
     learning = [(tf.convert_to_tensor(g), v) for g, v in pairs if g is not None]
+    # The mean on every replica, of which Keras's optimizer takes the sum.
     gradients = tf.distribute.get_replica_context().all_reduce(
-        tf.distribute.ReduceOp.SUM, [gradient for gradient, _ in learning]
+        tf.distribute.ReduceOp.MEAN, [gradient for gradient, _ in learning]
     )
     optimizer.apply(gradients, [variable for _, variable in learning])
 

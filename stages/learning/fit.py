@@ -215,7 +215,7 @@ def compile_learner(
     size = training.progressive_size if training.progressive_epochs else 0
     learner = Learner(network, objective, augment, execution.xla, store, size)
     learner.compile(
-        build_optimizer(network, training, -(-len(train.rows) // training.batch_size)),
+        build_optimizer(training, -(-len(train.rows) // training.batch_size)),
         jit_compile=False,  # Keras's own choice; Learner knows what XLA is to compile
         steps_per_execution=execution.steps_at_once,
     )

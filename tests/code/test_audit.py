@@ -22,10 +22,8 @@ TRAIN, VAL, TEST = (
 )
 PEOPLE = [*TRAIN, *VAL, *TEST]
 VARIANT = "mtl-cnn"
-REPEATED = [
-    ("  variants: []", f"  variants: [{VARIANT}]"),
-    ("  conditions: []", "  conditions: [published-split]"),
-]
+PUBLISHED = f"{VARIANT}+published-split"
+REPEATED = [(f"- {VARIANT}\n", f"- {VARIANT}\n- {PUBLISHED}\n")]
 
 
 def encoded(crop):
@@ -53,16 +51,16 @@ class Workspace:
         self.people = people
         self.params()
         self.faces({})
-        self.lists("honest", TRAIN, VAL, TEST)
-        self.lists("published-split", [*TRAIN, *TEST[:3]], VAL, TEST)
-        table = pd.read_csv("data/lists/published-split.csv")
+        self.lists(VARIANT, TRAIN, VAL, TEST)
+        self.lists(PUBLISHED, [*TRAIN, *TEST[:3]], VAL, TEST)
+        table = pd.read_csv(f"data/lists/{PUBLISHED}.csv")
         write_csv(Path("data/split/published.csv"), table)
         self.model(VARIANT, TRAIN, VAL)
-        self.model(f"{VARIANT}+published-split", [*TRAIN, *TEST[:3]], VAL)
+        self.model(PUBLISHED, [*TRAIN, *TEST[:3]], VAL)
 
     def params(self, *edits):
         text = (TOP / "params.yaml").read_text()
-        text = re.sub(r"suite:\n(- .*\n)+", f"suite:\n- {VARIANT}\n", text)
+        text = re.sub(r"runs:\n(- .*\n)+", f"runs:\n- {VARIANT}\n", text)
         for old, new in edits:
             assert old in text, f"params.yaml no longer has {old!r}"
             text = text.replace(old, new, 1)
@@ -73,11 +71,11 @@ class Workspace:
         fates = [(Row(name, "x.tar", "cropped", 30, 0, 0), crop) for name, crop in crops.items()]
         write_faces(fates, Path("data/faces/index.csv"), Path("data/faces/crops.npy"), SIZE)
 
-    def lists(self, condition, train, val, test):
+    def lists(self, run, train, val, test):
         names = sorted({*train, *val, *test})
         sides = {"train": train, "val": val, "test": test}
         columns = {side: np.isin(names, members).astype(int) for side, members in sides.items()}
-        file = Path(f"data/lists/{condition}.csv")
+        file = Path(f"data/lists/{run}.csv")
         write_csv(file, pd.DataFrame({"name": names} | columns))
 
     def model(self, run, train, val):
@@ -115,7 +113,7 @@ def test_a_clean_run_passes_and_the_published_protocol_is_measured():
 def test_a_planted_copy_of_a_test_image_ends_the_run_with_both_names(workspace, people, kind, side):
     workspace.faces({"planted": PLANTED[kind](people[PEOPLE.index("c2")])})
     train, val = ([*TRAIN, "planted"], VAL) if side == "train" else (TRAIN, [*VAL, "planted"])
-    workspace.lists("honest", train, val, TEST)
+    workspace.lists(VARIANT, train, val, TEST)
     workspace.model(VARIANT, train, val)
     with pytest.raises(UserError) as error:
         audit.main()
@@ -135,7 +133,7 @@ def test_what_the_split_counts_as_a_copy_does_not_matter(workspace, people):
         ("conflicting: train-only", "conflicting: keep"),
     )
     workspace.faces({"planted": encoded(people[PEOPLE.index("c2")])})
-    workspace.lists("honest", [*TRAIN, "planted"], VAL, TEST)
+    workspace.lists(VARIANT, [*TRAIN, "planted"], VAL, TEST)
     workspace.model(VARIANT, [*TRAIN, "planted"], VAL)
     with pytest.raises(UserError, match="'c2': copy of 'planted' in train"):
         audit.main()
@@ -147,7 +145,7 @@ def test_what_counts_as_a_copy_is_a_param_of_the_audit(workspace, people):
         ("\n  min_correlation: 0.95", "\n  min_correlation: 1.0"),
     )
     workspace.faces({"planted": encoded(people[PEOPLE.index("c2")])})
-    workspace.lists("honest", [*TRAIN, "planted"], VAL, TEST)
+    workspace.lists(VARIANT, [*TRAIN, "planted"], VAL, TEST)
     workspace.model(VARIANT, [*TRAIN, "planted"], VAL)
     audit.main()
 
@@ -157,8 +155,8 @@ def test_a_model_of_an_earlier_split_ends_the_run_with_what_to_do(workspace):
     with pytest.raises(UserError) as error:
         audit.main()
     text = str(error.value)
-    assert "models/mtl-cnn/images.csv: 2 images, as 'a0', are used in another way than" in text
-    assert "data/lists/honest.csv says: retrain by `dvc repro -f train@mtl-cnn`" in text
+    assert "models/mtl-cnn/images.csv: 2 images, as 'a0', are not used as" in text
+    assert "data/lists/mtl-cnn.csv says: retrain by `dvc repro -f train@mtl-cnn`" in text
     assert "'c0': same image of 'c0' in train" in text
 
 
@@ -173,13 +171,13 @@ def test_runs_under_the_published_protocol_are_measured_but_do_not_fail(workspac
 
 def test_a_stale_model_fails_under_the_published_protocol_too(workspace):
     workspace.params(*REPEATED)
-    workspace.model(f"{VARIANT}+published-split", TRAIN, VAL)
-    with pytest.raises(UserError, match="`dvc repro -f repeat@mtl-cnn-published-split`"):
+    workspace.model(PUBLISHED, TRAIN, VAL)
+    with pytest.raises(UserError, match=r"`dvc repro -f train@mtl-cnn\+published-split`"):
         audit.main()
 
 
 def test_many_leaks_are_told_in_few_lines(workspace):
-    workspace.lists("honest", [*TRAIN, *TEST], [*VAL, *TEST], TEST)
+    workspace.lists(VARIANT, [*TRAIN, *TEST], [*VAL, *TEST], TEST)
     workspace.model(VARIANT, [*TRAIN, *TEST], [*VAL, *TEST])
     with pytest.raises(UserError, match="6 of its test images") as error:
         audit.main()

@@ -97,7 +97,7 @@ run_stage(main)
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_a_command_whose_reader_has_left_ends_without_a_word(lines: int):
     main = f"lambda: [print('a line') for _ in range({lines})]"
-    code = f"from stages.core.errors import run_stage; run_stage({main})"
+    code = f"from stages.core.stage import run_stage; run_stage({main})"
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(

@@ -17,12 +17,13 @@ import pytest
 from PIL import Image, ImageCms
 
 from stages.core.files import write_csv
+from stages.core.run_names import RunName
 from stages.dataset.archives import Limits, list_archives, read_members
 from stages.dataset.index import read_cropped, read_crops, read_index, write_faces
 from stages.dataset.portraits import draw_portrait
 from stages.detection.detector import ScalePolicy, load_detector
 from stages.detection.extraction import CropSettings, extract_faces
-from stages.splitting.lists import condition_lists, published_lists, read_lists
+from stages.splitting.lists import lists_of, published_lists, read_lists
 from stages.splitting.stratified import read_split
 
 TOP = Path(__file__).parents[2]
@@ -222,7 +223,9 @@ def test_no_cell_is_a_formula_and_names_are_keys_in_every_table(
     sides = np.resize(["train", "val", "test"], len(names))
     split = pd.DataFrame({"name": names, "split": sides, "group": range(len(names))})
     write_csv(tmp_path / "split.csv", split)
-    write_csv(tmp_path / "lists.csv", condition_lists(None, split, published_lists(names, 1)))
+    write_csv(
+        tmp_path / "lists.csv", lists_of(RunName.parse("v"), split, published_lists(names, 1))
+    )
     assert read_split(tmp_path / "split.csv")["name"].tolist() == names.tolist()
     assert read_lists(tmp_path / "lists.csv")["name"].tolist() == names.tolist()
 

@@ -1,4 +1,4 @@
-"""The lists of each condition: honest, of a fold, of the published protocol."""
+"""The lists of each run: honest, of a fold, of the published protocol."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ import pytest
 
 from stages.core.errors import UserError
 from stages.core.files import write_csv
-from stages.splitting.lists import condition_lists, published_lists, read_lists
+from stages.core.run_names import RunName
+from stages.splitting.lists import lists_of, published_lists, read_lists
 
 NAMES = pd.Series([f"{number}.jpg" for number in range(5005)])
 
@@ -35,8 +36,8 @@ def chosen(lists, side):
 
 
 def test_the_honest_lists_are_the_splits(split, published):
-    for condition in (None, "native", "seed-7"):
-        lists = condition_lists(condition, split, published)
+    for run in ("v", "v+native", "v+seed-7"):
+        lists = lists_of(RunName.parse(run), split, published)
         assert [chosen(lists, side) for side in ("train", "val", "test")] == ["adg", "bf", "ce"]
 
 
@@ -47,15 +48,17 @@ def test_the_honest_lists_are_the_splits(split, published):
 def test_a_fold_is_tested_the_next_validates_and_the_rest_trains_but_what_is_dropped(
     split, published, fold, train, val, test
 ):
-    lists = condition_lists(f"fold-{fold}", split, published)
+    lists = lists_of(RunName.parse(f"v+fold-{fold}"), split, published)
     assert [chosen(lists, side) for side in ("train", "val", "test")] == [train, val, test]
 
 
 def test_a_fold_that_is_not_there_is_refused(split, published):
     with pytest.raises(UserError, match=r"fold-3: folds\.csv has 3 folds; set split\.folds"):
-        condition_lists("fold-3", split, published)
+        lists_of(RunName.parse("v+fold-3"), split, published)
     with pytest.raises(UserError, match=r"fold-0: .* has 0 folds"):
-        condition_lists("fold-0", split.assign(fold=pd.array([None] * 8, "Int64")), published)
+        lists_of(
+            RunName.parse("v+fold-0"), split.assign(fold=pd.array([None] * 8, "Int64")), published
+        )
 
 
 def test_the_published_lists_have_the_sizes_of_take_and_skip(published):
@@ -87,7 +90,7 @@ def test_the_published_lists_depend_on_the_seed_alone(published):
 
 
 def test_the_published_lists_are_taken_as_they_are(split, published):
-    assert condition_lists("published-split", split, published) is published
+    assert lists_of(RunName.parse("v+published-split"), split, published) is published
 
 
 def test_lists_survive_their_file_and_broken_ones_are_refused(tmp_path: Path, published):

@@ -8,9 +8,9 @@ import pytest
 
 from stages.core.errors import UserError
 from stages.core.files import write_csv
+from stages.core.paths import RunPaths
 from stages.evaluation.predictions import (
     groups_of,
-    prediction_file,
     prediction_table,
     read_predictions,
     sides_of,
@@ -147,5 +147,5 @@ def test_groups_are_found_by_name_in_the_order_of_the_predictions(tmp_path: Path
 
 
 def test_the_file_of_the_test_split_has_the_name_of_the_run():
-    assert prediction_file(Path("p"), "v+native", "test") == Path("p/v+native.csv")
-    assert prediction_file(Path("p"), "v+native", "val") == Path("p/v+native.val.csv")
+    assert RunPaths("v+native").predictions("test") == Path("data/predictions/v+native.csv")
+    assert RunPaths("v+native").predictions("val") == Path("data/predictions/v+native.val.csv")

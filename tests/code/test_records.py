@@ -14,7 +14,6 @@ from stages.core.files import write_csv, write_json
 from stages.core.params import load_params
 from stages.publishing import records
 from stages.publishing.records import files_of, mentions, restore, write_record
-from stages.runs.resolve import run_names
 
 TOP = Path(__file__).parents[2]
 RUNS = ("mtl-cnn", "mtl-cnn+seed-2")
@@ -198,5 +197,5 @@ def test_forgetting_tells_which_published_files_name_the_image(params):
 def test_a_committed_record_is_read_by_this_version(record: Path, tmp_path: Path):
     restore(record, tmp_path / "restored")
     params = load_params(tmp_path / "restored/params.yaml")
-    for run in run_names(params):
+    for run in params.runs:
         assert (tmp_path / "restored/metrics" / f"{run}.json").is_file()

@@ -1,4 +1,4 @@
-"""Plans: what params say of a variant, resolved; conditions change just what they name."""
+"""Plans: what params say of a run, resolved; each suffix changes just what it names."""
 
 from pathlib import Path
 
@@ -7,7 +7,9 @@ import pytest
 from stages.core.errors import UserError
 from stages.core.files import write_json
 from stages.core.params import Params, load_params
-from stages.runs.resolve import plan_run, read_run, resolve, stage_name
+from stages.core.paths import RunPaths
+from stages.core.run_names import RunName
+from stages.runs.resolve import Plan, read_plan, resolve
 
 COMMITTED = Path(__file__).parents[2] / "params.yaml"
 BLOCK5 = "mtl-vgg16-imagenet-block5"
@@ -18,90 +20,100 @@ def params() -> Params:
     return load_params(COMMITTED)
 
 
+def without_name(plan: Plan) -> dict[str, object]:
+    return plan.model_dump(exclude={"run"})
+
+
 def test_the_published_recipes_are_those_that_were_published(params: Params):
-    mtl, stl = plan_run(params, BLOCK5), plan_run(params, "stl-vgg16-imagenet-block5-age")
-    assert (mtl.recipe["clipnorm"], mtl.recipe["constant_epochs"], mtl.recipe["decay"]) == (
-        1.0,
-        20,
-        0.01,
-    )
-    assert mtl.recipe["task_weights"] == {"age": 0.4, "gender": 0.2, "race": 0.4}
-    assert (mtl.recipe["patience"], stl.recipe["patience"]) == (0, 5)
-    assert (stl.recipe["clipnorm"], stl.recipe["decay"]) == (0.0, 0.0)
-    assert (stl.recipe["learning_rate"], stl.recipe["batch_size"]) == (0.0001, 32)
-    for run in (mtl, stl):
-        assert run.recipe["augmentation"] is None
-        assert run.recipe["balance"] == "none"
-        assert run.recipe["task_weighting"] == "fixed"
-        assert set(run.recipe["label_smoothing"].values()) == {0.0}
-        assert run.structure["preprocessing"] == "unit"
-        assert run.structure["dropout"] == 0
-        assert run.structure["head_width"] == 128
-        assert run.recipe["progressive_epochs"] == 0
+    mtl, stl = (resolve(params, run) for run in (BLOCK5, "stl-vgg16-imagenet-block5-age"))
+    assert mtl.training.clipnorm == 1.0
+    assert (mtl.training.constant_epochs, mtl.training.decay) == (20, 0.01)
+    assert mtl.training.task_weights.model_dump() == {"age": 0.4, "gender": 0.2, "race": 0.4}
+    assert (mtl.training.patience, stl.training.patience) == (0, 5)
+    assert (stl.training.clipnorm, stl.training.decay) == (0.0, 0.0)
+    assert (stl.training.learning_rate, stl.training.batch_size) == (0.0001, 32)
+    for plan in (mtl, stl):
+        assert plan.training.augmentation is None
+        assert plan.training.balance == "none"
+        assert set(plan.training.label_smoothing.model_dump().values()) == {0.0}
+        assert plan.network.preprocessing == "unit"
+        assert plan.network.dropout == 0
+        assert plan.network.head_width == 128
+        assert plan.training.progressive_epochs == 0
 
 
 def test_native_changes_the_preprocessing_and_nothing_else(params: Params):
-    plain, native = plan_run(params, BLOCK5), plan_run(params, BLOCK5, "native")
-    assert native.name == f"{BLOCK5}+native"
-    assert native.structure == plain.structure | {"preprocessing": "native"}
-    assert (native.recipe, native.seed) == (plain.recipe, plain.seed)
+    plain, native = resolve(params, BLOCK5), resolve(params, f"{BLOCK5}+native")
+    assert native.run == f"{BLOCK5}+native"
+    network = plain.network.model_copy(update={"preprocessing": "native"})
+    assert without_name(native) == without_name(plain.model_copy(update={"network": network}))
 
 
 def test_a_seed_changes_the_seed_and_nothing_else(params: Params):
-    plain, other = plan_run(params, BLOCK5), plan_run(params, BLOCK5, "seed-7")
-    assert (other.name, other.seed) == (f"{BLOCK5}+seed-7", 7)
-    assert (other.structure, other.recipe) == (plain.structure, plain.recipe)
+    plain, other = resolve(params, BLOCK5), resolve(params, f"{BLOCK5}+seed-7")
+    assert (plain.training.seed, other.training.seed) == (params.seed, 7)
+    training = plain.training.model_copy(update={"seed": 7})
+    assert without_name(other) == without_name(plain.model_copy(update={"training": training}))
 
 
-@pytest.mark.parametrize("condition", ["published-split", "fold-2"])
-def test_other_lists_change_the_images_and_nothing_else(params: Params, condition: str):
-    plain, other = plan_run(params, BLOCK5), plan_run(params, BLOCK5, condition)
-    assert (other.name, other.lists) == (
-        f"{BLOCK5}+{condition}",
-        Path("data/lists") / f"{condition}.csv",
-    )
-    assert plain.lists == Path("data/lists/honest.csv")
-    assert (other.structure, other.recipe, other.seed) == (
-        plain.structure,
-        plain.recipe,
-        plain.seed,
-    )
+@pytest.mark.parametrize("suffix", ["published-split", "fold-2"])
+def test_other_lists_change_the_images_and_nothing_else(params: Params, suffix: str):
+    plain, other = resolve(params, BLOCK5), resolve(params, f"{BLOCK5}+{suffix}")
+    assert without_name(other) == without_name(plain)
+    assert (RunName.parse(BLOCK5).split, RunName.parse(other.run).split) == ("honest", suffix)
 
 
-def test_a_run_is_made_in_a_stage_of_its_own():
-    assert stage_name("mtl-cnn", "train") == "train@mtl-cnn"
-    assert stage_name("mtl-cnn+fold-2", "train") == "repeat@mtl-cnn-fold-2"
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("mtl-cnn", ("mtl-cnn", False, "honest", None)),
+        ("mtl-cnn+native", ("mtl-cnn", True, "honest", None)),
+        ("mtl-cnn+fold-12+seed-0", ("mtl-cnn", False, "fold-12", 0)),
+        ("a+native+published-split+seed-3", ("a", True, "published-split", 3)),
+    ],
+)
+def test_a_name_is_read_as_its_parts(text: str, parts: tuple[object, ...]):
+    name = RunName.parse(text)
+    assert (name.text, name.variant, name.native, name.split, name.seed) == (text, *parts)
+    assert text == "+".join(filter(None, (name.variant, name.suffix)))
+
+
+@pytest.mark.parametrize(
+    "text", ["a+seed-1+native", "a+seed-01", "a+seed-x", "a+", "+native", "a+fold-0+fold-1", ""]
+)
+def test_another_form_or_order_is_no_name(text: str):
+    with pytest.raises(ValueError, match="is not of the form <variant>"):
+        RunName.parse(text)
 
 
 def test_the_epochs_are_capped_for_all(params: Params):
-    assert plan_run(params, BLOCK5).recipe["epochs"] == params.train.max_epochs < 30
-    assert params.training[BLOCK5].epochs == 30
+    assert resolve(params, BLOCK5).training.epochs == params.train.max_epochs < 30
+    assert params.variants[BLOCK5].epochs == 30
 
 
-def test_small_images_are_for_a_share_of_the_epochs_that_are_run(params: Params):
+def test_small_images_are_for_a_fraction_of_the_epochs_that_are_run(params: Params):
     content = params.model_dump(by_alias=True)
     content["recipes"]["tuned-cnn"]["progressive_fraction"] = 0.29
-    content["training"]["mtl-cnn-tuned"]["epochs"] = 100
+    content["variants"]["mtl-cnn-tuned"]["epochs"] = 100
     for most, small in ((1000, 29), (10, 2)):
         content["train"]["max_epochs"] = most
-        run = plan_run(Params.model_validate(content), "mtl-cnn-tuned")
-        assert run.recipe["progressive_epochs"] == small
+        plan = resolve(Params.model_validate(content), "mtl-cnn-tuned")
+        assert plan.training.progressive_epochs == small
 
 
 def test_the_epochs_can_be_given_and_all_that_counts_by_them_follows(params: Params):
-    run = plan_run(params, "mtl-vgg16-imagenet-tuned", epochs=10)
-    assert (run.recipe["epochs"], run.recipe["progressive_epochs"]) == (10, 5)
+    training = resolve(params, "mtl-vgg16-imagenet-tuned", epochs=10).training
+    assert (training.epochs, training.progressive_epochs) == (10, 5)
 
 
 def test_a_run_is_read_from_its_plan(
     params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=rf"{BLOCK5}\.json: missing; run `dvc repro plan`"):
-        read_run(params, BLOCK5, None)
-    write_json(Path("data/plan") / f"{BLOCK5}.json", resolve(params, BLOCK5))
-    assert read_run(params, BLOCK5, None) == plan_run(params, BLOCK5)
-    with pytest.raises(UserError, match=f"{BLOCK5} under 'nativ' is not in repeats"):
-        read_run(params, BLOCK5, "nativ")
-    with pytest.raises(UserError, match="'mtl-vgg19-imagenet-full' is not in suite"):
-        read_run(params, "mtl-vgg19-imagenet-full", None)
+    with pytest.raises(UserError, match=rf"{BLOCK5}\.json: missing; .* runs of params.yaml"):
+        read_plan(BLOCK5)
+    write_json(RunPaths(BLOCK5).plan, resolve(params, BLOCK5).model_dump())
+    assert read_plan(BLOCK5) == resolve(params, BLOCK5)
+    RunPaths(BLOCK5).plan.write_text('{"run": 1}')
+    with pytest.raises(UserError, match=rf"{BLOCK5}\.json: run does not fit"):
+        read_plan(BLOCK5)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.params import Params, Repeats, load_params
-from stages.tuning.searches import basis, combinations, label
+from stages.core.params import Params, load_params
+from stages.tuning.searches import combinations, label, training_inputs
 
 COMMITTED = Path(__file__).parents[2] / "params.yaml"
 
@@ -58,31 +58,31 @@ def test_a_value_is_written_with_all_its_digits(value: float | str, text: str):
 def test_a_combination_changes_its_variant_or_the_recipe_that_the_variant_follows(params: Params):
     rate = combinations(params, "mtl-vgg16-block5")[0]
     assert rate.changes == [
-        "suite=[mtl-vgg16-imagenet-block5]",
-        "repeats.variants=[]",
-        "repeats.conditions=[]",
+        "runs=[mtl-vgg16-imagenet-block5]",
         "train.max_epochs=10",
         "train.subset.train=0.1",
         "train.subset.val=0.05",
-        "training.mtl-vgg16-imagenet-block5.epochs=10",
+        "variants.mtl-vgg16-imagenet-block5.epochs=10",
         "train.global_batch=0",
-        "training.mtl-vgg16-imagenet-block5.learning_rate=1e-06",
-        "training.mtl-vgg16-imagenet-block5.batch_size=16",
+        "variants.mtl-vgg16-imagenet-block5.learning_rate=1e-06",
+        "variants.mtl-vgg16-imagenet-block5.batch_size=16",
     ]
     width = combinations(params, "stl-gender-head-width")[0]
     assert "recipes.stl.head_width=32" in width.changes
     assert "train.global_batch=0" not in width.changes, "batches are not what it varies"
     applied = width.applied(params)
     assert applied.recipes["stl"].head_width == 32
-    assert applied.suite == ["stl-vgg16-imagenet-frozen-gender"]
+    assert applied.runs == ["stl-vgg16-imagenet-frozen-gender"]
     assert params.recipes["stl"].head_width == 128
 
 
 def test_another_weights_file_makes_another_training(params: Params):
-    assert basis(params.model_copy(deep=True), "mtl-cnn") == basis(params, "mtl-cnn")
+    assert training_inputs(params.model_copy(deep=True), "mtl-cnn") == training_inputs(
+        params, "mtl-cnn"
+    )
     files = params.pretrained.model_copy(update={"vgg16_imagenet": "/data/vgg16.h5"})
     other = params.model_copy(update={"pretrained": files})
-    assert basis(other, "mtl-cnn") != basis(params, "mtl-cnn")
+    assert training_inputs(other, "mtl-cnn") != training_inputs(params, "mtl-cnn")
 
 
 def test_an_ablation_is_the_variant_as_it_is_and_each_value_alone(params: Params):
@@ -112,14 +112,19 @@ def test_the_ablations_change_each_ingredient_of_the_recipe(params: Params, name
     ingredients = {key for key in recipe if recipe[key] != plain[key]} - followers
     assert ingredients <= set(search.grid)
     for combination in combinations(params, name)[1:]:
-        assert basis(combination.applied(params), search.variant) != basis(params, search.variant)
+        assert training_inputs(combination.applied(params), search.variant) != training_inputs(
+            params, search.variant
+        )
 
 
 def test_what_a_training_follows_from_leaves_out_what_does_not_touch_it(params: Params):
     variant = "mtl-vgg16-imagenet-block5"
-    repeats = Repeats(variants=["mtl-cnn"], conditions=["native"])
-    other = params.model_copy(update={"suite": ["mtl-cnn"], "repeats": repeats})
-    assert basis(other, variant) == basis(params, variant)
+    other = params.model_copy(update={"runs": ["mtl-cnn", "mtl-cnn+seed-2"]})
+    assert training_inputs(other, variant) == training_inputs(params, variant)
     for combination in combinations(params, "mtl-vgg16-block5"):
-        assert basis(combination.applied(params), variant) != basis(params, variant)
-    assert basis(params.model_copy(update={"seed": 7}), variant) != basis(params, variant)
+        assert training_inputs(combination.applied(params), variant) != training_inputs(
+            params, variant
+        )
+    assert training_inputs(params.model_copy(update={"seed": 7}), variant) != training_inputs(
+        params, variant
+    )

@@ -1,17 +1,14 @@
-"""What DVC records of a node when it ends is what the node's outputs were made with."""
+"""What DVC records of a stage when it ends is what the stage's outputs were made with."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
-from stages.core import snapshot as workflow
+from stages.core import snapshot
 from stages.core.errors import UserError
-from stages.core.stage import refuse_changes, run_stage
+from stages.core.stage import run_stage
 
 TOP = Path(__file__).parents[2]
 FILES = {
@@ -21,7 +18,7 @@ stages:
     cmd: x
     deps: [data/a.csv, stages/split.py, stages/reporting]
     params: [seed, crop, detect.size]
-  train: {foreach: [one, two], do: {cmd: 'x ${item}', params: ['training.${item}']}}
+  train: {foreach: [one, two], do: {cmd: 'x ${item}', deps: [stages/train.py]}}
 """,
     "params.yaml": """
 seed: 1
@@ -43,9 +40,9 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_STAGE", "split")
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # which `run_stage` changes
-    workflow.snapshot_at_start.cache_clear()
+    snapshot.snapshot_at_start.cache_clear()
     yield
-    workflow.snapshot_at_start.cache_clear()
+    snapshot.snapshot_at_start.cache_clear()
 
 
 def writing(file: str, old: str, new: str) -> Callable[[], None]:
@@ -71,7 +68,7 @@ def writing(file: str, old: str, new: str) -> Callable[[], None]:
         ("stages/reporting/table.csv", "a", "b", "stages/reporting/table.csv"),
     ],
 )
-def test_a_change_of_what_the_node_depends_on_fails_it(file: str, old: str, new: str, said: str):
+def test_a_change_of_what_the_stage_depends_on_fails_it(file: str, old: str, new: str, said: str):
     with pytest.raises(SystemExit, match="DVC would record") as ended:
         run_stage(writing(file, old, new))
     assert str(ended.value.code).startswith(f"error: changed while this ran: {said}")
@@ -98,38 +95,8 @@ def test_a_module_that_goes_or_comes_is_a_change():
         run_stage(main)
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new", "said"),
-    [
-        ("params.yaml", "size: 100", "size: 1", "params.yaml: detect.size"),
-        ("stages/split.py", "1", "2", "stages/split.py"),
-        ("params.yaml", "margin: 0.2", "margin: 0.3", None),
-    ],
-)
-def test_a_change_between_two_commands_of_a_node_is_one(
-    file: str, old: str, new: str, said: str | None
-):
-    basis = json.loads(json.dumps(workflow.basis()))  # as the first command leaves it
-    writing(file, old, new)()
-    workflow.snapshot_at_start.cache_clear()  # as a process of its own
-    expected = pytest.raises(SystemExit, match=f"ran: {said}\\. ")
-    with expected if said else nullcontext():
-        run_stage(lambda: refuse_changes(basis))
-
-
-@pytest.mark.parametrize(("run", "fails"), [("one", True), ("two", False)])
-def test_what_a_node_is_repeated_for_is_its_first_argument(
-    run: str, fails: bool, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("DVC_STAGE", f"train@{run}")
-    monkeypatch.setattr(sys, "argv", ["train", run])
-    expected = pytest.raises(SystemExit, match=r"params.yaml: training.one\. ")
-    with expected if fails else nullcontext():
-        run_stage(writing("params.yaml", "one: 1", "one: 2"))
-
-
 @pytest.mark.parametrize("stage", [None, "another", "sub/dvc.yaml:split"])
-def test_outside_a_node_of_this_workflow_nothing_is_looked_at(
+def test_outside_a_stage_of_this_workflow_nothing_is_looked_at(
     stage: str | None, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("DVC_STAGE")
@@ -138,7 +105,7 @@ def test_outside_a_node_of_this_workflow_nothing_is_looked_at(
     run_stage(writing("params.yaml", "seed: 1", "seed: 2"))
 
 
-def test_an_error_of_the_node_comes_first():
+def test_an_error_of_the_stage_comes_first():
     def main() -> None:
         writing("params.yaml", "seed: 1", "seed: 2")()
         raise UserError("its own")
@@ -147,26 +114,16 @@ def test_an_error_of_the_node_comes_first():
         run_stage(main)
 
 
-def test_the_workflow_gives_what_it_repeats_a_node_for_as_first_argument():
-    stages = YAML(typ="safe").load(TOP / "dvc.yaml")["stages"]
-    repeated = {name: stage.get("do", stage) for name, stage in stages.items()}
-    repeated = {n: s for n, s in repeated.items() if any("${item" in p for p in s["params"])}
-    assert set(repeated) == {"train", "repeat"}
-    for stage in repeated.values():
-        keys = {p.removeprefix("training.") for p in stage["params"] if "${item" in p}
-        commands = [stage["cmd"]] if isinstance(stage["cmd"], str) else stage["cmd"]
-        assert {command.split()[3] for command in commands} == keys
-
-
-def test_the_code_of_a_node_is_what_dvc_yaml_names(monkeypatch: pytest.MonkeyPatch):
-    assert set(workflow.code_of("split")) == {"stages/split.py", "stages/reporting/table.csv"}
-    before = workflow.code_of("split")
+def test_the_code_of_a_stage_is_what_dvc_yaml_names(monkeypatch: pytest.MonkeyPatch):
+    assert set(snapshot.code_of("split")) == {"stages/split.py", "stages/reporting/table.csv"}
+    before = snapshot.code_of("split")
     Path("stages/train.py").write_text("changed\n")
-    assert workflow.code_of("split") == before
+    assert snapshot.code_of("split") == before
     Path("stages/split.py").write_text("changed\n")
-    assert workflow.code_of("split") != before
+    assert snapshot.code_of("split") != before
     with pytest.raises(KeyError, match="no modules of another"):
-        workflow.code_of("another")
+        snapshot.code_of("another")
     monkeypatch.chdir(TOP)
-    assert "stages/learning/recipe.py" in workflow.code_of("train")
-    assert "stages/core/errors.py" not in workflow.code_of("train")
+    assert "stages/learning/fit.py" in snapshot.code_of("train")
+    assert "stages/core/files.py" in snapshot.code_of("train")
+    assert "stages/report.py" not in snapshot.code_of("train")

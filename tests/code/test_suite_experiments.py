@@ -1,19 +1,18 @@
-"""The published variants as experiments: each alone, with the repeats that are asked for it."""
+"""The published variants as experiments: each with those runs of it that params.yaml lists."""
 
 from pathlib import Path
 
-from stages.commands.suite import experiments, follows_from
-from stages.core.params import Repeats, load_params
-from stages.runs.resolve import run_names
+from stages.commands.suite import evaluation_inputs, experiments
+from stages.core.params import load_params
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 
-def test_an_experiment_repeats_its_variant_only_if_that_one_is_repeated():
-    repeats = Repeats(variants=["mtl-cnn"], conditions=["seed-2", "native"])
-    params = load_params(PARAMS).model_copy(update={"repeats": repeats})
+def test_an_experiment_has_the_runs_of_its_variant_that_are_listed():
+    runs = ["mtl-cnn-ge", "mtl-cnn+seed-2", "mtl-cnn", "mtl-cnn+native"]
+    params = load_params(PARAMS).model_copy(update={"runs": runs})
     one, other = experiments(params, ["mtl-cnn", "mtl-vgg19-imagenet-full"])
     applied = one.applied(params)
-    assert run_names(applied) == ["mtl-cnn", "mtl-cnn+seed-2", "mtl-cnn+native"]
-    assert follows_from(applied, "mtl-cnn") == follows_from(params, "mtl-cnn")
-    assert run_names(other.applied(params)) == ["mtl-vgg19-imagenet-full"]
+    assert applied.runs == ["mtl-cnn", "mtl-cnn+seed-2", "mtl-cnn+native"]
+    assert evaluation_inputs(applied, "mtl-cnn") == evaluation_inputs(params, "mtl-cnn")
+    assert other.applied(params).runs == ["mtl-vgg19-imagenet-full"]

@@ -17,12 +17,13 @@ from stages.comparison.ablation import tabulate_changes
 from stages.comparison.search_table import tabulate_search
 from stages.core.files import write_csv, write_json
 from stages.core.params import Params, load_params
+from stages.core.paths import SPLIT, RunPaths
+from stages.core.run_names import RunName
 from stages.core.sections import TASKS
 from stages.dataset.examples import read_examples, was_trained_on
 from stages.dataset.index import Row, write_faces
 from stages.evaluation.evaluate import Rules, evaluate_files
-from stages.evaluation.predictions import prediction_file, prediction_table
-from stages.runs.resolve import lists_file, run_name
+from stages.evaluation.predictions import prediction_table
 from stages.splitting.lists import read_lists
 from stages.splitting.stratified import read_split
 from stages.tuning.searches import combinations
@@ -33,7 +34,8 @@ CNN, BLOCK5, GENDER = (
     "stl-vgg16-imagenet-block5-gender",
 )
 SUITE = (CNN, BLOCK5, GENDER)
-REPEATS = ("published-split", "fold-0", "fold-1", "fold-2")
+SUFFIXES = ("published-split", "fold-0", "fold-1", "fold-2")
+RUNS = [*SUITE, *(f"{variant}+{suffix}" for suffix in SUFFIXES for variant in SUITE)]
 SEARCH = "mtl-vgg16-block5"
 ABLATION = "ablation-cnn"
 HOSTILE = "<img src=x onerror=alert(1)>/"  # an archive's name before that of a conflicting image
@@ -43,22 +45,20 @@ SIZE = 48  # side of the crops, pixels
 
 
 def make_workspace(folder: Path) -> Params:
-    """Fill a folder with all that the nodes before `report` leave. Returns its params."""
+    """Fill a folder with all that the stages before `report` leave. Returns its params."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(_params(), encoding="utf-8")
     with inside(folder):
         params = load_params()
         _draw_faces()
-        for node in (split, plan, lists):
-            node.main()
-        for condition in (None, *REPEATS):
-            for number, variant in enumerate(SUITE):
-                _leave_run(params, variant, condition, number)
-        for variant in SUITE:
+        for stage in (split, plan, lists):
+            stage.main()
+        for run in params.run_names:
+            _leave_run(params, run, SUITE.index(run.variant))
             weights = {"file": None, "sha256": None}
-            if params.variants[variant].weights != "none":
+            if params.variants[run.variant].weights != "none":
                 weights = {"file": "vgg16-imagenet.h5", "sha256": "0" * 64}
-            write_json(Path(f"data/pretrained/variants/{variant}.json"), weights)
+            write_json(RunPaths(run.text).weights, weights)
         audit.main()
         compare.main()
         _leave_search(params)
@@ -78,11 +78,9 @@ def inside(folder: Path) -> Iterator[None]:
 
 def _params() -> str:
     text = (TOP / "params.yaml").read_text(encoding="utf-8")
-    suite = "".join(f"- {name}\n" for name in SUITE)
-    text = re.sub(r"^suite:\n(- .*\n)+", f"suite:\n{suite}", text, flags=re.MULTILINE)
+    runs = "".join(f"- {name}\n" for name in RUNS)
+    text = re.sub(r"^runs:\n(- .*\n)+", f"runs:\n{runs}", text, flags=re.MULTILINE)
     for old, new in {
-        "  variants: []": f"  variants: [{', '.join(SUITE)}]",
-        "  conditions: []": f"  conditions: [{', '.join(REPEATS)}]",
         "folds: 0": "folds: 3",
         "timings: false": "timings: true",
         "size: 100": f"size: {SIZE}",
@@ -127,24 +125,24 @@ def _row(name: str, age: int, gender: int, race: int) -> Row:
     return Row(name, "drawn.tar", "cropped", age, gender, race, 0.99, 0, 0, 9, 9, 1, 48, 48)
 
 
-def _leave_run(params: Params, variant: str, condition: str | None, number: int) -> None:
+def _leave_run(params: Params, run: RunName, number: int) -> None:
     """What train and evaluate leave of a run, its predictions drawn at random."""
-    run, names = run_name(variant, condition), lists_file(condition)
+    paths, variant = RunPaths(run.text), run.variant
     tasks = params.variants[variant].task_list
-    listed = read_lists(names)
+    listed = read_lists(paths.lists)
     used = [
-        pd.DataFrame({"name": listed["name"][listed[side]], "used_for": side})
-        for side in ("train", "val")
+        pd.DataFrame({"name": listed["name"][listed[split]], "used_for": split})
+        for split in ("train", "val")
     ]
-    write_csv(Path("models") / run / "images.csv", pd.concat(used))
-    write_keras_file(Path("models") / run / "model.keras", tasks)
+    write_csv(paths.images, pd.concat(used))
+    write_keras_file(paths.network, tasks)
     classes = {task: params.classes.of(task) for task in TASKS}
-    files = {side: prediction_file(Path("data/predictions"), run, side) for side in ("test", "val")}
+    files = {split: paths.predictions(split) for split in ("test", "val")}
     for side, file in files.items():
         bounds = params.classes.age_upper_bounds
-        faces = read_examples(Path("data/faces"), names, side, TASKS, bounds)
+        faces = read_examples(Path("data/faces"), paths.lists, side, TASKS, bounds)
         chance = np.random.default_rng([number, len(side)])
-        seen = was_trained_on(faces.names, Path("models") / run / "images.csv")
+        seen = was_trained_on(faces.names, paths.images)
         outputs = {}
         for task in tasks:
             logits = chance.normal(size=(len(faces.names), len(classes[task])))
@@ -153,21 +151,21 @@ def _leave_run(params: Params, variant: str, condition: str | None, number: int)
             outputs[task] = (values / values.sum(axis=1, keepdims=True)).astype(np.float32)
         table = prediction_table(faces.names, faces.labels, outputs, classes, faces.ages)
         write_csv(file, table.assign(trained_on=seen) if side == "test" else table)
-    found = evaluate_files(
-        files["test"], files["val"], read_split(split.SPLIT), classes, Rules.of(params)
+    result = evaluate_files(
+        files["test"], files["val"], read_split(SPLIT), classes, Rules.of(params)
     )
-    details = Path("data/evaluation") / run
-    found.write(details, Path("metrics") / f"{run}.json")
+    result.write(paths.evaluation)
+    write_json(paths.metrics, result.short)
     costs = {"parameters": 300_000 * (number + 1), "trainable_parameters": 200_000 + number}
     costs |= {"megabytes": 1.5, "gflops": 0.25 * (number + 1)}
     training = {"training_tflop_once": 2.0 * number, "training_tflop_epoch": 0.5}
-    write_json(details / "costs.json", costs | training)
+    write_json(paths.evaluation / "costs.json", costs | training)
     summary = {"precision": "float32", "best_epoch": 2, "epochs": EPOCHS, "val_score": 0.75}
-    write_json(Path("data/training") / f"{run}.json", {**summary, "val_accuracy": {}})
-    if condition is None and variant != GENDER:
+    write_json(paths.training, {**summary, "val_accuracy": {}})
+    if not run.suffix and variant != GENDER:
         timing = {"seconds": 10.0 + number, "images_per_second": 100.5}
-        write_json(Path("data/timings") / f"{run}.json", timing)
-    curves = Path("data/curves") / run / "plots/metrics"
+        write_json(paths.timing, timing)
+    curves = paths.curves / "plots/metrics"
     for side, figure, values in (
         ("train", "loss", (0.9, 0.6, 0.5)),
         ("val", "loss", (0.8, 0.7, 0.75)),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from specs import network_of
 
 from stages.networks import device
 
@@ -21,7 +22,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from stages.core.files import write_json
     from stages.core.params import load_params
-    from stages.networks.network import build_network, save_network
+    from stages.networks.network import save_network
     from stages.runs.input_spec import INPUT_SPEC_FILE, InputSpec
 
     params = load_params(Path(__file__).parents[2] / "params.yaml")
@@ -30,7 +31,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir(parents=True)
     keras.utils.set_random_seed(3)
     classes = {task: len(params.classes.of(task)) for task in ("age", "gender", "race")}
-    network = build_network("cnn", "all", "ge_am", "unit", classes, params.detect.size)
+    network = network_of("cnn", "all", "ge_am", "unit", classes, params.detect.size)
     # Features of random layers hardly differ; spread, so that each face gets other classes.
     for layer in network.layers:
         if layer.name in classes or layer.name.endswith("_hidden"):
@@ -42,6 +43,6 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluation = top / "data/evaluation/small"
     evaluation.mkdir(parents=True)
     (evaluation / "calibration.json").write_text(
-        json.dumps({"mirrored": False, "temperatures": TEMPERATURES})
+        json.dumps({"flip_tta": False, "temperatures": TEMPERATURES})
     )
     return folder

@@ -21,8 +21,8 @@ tf.config.set_logical_device_configuration(
     CPU, [tf.config.LogicalDeviceConfiguration()] * REQUEST.get("devices", 1)
 )
 
-from stages.core.errors import run_stage  # noqa: E402
-from stages.learning import device  # noqa: E402
+from stages.core.stage import run_stage  # noqa: E402
+from stages.networks import device  # noqa: E402
 
 device.prepare(
     device="cpu",
@@ -37,13 +37,13 @@ def main() -> None:
 
     replicas = find_replicas(REQUEST["choice"], REQUEST.get("patience", 0.0))
     import numpy as np
-    import test_recipe as small
+    import test_fit as small
 
-    from stages.learning import recipe
+    from stages.learning import fit
     from stages.learning.checkpoints import Checkpoints
 
-    recipe.CHECKPOINT_SECONDS = 0.0
-    execution = recipe.Execution(**REQUEST.get("execution", {}), replicas=replicas)
+    fit.CHECKPOINT_SECONDS = 0.0
+    execution = fit.Execution(**REQUEST.get("execution", {}), replicas=replicas)
     with execution.scope():
         model = small.network(REQUEST.get("backbone", "cnn"), REQUEST.get("trainable", "all"))
     identity = f"of {replicas.worker}" if REQUEST.get("unequal") else "of all"
@@ -58,14 +58,11 @@ def main() -> None:
             super().save(*state)
             time.sleep(REQUEST.get("dawdle", 0))
 
-    recipe.fit(
+    train, val = small.examples(REQUEST["train"], 1), small.examples(REQUEST["val"], 2)
+    fit.fit(
         model,
-        small.IMAGES,
-        small.examples(REQUEST["train"], 1),
-        small.examples(REQUEST["val"], 2),
-        small.CLASSES,
-        recipe.Recipe(**small.SETTINGS | REQUEST.get("recipe", {})),
-        1,
+        fit.Data(small.IMAGES, train, val),
+        small.settings_of(**REQUEST.get("recipe", {})),
         lambda frozen: frozen.predict(small.IMAGES, batch_size=6, verbose=0),
         Dawdling(Path(REQUEST["checkpoints"]), identity),
         log,

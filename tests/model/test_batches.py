@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from specs import network_of
 
 from stages.learning.batches import Batches
-from stages.networks.network import build_network
 from stages.networks.prediction import predict_rows
 
 ROWS = np.array([7, 3, 11, 0, 5, 2, 9, 14, 6, 1, 13])  # eleven of twenty, out of order
@@ -102,7 +102,7 @@ def images() -> np.ndarray:
 
 
 def test_predictions_for_rows_are_those_of_keras_in_their_order(images: np.ndarray):
-    model = build_network("cnn", "all", "ge", "unit", {"age": 5, "gender": 2, "race": 5}, 32)
+    model = network_of("cnn", "all", "ge", "unit", {"age": 5, "gender": 2, "race": 5}, 32)
     wanted = model.predict(images[ROWS], verbose=0)
     for batch_size in (3, 64):
         found = predict_rows(model, images, ROWS, batch_size)
@@ -113,7 +113,7 @@ def test_predictions_for_rows_are_those_of_keras_in_their_order(images: np.ndarr
 
 
 def test_mirrored_predictions_are_the_mean_of_both_sides(images: np.ndarray):
-    model = build_network("cnn", "all", "plain", "unit", {"gender": 2}, 32)
+    model = network_of("cnn", "all", "plain", "unit", {"gender": 2}, 32)
     plain = predict_rows(model, images, ROWS, 4)["gender"]
     other = predict_rows(model, images[:, :, ::-1], ROWS, 4)["gender"]
     found = predict_rows(model, images, ROWS, 4, mirrored=True)["gender"]

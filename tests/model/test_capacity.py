@@ -5,31 +5,39 @@ from pathlib import Path
 
 import keras
 import pytest
+from specs import network_of
 
 from stages.commands import capacity
 from stages.core.params import load_params
-from stages.learning.fit import Execution, Recipe
+from stages.core.variants import NetworkSpec, Training
+from stages.learning.fit import Execution
 from stages.networks import network
-from stages.networks.network import build_network
 from stages.profiling.capacity import Hours, Speed, hours, probe
-from stages.runs.resolve import plan_run
+from stages.runs.resolve import resolve
 
 CLASSES = {"gender": 2}
 
 
-def recipe(variant: str, **changes: object) -> Recipe:
+def recipe(variant: str, **changes: object) -> Training:
     params = load_params(Path(__file__).parents[2] / "params.yaml")
-    return Recipe(**plan_run(params, variant).recipe | changes)
+    return resolve(params, variant).training.model_copy(update=changes)
 
 
 def test_a_frozen_part_is_probed_apart_from_what_learns():
-    model = build_network("vgg16", "none", "plain", "unit", CLASSES, 32)
-    speed = probe(model, CLASSES, recipe("mtl-vgg16-imagenet-frozen"), Execution(), 1, 1)
+    model = network_of("vgg16", "none", "plain", "unit", CLASSES, 32)
+    speed = probe(model, recipe("mtl-vgg16-imagenet-frozen"), Execution(), 1)
     assert speed.frozen is not None
     assert speed.frozen > 0
     assert speed.training > 0
     assert speed.validation > 0
     assert speed.small is None
+
+
+def test_a_trace_of_some_steps_is_written(tmp_path: Path):
+    model = network_of("cnn", "all", "plain", "unit", CLASSES, 32)
+    probe(model, recipe("mtl-cnn"), Execution(), 4, tmp_path / "trace")
+    (file,) = (tmp_path / "trace").rglob("*.xplane.pb")
+    assert file.stat().st_size > 1000
 
 
 def test_hours_are_images_over_speed_the_frozen_part_once_and_the_rest_each_epoch():
@@ -44,12 +52,10 @@ def test_hours_are_images_over_speed_the_frozen_part_once_and_the_rest_each_epoc
 
 def test_a_head_of_years_is_probed_too():
     published = load_params(Path(__file__).parents[2] / "params.yaml")
-    run = plan_run(published, "mtl-cnn-tuned")
-    classes = {task: len(published.classes.of(task)) for task in run.tasks}
-    structure = run.network(classes, 100, published.classes.age_upper_bounds)
-    model = build_network(**structure)
-    assert run.recipe["progressive_epochs"] > 0
-    speed = probe(model, classes, Recipe(**run.recipe), Execution(), 4, 1)
+    plan = resolve(published, "mtl-cnn-tuned")
+    model = network.build_network(plan.network)
+    assert plan.training.progressive_epochs > 0
+    speed = probe(model, plan.training, Execution(), 4)
     assert speed.training > 0
     assert speed.small is not None
     assert speed.small > 0
@@ -70,9 +76,9 @@ def test_every_variant_is_probed_in_the_precision_that_is_told(
     policies = []
     build = network.build_network
 
-    def spy(**structure: object) -> keras.Model:
+    def spy(spec: NetworkSpec) -> keras.Model:
         policies.append(keras.config.dtype_policy().name)
-        return build(**structure)
+        return build(spec)
 
     monkeypatch.setattr(network, "build_network", spy)
     before = keras.config.dtype_policy()

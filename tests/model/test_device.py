@@ -43,12 +43,13 @@ keras.utils.set_random_seed(3)
 seeded = first == draws()
 
 device.prepare("cpu", precision="mixed_bfloat16")
-structure = dict(backbone="cnn", trainable="all", heads="ge_am", preprocessing="unit",
-                 classes={"age": 5, "gender": 2, "race": 5}, size=32)
-mixed = build_network(**structure)
+from stages.core.variants import NetworkSpec
+spec = NetworkSpec(backbone="cnn", trainable="all", heads="ge_am",
+                   classes={"age": 5, "gender": 2, "race": 5}, size=32)
+mixed = build_network(spec)
 learnt = np.random.default_rng(2).normal(1, 0.1, 100)
 mixed.set_weights([w * np.resize(learnt, w.shape) for w in mixed.get_weights()])
-plain = in_float32(mixed, **structure)
+plain = in_float32(mixed, spec)
 save_network(plain, Path(sys.argv[1]))
 saved = load_network(Path(sys.argv[1]))
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from specs import network_of
 
 from stages.learning import features as module
 from stages.learning.features import frozen_features
-from stages.networks.network import build_network, divide
+from stages.networks.network import split_frozen
 
 GIB = 2**30
 
@@ -23,7 +24,7 @@ def frozen(
 ) -> keras.Model:
     keras.utils.set_random_seed(seed)
     classes = {"age": 5, "gender": 2, "race": 5}
-    parts = divide(build_network(backbone, trainable, heads, preprocessing, classes, 32))
+    parts = split_frozen(network_of(backbone, trainable, heads, preprocessing, classes, 32))
     assert parts is not None
     return parts[0]
 

@@ -11,11 +11,12 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from specs import network_of
 
 from stages.core.errors import UserError
 from stages.learning.checkpoints import Checkpoints
 from stages.networks.model_file import check_model_file
-from stages.networks.network import build_network, load_network, save_network
+from stages.networks.network import load_network, save_network
 
 Edit = Callable[[dict[str, Any]], None]
 BOUNDS = [14, 25, 40, 60, 116]
@@ -24,7 +25,7 @@ BOUNDS = [14, 25, 40, 60, 116]
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("saved") / "model.keras"
-    save_network(build_network("cnn", "all", "plain", "unit", {"gender": 2}, 32), path)
+    save_network(network_of("cnn", "all", "plain", "unit", {"gender": 2}, 32), path)
     return path
 
 
@@ -185,7 +186,7 @@ def test_every_network_of_the_project_passes(backbone: str, tmp_path: Path):
     start = ("none", "unit") if backbone == "cnn" else ("imagenet", "native")
     classes = {"age": 5, "gender": 2, "race": 5}
     heads: dict[str, Any] = {"dropout": 0.3, "age_head": "years", "age_upper_bounds": BOUNDS}
-    model = build_network(backbone, "all", "ge_am", start[1], classes, 32, None, start[0], **heads)
+    model = network_of(backbone, "all", "ge_am", start[1], classes, 32, weights=start[0], **heads)
     save_network(model, tmp_path / "model.keras")
     check_model_file(tmp_path / "model.keras")
 
@@ -193,7 +194,7 @@ def test_every_network_of_the_project_passes(backbone: str, tmp_path: Path):
 def test_a_checkpoint_that_is_a_pickle_is_not_unpickled(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    model = build_network("cnn", "all", "plain", "unit", {"gender": 2}, 32)
+    model = network_of("cnn", "all", "plain", "unit", {"gender": 2}, 32)
     model.compile("adam")
     model.optimizer.build(model.trainable_variables)
     Checkpoints(tmp_path, "one").save(model, model.get_weights(), [{"val/score": 0.5}])

@@ -11,15 +11,21 @@ import keras
 import numpy as np
 import pytest
 from keras import applications, layers
+from specs import network_of
 
-from stages.networks.network import build_network, cut_layer, divide, load_network, save_network
+from stages.networks.network import (
+    cut_layer,
+    load_network,
+    save_network,
+    split_frozen,
+)
 from stages.weights.keras_h5 import write_h5_layers
 
 CLASSES = {"age": 5, "gender": 2, "race": 5}
 SIZE = 32
 FROZEN, BLOCK5 = ("vgg16", "none"), ("vgg16", "block5")
 OWN = ("cnn", "all")
-BOUNDS = (14, 25, 40, 60, 116)
+BOUNDS = [14, 25, 40, 60, 116]
 YEARS = {"age_head": "years", "age_upper_bounds": BOUNDS}
 
 TOP = Path(__file__).parents[2]
@@ -37,7 +43,7 @@ def network(part: tuple[str, str], heads: str = "plain", **changes: object) -> k
     keras.utils.set_random_seed(1)
     backbone, trainable = part
     structure = {"preprocessing": "unit", "classes": CLASSES, "size": SIZE} | changes
-    return build_network(backbone, trainable, heads, **structure)
+    return network_of(backbone, trainable, heads, **structure)
 
 
 def photos(number: int, size: int = SIZE) -> np.ndarray:
@@ -73,7 +79,7 @@ NATIVE = {
 @pytest.mark.parametrize("of", NATIVE, ids="-".join)
 def test_native_pixels_are_those_that_the_weights_learnt_from(of, tmp_path: Path):
     backbone, pretraining = of
-    model = network((backbone, "all"), preprocessing="native", pretraining=pretraining)
+    model = network((backbone, "all"), preprocessing="native", weights=pretraining)
     save_network(part_of(model, "native"), tmp_path / "pixels.keras")
     found = load_network(tmp_path / "pixels.keras")(photos(2))
     wanted = NATIVE[of](photos(2).astype(np.float32))
@@ -82,7 +88,7 @@ def test_native_pixels_are_those_that_the_weights_learnt_from(of, tmp_path: Path
 
 def test_unit_pixels_reach_the_backbone_between_0_and_1():
     images = np.full((1, SIZE, SIZE, 3), [0, 51, 255], np.uint8)
-    pixels = np.asarray(part_of(network(BLOCK5, pretraining="imagenet"), "unit")(images))
+    pixels = np.asarray(part_of(network(BLOCK5, weights="imagenet"), "unit")(images))
     assert pixels[0, 0, 0] == pytest.approx([0, 0.2, 1])
 
 
@@ -156,16 +162,16 @@ def test_the_gender_features_reach_age_and_race(heads: str):
     [
         ({"heads": "gem"}, "'gem' are not one of"),
         ({"heads": "ge", "classes": {"age": 5, "race": 5}}, "need the tasks age, gender and race"),
-        ({"backbone": "vgg17"}, "'vgg17' is not one of cnn, vgg16, vgg19, resnet50, densenet121"),
+        ({"backbone": "vgg17"}, "should be 'cnn', 'vgg16', 'vgg19', 'resnet50' or 'densenet121'"),
         ({"preprocessing": "caffe"}, "'caffe' is not one of unit, native"),
         ({"trainable": "block9"}, "'block9': no such block"),
         ({"trainable": "conv"}, "'conv': no such block"),
-        ({"pretraining": "imagenet"}, "pretraining 'imagenet' of cnn is not one of none$"),
+        ({"weights": "imagenet"}, "weights 'imagenet' of cnn are not one of none$"),
         (
-            {"backbone": "vgg16", "pretraining": "vggface2"},
-            "'vggface2' of vgg16 is not one of none, imagenet, vggface$",
+            {"backbone": "vgg16", "weights": "vggface2"},
+            "'vggface2' of vgg16 are not one of none, imagenet, vggface$",
         ),
-        ({"weights": Path("some.h5")}, "some.h5: pretraining 'none' means random weights"),
+        ({"weights_file": Path("some.h5")}, "some.h5: weights 'none' means random weights"),
         ({"age_head": "decades"}, "'decades' is not one of"),
         ({"age_head": "years"}, "needs the task age and an upper bound for each group"),
         (YEARS | {"classes": {"race": 5}}, "needs the task age and an upper bound"),
@@ -175,7 +181,7 @@ def test_an_unknown_part_is_refused(changes: dict[str, object], told: str):
     structure = {"backbone": "cnn", "trainable": "all", "heads": "plain", "size": SIZE}
     structure |= {"preprocessing": "unit", "classes": CLASSES}
     with pytest.raises(ValueError, match=told):
-        build_network(**structure | changes)
+        network_of(**structure | changes)  # type: ignore[arg-type]
 
 
 def test_a_weights_file_of_another_layout_is_refused_by_its_name_and_layers(tmp_path: Path):
@@ -183,7 +189,7 @@ def test_a_weights_file_of_another_layout_is_refused_by_its_name_and_layers(tmp_
     write_h5_layers(file, {"block1_conv1": (np.zeros((3, 3, 3, 64)), np.zeros(64))})
     told = r"some\.h5: not the weights of vgg16: lacks the layers block1_conv2, .* and 7 more"
     with pytest.raises(ValueError, match=told):
-        network(BLOCK5, pretraining="imagenet", weights=file)
+        network(BLOCK5, weights="imagenet", weights_file=file)
 
 
 # --- other heads than the published ------------------------------------------------------
@@ -198,7 +204,7 @@ def test_the_published_heads_are_the_default():
 
 @pytest.mark.parametrize("heads", ["plain", "ge", "ge_gm", "ge_am"])
 def test_heads_have_the_given_width(heads: str):
-    model = network(OWN, heads, width=40)
+    model = network(OWN, heads, head_width=40)
     single = {*CLASSES, "age_gate", "race_gate"}
     dense = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
     assert {layer.units for layer in dense if layer.name not in single} == {40}
@@ -274,20 +280,20 @@ def test_a_cut_never_lies_inside_a_branch():
     model = keras.Model(images, layers.Add(name="sum")([stem, left]))
     model.get_layer("stem").trainable = False
     assert cut_layer(model) == "stem"
-    frozen, rest = divide(model)
+    frozen, rest = split_frozen(model)
     assert np.array_equal(rest(frozen(np.ones((2, 4)))), model(np.ones((2, 4))))
 
 
 def test_what_the_rest_learns_the_whole_has_learnt():
     model = network(FROZEN)
-    _, rest = divide(model)
+    _, rest = split_frozen(model)
     rest.get_layer("age").set_weights([np.zeros((128, 5)), np.array([0, 0, 50, 0, 0])])
     assert np.asarray(model(photos(2))["age"])[:, 2] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("part", [OWN, ("vgg16", "all")], ids="-".join)
 def test_a_network_that_learns_from_its_first_layer_on_has_no_frozen_part(part):
-    assert divide(network(part)) is None
+    assert split_frozen(network(part)) is None
 
 
 # --- on disk -----------------------------------------------------------------------------
@@ -310,10 +316,11 @@ from stages.networks import device
 device.prepare("cpu", seed=1)
 from stages.networks.network import build_network, in_float32, save_network
 
-structure = dict(backbone="cnn", trainable="all", heads="plain", preprocessing="unit", size=32)
-structure |= {"classes": {"gender": 2}, "dropout": 0.3}
+from stages.core.variants import NetworkSpec
+
+spec = NetworkSpec(backbone="cnn", trainable="all", classes={"gender": 2}, size=32, dropout=0.3)
 ballast = [object() for _ in range(int(sys.argv[2]))]  # other places in memory
-save_network(in_float32(build_network(**structure), **structure), Path(sys.argv[1]))
+save_network(in_float32(build_network(spec), spec), Path(sys.argv[1]))
 """
 
 
@@ -329,7 +336,7 @@ def test_the_same_network_has_the_same_bytes_in_every_process(tmp_path: Path):
 @pytest.mark.parametrize("backbone", ["vgg16", "densenet121"])
 def test_no_name_in_a_network_depends_on_what_was_built_before(backbone: str):
     first, second = (
-        network((backbone, "none"), preprocessing="native", pretraining="imagenet", dropout=0.3)
+        network((backbone, "none"), preprocessing="native", weights="imagenet", dropout=0.3)
         for _ in range(2)
     )
     assert [o.name for o in first.operations] == [o.name for o in second.operations]
@@ -348,7 +355,7 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == []
 
 
-NATIVE_YEARS = {"preprocessing": "native", "pretraining": "imagenet", "dropout": 0.3} | YEARS
+NATIVE_YEARS = {"preprocessing": "native", "weights": "imagenet", "dropout": 0.3} | YEARS
 
 
 @pytest.mark.long

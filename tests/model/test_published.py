@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from specs import network_of
 
 from stages.comparison.table import PUBLISHED
-from stages.networks.network import build_network, cut_layer, divide, load_network, save_network
+from stages.networks.network import cut_layer, load_network, save_network, split_frozen
 
 CLASSES = {"age": 5, "gender": 2, "race": 5}
 SIZE = 32  # the smallest that Keras's backbones take; the number of weights is that at 100
@@ -37,7 +38,7 @@ class Built:
 def build(tasks: str, backbone: str, trainable: str, heads: str) -> keras.Model:
     keras.utils.set_random_seed(1)
     classes = {task: CLASSES[task] for task in tasks.split()}
-    return build_network(backbone, trainable, heads, "unit", classes, SIZE)
+    return network_of(backbone, trainable, heads, "unit", classes, SIZE)
 
 
 @pytest.fixture(
@@ -84,7 +85,7 @@ def test_it_gives_probabilities_of_each_task(built: Built):
 def test_it_divides_at_one_layer_into_what_is_frozen_and_what_learns(built: Built):
     cut = CUTS.get((built.row.backbone, built.row.trainable))
     assert cut_layer(built.model) == cut
-    parts = divide(built.model)
+    parts = split_frozen(built.model)
     if cut is None:
         assert parts is None
         return

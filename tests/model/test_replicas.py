@@ -18,7 +18,7 @@ from stages.core.errors import UserError
 from stages.core.params import load_params
 from stages.learning.batches import Batches
 from stages.learning.replicas import find_replicas
-from stages.runs.resolve import plan_run
+from stages.runs.resolve import resolve
 
 HERE = Path(__file__).parent
 TOP = HERE.parents[1]
@@ -86,11 +86,11 @@ def test_four_devices_learn_what_one_learns(alone: dict[str, Any], tmp_path: Pat
 
 
 CHANGES: dict[str, dict[str, Any]] = {
-    "optimiser": {"recipe": {"weight_average": 0.5, "weight_decay": 0.1, "layer_decay": 0.5}},
+    "optimiser": {"recipe": {"weight_average": 0.5, "weight_decay": 0.1}},
     "steps at once": {"execution": {"steps_at_once": 2}},
     "images on the device": {"execution": {"on_device": True}},
     "features": {"backbone": "vgg16", "trainable": "block5", "recipe": {"learning_rate": 1e-4}},
-    "objective": {"recipe": {"task_weighting": "uncertainty", "balance": "sampling"}},
+    "objective": {"recipe": {"balance": "sampling"}},
     "small": {"recipe": {"progressive_epochs": 1, "progressive_size": 16}},
     "xla, batch normalisation": {"execution": {"xla": True}},
     "xla": {
@@ -211,11 +211,11 @@ def test_a_batch_is_divided_without_rest_and_a_small_one_goes_to_all():
 )
 def test_the_global_batch_and_its_rule_give_the_learning_rate(rule: str, factor: float):
     params = load_params(TOP / "params.yaml")
-    own = plan_run(params, "mtl-cnn").recipe
+    own = resolve(params, "mtl-cnn").training
     train = params.train.model_copy(
         update={"global_batch": 4 * own["batch_size"], "lr_scaling": rule}
     )
-    scaled = plan_run(params.model_copy(update={"train": train}), "mtl-cnn").recipe
+    scaled = resolve(params.model_copy(update={"train": train}), "mtl-cnn").training
     assert scaled["batch_size"] == 4 * own["batch_size"]
     assert scaled["learning_rate"] == pytest.approx(factor * own["learning_rate"])
     same = {"batch_size", "learning_rate"}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.variants import NetworkSpec
 from stages.networks.network import build_network, save_network
 from stages.reporting.diagram import draw_structure
 from stages.reporting.structure import Structure, read_structure
@@ -15,7 +16,8 @@ BOUNDS = [14, 25, 40, 60, 116]
 def saved(tmp_path: Path, **parts: object) -> Structure:
     """Build a network, save it, and read its structure from the file."""
     defaults = {"heads": "plain", "preprocessing": "unit", "classes": ALL, "size": 64}
-    save_network(build_network(**(defaults | parts)), tmp_path / "model.keras")  # type: ignore
+    spec = NetworkSpec.model_validate(defaults | parts)
+    save_network(build_network(spec), tmp_path / "model.keras")
     return read_structure(tmp_path / "model.keras")
 
 

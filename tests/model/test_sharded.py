@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_recipe import CLASSES, IMAGES, SETTINGS, eager, examples, network, same  # noqa: F401
+from test_fit import IMAGES, eager, examples, network, same, settings_of  # noqa: F401
 
 from stages.dataset.shards import ShardedCrops, write_shards
 from stages.learning.checkpoints import Checkpoints
 from stages.learning.features import frozen_features
-from stages.learning.fit import Recipe, fit
-from stages.networks.network import divide
+from stages.learning.fit import Data, fit
+from stages.networks.network import split_frozen
 from stages.networks.prediction import predict_rows
 
 
@@ -23,19 +23,15 @@ def test_shards_give_the_same_weights_features_and_predictions(tmp_path: Path):
         model = network(tasks="gender")
         fit(
             model,
-            images,  # type: ignore[arg-type]
-            examples(16, 1, "gender"),
-            examples(8, 2, "gender"),
-            {"gender": CLASSES["gender"]},
-            Recipe(**SETTINGS | {"epochs": 1}),
-            1,
+            Data(images, examples(16, 1, "gender"), examples(8, 2, "gender")),  # type: ignore[arg-type]
+            settings_of(epochs=1),
             lambda frozen: frozen.predict(IMAGES),
             Checkpoints(tmp_path / f"checkpoints-{number}", "it"),
             lambda *_: None,
         )
         rows = np.array([60, 3, 3, 41])
         outputs = predict_rows(model, images, rows, 3)["gender"]  # type: ignore[arg-type]
-        parts = divide(network("vgg16", "block5", "gender"))
+        parts = split_frozen(network("vgg16", "block5", "gender"))
         assert parts is not None
         folder = tmp_path / f"features-{number}"
         features = frozen_features(parts[0], images, "it", folder, 1e9)  # type: ignore[arg-type]

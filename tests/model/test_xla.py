@@ -14,13 +14,14 @@ pytestmark = pytest.mark.long
 SCRIPT = """
 import json
 from pathlib import Path
+from specs import network_of
+
 from stages.networks import device
 
 device.CPU_FLAGS = Path("none")  # so that it may be used on any CPU
 usable = device.prepare("cpu", xla=True)[1]
 import keras, numpy as np
 from stages.learning.augmentation import Augmentation
-from stages.networks.network import build_network
 from stages.learning.objective import Learner, Objective
 
 CLASSES = {"age": 5, "gender": 2, "race": 5}
@@ -32,7 +33,7 @@ CHANGES = dict.fromkeys(KINDS, 0.0) | {"flip": True, "rotation": 20.0}
 
 def learnt(xla, dropout, augment):
     keras.utils.set_random_seed(3)
-    network = build_network("vgg16", "block5", "ge_am", "unit", CLASSES, 32, dropout=dropout)
+    network = network_of("vgg16", "block5", "ge_am", "unit", CLASSES, 32, dropout=dropout)
     even = dict.fromkeys(CLASSES, 1.0)
     objective = Objective(CLASSES, even, dict.fromkeys(CLASSES, 0.0), None, 2.0, False)
     learner = Learner(network, objective, Augmentation(CHANGES, 1) if augment else None, xla)

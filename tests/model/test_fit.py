@@ -8,17 +8,21 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from specs import network_of
 
+from stages.core.variants import Training
+from stages.learning import fit as module
 from stages.learning import objective
-from stages.learning import recipe as module
 from stages.learning.checkpoints import Checkpoints
-from stages.learning.fit import Examples, Recipe, fit
-from stages.networks.network import at_side, build_network
+from stages.learning.fit import Data, Examples, fit
+from stages.learning.optimizer import learning_rate
+from stages.networks.network import at_size
 
 CLASSES = {"age": 5, "gender": 2, "race": 5}
 WEIGHTS = {"age": 0.4, "gender": 0.1, "race": 0.5}
 SIZE = 32
 SETTINGS = {
+    "seed": 1,
     "learning_rate": 0.001,
     "batch_size": 8,
     "epochs": 2,
@@ -29,16 +33,22 @@ SETTINGS = {
     "patience": 0,
     "clipnorm": 1.0,
     "weight_decay": 0.0,
-    "layer_decay": 1.0,
     "weight_average": 0.0,
     "progressive_epochs": 0,
     "progressive_size": 32,
     "balance": "none",
-    "task_weighting": "fixed",
     "task_weights": WEIGHTS,
     "label_smoothing": {"age": 0.0, "gender": 0.0, "race": 0.0},
     "age_sigma": 2.0,
+    "augmentation": None,
 }
+
+
+def settings_of(**changes: object) -> Training:
+    """SETTINGS with some of them changed; images may be smaller than params.yaml admits."""
+    size = changes.pop("progressive_size", SIZE)
+    training = Training.model_validate(SETTINGS | changes)
+    return training.model_copy(update={"progressive_size": size})
 
 
 def network(
@@ -46,7 +56,7 @@ def network(
 ) -> keras.Model:
     keras.utils.set_random_seed(1)
     classes = {task: CLASSES[task] for task in tasks.split()}
-    return build_network(backbone, trainable, "plain", "unit", classes, SIZE)
+    return network_of(backbone, trainable, "plain", "unit", classes, SIZE)
 
 
 def _images() -> tuple[np.ndarray, np.ndarray]:
@@ -91,12 +101,8 @@ def trained(tmp_path: Path) -> Fit:
         checkpoints = Checkpoints(tmp_path / "checkpoints", "it")
         summary = fit(
             model,
-            IMAGES,
-            train,
-            val,
-            {task: CLASSES[task] for task in tasks},
-            Recipe(**SETTINGS | changes),
-            seed,
+            Data(IMAGES, train, val),
+            settings_of(**{"seed": seed} | changes),
             lambda frozen: frozen.predict(IMAGES, batch_size=6, verbose=0),
             checkpoints,
             log,
@@ -119,8 +125,8 @@ def largest_difference(a: list[np.ndarray], b: list[np.ndarray]) -> float:
 
 
 def test_the_rate_is_constant_and_then_falls_by_the_same_factor():
-    settings = Recipe(**SETTINGS | {"constant_epochs": 3, "decay": 0.5})
-    rates = [settings.rate(epoch) for epoch in range(6)]
+    settings = settings_of(constant_epochs=3, decay=0.5)
+    rates = [learning_rate(settings, epoch) for epoch in range(6)]
     assert rates[:3] == [0.001] * 3
     assert rates[3:] == pytest.approx([0.001 * math.exp(-0.5 * n) for n in (1, 2, 3)])
 
@@ -205,7 +211,7 @@ def test_learning_from_stored_features_is_learning_with_the_whole_network(
     start = stored.get_weights()
     assert same(whole.get_weights(), start)
     first = trained(stored, **changes)
-    monkeypatch.setattr(module, "divide", lambda _: None)
+    monkeypatch.setattr(module, "split_frozen", lambda _: None)
     assert trained(whole, **changes)["val_score"] == pytest.approx(first["val_score"])
     learnt = largest_difference(stored.get_weights(), start)
     assert largest_difference(stored.get_weights(), whole.get_weights()) < learnt / 50
@@ -243,12 +249,12 @@ def test_a_clipnorm_of_0_is_no_clipping(trained: Fit):
 
 def test_the_cosine_rises_over_the_warm_up_and_ends_at_0():
     changes = {"schedule": "cosine", "warmup_epochs": 0.5, "epochs": 4, "learning_rate": 0.002}
-    settings = Recipe(**SETTINGS | changes)
-    assert settings.rate(0) == 0
-    assert settings.rate(0.25) == pytest.approx(0.001)
-    assert settings.rate(0.5) == pytest.approx(0.002)
-    assert settings.rate(2.25) == pytest.approx(0.001)
-    assert settings.rate(4) == pytest.approx(0)
+    settings = settings_of(**changes)
+    assert learning_rate(settings, 0) == 0
+    assert learning_rate(settings, 0.25) == pytest.approx(0.001)
+    assert learning_rate(settings, 0.5) == pytest.approx(0.002)
+    assert learning_rate(settings, 2.25) == pytest.approx(0.001)
+    assert learning_rate(settings, 4) == pytest.approx(0)
 
 
 @pytest.mark.usefixtures("eager")
@@ -280,11 +286,9 @@ AUGMENTED = {
     [
         {"balance": "class-weights"},
         {"balance": "sampling"},
-        {"task_weighting": "uncertainty"},
         {"label_smoothing": {"age": 0.3, "gender": 0.3, "race": 0.3}},
         {"augmentation": AUGMENTED},
         {"weight_average": 0.9},
-        {"layer_decay": 0.5},
         {"weight_decay": 0.1},
         {"progressive_epochs": 1, "progressive_size": 16},
     ],
@@ -323,9 +327,9 @@ def test_the_first_epochs_learn_from_small_images_and_all_are_validated_at_full_
     trained: Fit, monkeypatch: pytest.MonkeyPatch
 ):
     small: list[tuple[int, ...]] = []
-    twin_at = objective.at_side
+    twin_at = objective.at_size
 
-    def at_side(model: keras.Model, side: int) -> Callable[..., object]:
+    def at_size(model: keras.Model, side: int) -> Callable[..., object]:
         twin = twin_at(model, side)
 
         def call(images: tf.Tensor, training: bool) -> object:
@@ -334,7 +338,7 @@ def test_the_first_epochs_learn_from_small_images_and_all_are_validated_at_full_
 
         return call
 
-    monkeypatch.setattr(objective, "at_side", at_side)
+    monkeypatch.setattr(objective, "at_size", at_size)
     model = network()
     before = model.get_weights()
     seen: list[int] = []
@@ -352,11 +356,11 @@ def test_the_first_epochs_learn_from_small_images_and_all_are_validated_at_full_
 
 def test_the_twin_for_small_images_has_the_same_weights_and_sees_what_the_network_sees():
     built = ("vgg16", "block5", "ge_am", "native", CLASSES)
-    model = build_network(*built, 64, None, "imagenet")
-    twin = at_side(model, 32)
+    model = network_of(*built, 64, weights="imagenet")
+    twin = at_size(model, 32)
     assert all(a is b for a, b in zip(twin.weights, model.weights, strict=True))
     assert [w.path for w in twin.trainable_weights] == [w.path for w in model.trainable_weights]
-    apart = build_network(*built, 32, None, "imagenet")
+    apart = network_of(*built, 32, weights="imagenet")
     apart.set_weights(model.get_weights())
     found, wanted = twin(IMAGES[:4]), apart(IMAGES[:4])
     for task in CLASSES:
@@ -382,7 +386,6 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
         "augmentation": AUGMENTED if trainable == "all" else None,
         "progressive_epochs": 2 if trainable == "all" else 0,  # one before the kill, one after
         "progressive_size": 16,
-        "task_weighting": "uncertainty",
         "schedule": "cosine",
         "weight_average": 0.5,
         "learning_rate": 0.003,
