@@ -31,7 +31,7 @@ from stages.core.stage import run_stage
 ONE_FILE, FOLDER = "data/faces/crops.npy", "data/faces/crops"
 JPEG_BYTES = 3500  # of a crop
 NOTHING_TO_DO = "Data and pipelines are up to date."
-COPIED = ("dvc.yaml", "params.yaml", "stages", "forgotten", ".dvcignore")
+COPIED = ("dvc.yaml", "params.yaml", "variants.toml", "stages", "forgotten", ".dvcignore")
 LIMIT = 3.0  # seconds
 QUIET = {"DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 

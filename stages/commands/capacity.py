@@ -44,7 +44,7 @@ def main() -> None:
     params = load_params()
     names = arguments.variants or list(params.variants)
     if unknown := sorted(set(names) - set(params.variants)):
-        raise UserError(f"--variants: unknown {', '.join(unknown)}; see variants in params.yaml")
+        raise UserError(f"--variants: unknown {', '.join(unknown)}; see variants.toml")
     plans = {name: resolve(params, name, params.variants[name].epochs) for name in names}
     machine, train = params.machine, params.train
     # Whether XLA is wanted decides how TensorFlow is set up: one process has one set-up.
@@ -123,7 +123,7 @@ def _arguments() -> argparse.Namespace:
     add("--steps", type=int, default=20, help="timed steps of each part: %(default)s")
     add("--train", type=int, default=TRAIN, help="training images: %(default)s")
     add("--val", type=int, default=VAL, help="validation images: %(default)s")
-    add("--variants", nargs="+", help="names; default: all of params.yaml")
+    add("--variants", nargs="+", help="names; default: all of variants.toml")
     add("--trace", type=Path, help="folder for TensorFlow's trace of some steps of each probe")
     add("--output", type=Path, default=Path("data/capacity.csv"), help="%(default)s")
     arguments = parser.parse_args()

@@ -31,7 +31,13 @@ from stages.core.paths import PARAMS_FILE, PRETRAINED, WEIGHTS_OF_RUNS
 from stages.core.stage import run_stage
 from stages.parallel.cluster import run_tasks
 
-CODE = ("stages", "params.yaml", "dvc.yaml", "forgotten")  # that every command needs
+CODE = (
+    "stages",
+    "params.yaml",
+    "variants.toml",
+    "dvc.yaml",
+    "forgotten",
+)  # that every command needs
 SAID = 2000  # characters of a failed command's output that are shown
 
 

@@ -1,8 +1,9 @@
-"""params.yaml, read and checked as a whole before any work.
+"""params.yaml and variants.toml, read and checked as a whole before any work.
 
-Each stage reads the whole file and so finds a fault in any section, not only in its own. The YAML
+Each stage reads them whole and so finds a fault in any section, not only in its own. The YAML
 reader is DVC's own (ruamel.yaml, YAML 1.2), so that both see the same values: PyYAML would take
-the `1e-05` that `dvc exp run -S` writes for a string.
+the `1e-05` that `dvc exp run -S` writes for a string. Variants are TOML since DVC rewrites a
+TOML file line by line, and wraps the lines of a YAML file at 80 columns.
 """
 
 from collections import Counter
@@ -10,11 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import tomlkit
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
+from tomlkit.exceptions import TOMLKitError
 
 from stages.core.errors import UserError
-from stages.core.paths import PARAMS_FILE
+from stages.core.paths import PARAMS_FILE, VARIANTS_FILE
 from stages.core.run_names import RunName
 from stages.core.sections import (
     AUTO,
@@ -144,7 +147,10 @@ class Params(Section):
         """References to a recipe, variant or augmentation that does not exist."""
         sets = (NO_AUGMENTATION, *self.augmentations)
         references: list[tuple[str, str, Iterable[str]]] = [
-            *((f"variants.{n}.recipe", v.recipe, self.recipes) for n, v in self.variants.items()),
+            *(
+                (f"{VARIANTS_FILE}: {n}.recipe", v.recipe, self.recipes)
+                for n, v in self.variants.items()
+            ),
             *((f"recipes.{n}.augmentation", r.augmentation, sets) for n, r in self.recipes.items()),
             *(
                 (f"searches.{n}.variant", s.variant, self.variants)
@@ -164,30 +170,43 @@ class Params(Section):
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
-    """Read and check the params file.
+    """Read and check the params file, and variants.toml beside it.
 
     Raises:
-        UserError: missing, not YAML, or a name, type or value that does not fit; the text
-            names each key at fault and what it accepts.
+        UserError: a file is missing or cannot be parsed, or a name, type or value does not fit;
+            the text names each key at fault and what it accepts.
     """
-    try:
-        return parse_params(path.read_text(encoding="utf-8"), str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; run from the project's top folder") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from error
+    texts = []
+    for file, language in ((path, "YAML"), (path.with_name(VARIANTS_FILE.name), "TOML")):
+        try:
+            texts.append(file.read_text(encoding="utf-8") if file.is_file() or not texts else None)
+        except FileNotFoundError:
+            raise UserError(f"{file}: missing; run from the project's top folder") from None
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file}: not valid {language}: {error}") from error
+    return parse_params(*texts, str(path))
 
 
-def parse_params(text: str, path: str) -> Params:
-    """Check the content of a params file.
+def parse_params(text: str, variants: str | None, path: str) -> Params:
+    """Check the content of a params file and of its variants.toml (None: missing).
 
     Raises:
-        UserError: as `load_params`; `path` is how it names the file.
+        UserError: as `load_params`; `path` is how it names the params file.
     """
     try:
         content = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from error
+    if variants is None:
+        raise UserError(f"{VARIANTS_FILE}: missing beside {path}")
+    try:
+        table = tomlkit.parse(variants).unwrap()
+    except TOMLKitError as error:
+        raise UserError(f"{VARIANTS_FILE}: not valid TOML: {error}") from error
+    if isinstance(content, dict):
+        if "variants" in content:
+            raise UserError(f"{path}: variants stand in {VARIANTS_FILE}, one line each")
+        content = content | {"variants": table}
     try:
         return Params.model_validate(content)
     except ValidationError as error:
@@ -197,6 +216,8 @@ def parse_params(text: str, path: str) -> Params:
 
 def _explain(fault: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in fault["loc"])
+    if key.startswith("variants."):
+        key = f"{VARIANTS_FILE}: {key.removeprefix('variants.')}"
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown name{suggestion(str(fault['loc'][-1]), _names_beside(fault))}"
     text = fault["msg"].removeprefix("Value error, ")

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-PARAMS_FILE, WORKFLOW_FILE = Path("params.yaml"), Path("dvc.yaml")
+PARAMS_FILE, VARIANTS_FILE = Path("params.yaml"), Path("variants.toml")
+WORKFLOW_FILE = Path("dvc.yaml")
 
 VALID_PARAMS = Path("data/valid-params.txt")
 RAW = Path("data/raw")

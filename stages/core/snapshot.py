@@ -15,7 +15,7 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
-from stages.core.paths import PARAMS_FILE, WORKFLOW_FILE
+from stages.core.paths import PARAMS_FILE, VARIANTS_FILE, WORKFLOW_FILE
 
 CODE = Path("stages")
 STAGE = "DVC_STAGE"  # the variable in which DVC names the stage, as `train@mtl-cnn`
@@ -61,7 +61,7 @@ def changes() -> list[str]:
 def _contents() -> Contents:
     """Every file that dvc.yaml may name as code or params, by path."""
     code = (file for file in CODE.rglob("*") if "__pycache__" not in file.parts)
-    files = [file for file in (WORKFLOW_FILE, PARAMS_FILE, *code) if file.is_file()]
+    files = [file for file in (WORKFLOW_FILE, PARAMS_FILE, VARIANTS_FILE, *code) if file.is_file()]
     return {file.as_posix(): file.read_bytes() for file in files}
 
 
@@ -88,10 +88,9 @@ def _of(workflow: Any, stage: str, key: str) -> list[str]:
 
 
 def _code(workflow: Any, stage: str, contents: Contents) -> Iterator[str]:
-    """Names of the modules; where dvc.yaml names a folder, of all files in it."""
+    """Names of the modules and params files; for a folder, of all files in it."""
     for name in _of(workflow, stage, "deps"):
-        if name.startswith(f"{CODE}/"):
-            yield from (n for n in contents if n == name or n.startswith(f"{name}/"))
+        yield from (n for n in contents if n == name or n.startswith(f"{name}/"))
 
 
 def _value(content: Any, key: str) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, partial_path
 from stages.core.params import Params
-from stages.core.paths import PARAMS_FILE
+from stages.core.paths import PARAMS_FILE, VARIANTS_FILE
 from stages.core.sections import AUTO
 
 RESULTS = Path("docs/results")
@@ -65,6 +65,7 @@ def write_record(path: Path, params: Params, runs: Iterable[str]) -> None:
         raise UserError(f"{missing[0]}: missing; run `dvc repro`")
     with atomic_write(path) as partial, tarfile.open(partial, "w:xz", preset=9) as archive:
         _add(archive, PARAMS_FILE, _without_folders(params))
+        _add(archive, VARIANTS_FILE, VARIANTS_FILE.read_bytes())
         for file in sorted(files):  # what is alike stands side by side, and shrinks
             _add(archive, file, file.read_bytes())
 

@@ -22,7 +22,12 @@ from stages.core.errors import UserError
 from stages.core.snapshot import code_of
 
 DECISIVE = ("tensorflow", "keras", "numpy", "h5py")  # whose versions can change a network's bytes
-SOURCES = ("stages", "params.yaml", "dvc.yaml")  # in which an uncommitted change matters
+SOURCES = (
+    "stages",
+    "params.yaml",
+    "variants.toml",
+    "dvc.yaml",
+)  # in which an uncommitted change matters
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:

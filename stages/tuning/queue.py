@@ -28,7 +28,7 @@ from dvc.repo.experiments.utils import exp_refs_by_baseline
 
 from stages.core.errors import UserError
 from stages.core.params import Params, parse_params
-from stages.core.paths import PARAMS_FILE
+from stages.core.paths import PARAMS_FILE, VARIANTS_FILE
 
 FINISHED, RUNNING, QUEUED, FAILED = "finished", "running", "queued", "failed"
 POLL_SECONDS = 2.0
@@ -246,8 +246,8 @@ def read_experiment(rev: str, metrics: str) -> tuple[Params, dict[str, Any]] | N
         content = json.loads(files.read_text(metrics))
     except FileNotFoundError:
         return None
-    where = f"{PARAMS_FILE} of experiment {rev[:7]}"
-    return parse_params(files.read_text(str(PARAMS_FILE)), where), content
+    texts = (files.read_text(str(file)) for file in (PARAMS_FILE, VARIANTS_FILE))
+    return parse_params(*texts, f"{PARAMS_FILE} of experiment {rev[:7]}"), content
 
 
 def _alive(pid: int | str, word: str) -> list[psutil.Process]:

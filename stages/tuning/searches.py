@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from stages.core.params import Params
+from stages.core.paths import VARIANTS_FILE
 from stages.core.variants import OF_THE_VARIANT, Search, Setting
 from stages.runs.resolve import resolve
 
@@ -34,7 +35,10 @@ class Combination:
     @property
     def changes(self) -> list[str]:
         """The overrides as `dvc exp run -S` takes them."""
-        return [f"{key}={_written(value)}" for key, value in self.overrides.items()]
+        return [
+            f"{key.replace('variants.', f'{VARIANTS_FILE}:')}={_written(value)}"
+            for key, value in self.overrides.items()
+        ]
 
     def applied(self, params: Params) -> Params:
         """The params with the overrides."""

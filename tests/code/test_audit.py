@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -65,6 +66,7 @@ class Workspace:
             assert old in text, f"params.yaml no longer has {old!r}"
             text = text.replace(old, new, 1)
         Path("params.yaml").write_text(text)
+        shutil.copy(TOP / "variants.toml", ".")
 
     def faces(self, further):
         crops = dict(zip(PEOPLE, self.people, strict=True)) | further

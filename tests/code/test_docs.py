@@ -107,6 +107,7 @@ def test_types_ranges_and_meanings_stand_beside_the_params(tmp_path: Path):
     assert "^" not in text
     changed = (TOP / "params.yaml").read_text().replace("margin: 0.2 #", "margin: 0.3 # NEW")
     (tmp_path / "params.yaml").write_text(changed)
+    shutil.copy(TOP / "variants.toml", tmp_path)
     assert "| `detect.margin` | number, ≥ 0, ≤ 1 | `0.3` | NEW" in params_reference(
         tmp_path / "params.yaml"
     )

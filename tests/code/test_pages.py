@@ -1,6 +1,7 @@
 """Pages: figures stand between marks, come from the results, and never from the demo."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -57,6 +58,7 @@ def workspace(tmp_path, monkeypatch):
         assert old in params
         params = params.replace(old, new, 1)
     Path("params.yaml").write_text(params)
+    shutil.copy(TOP / "variants.toml", ".")
     Path("docs").mkdir()
     for page in ("docs/leak.md", "docs/tuning.md"):
         Path(page).write_text((TOP / page).read_text())
@@ -104,7 +106,8 @@ def test_the_committed_pages_are_filled_with_the_results(workspace):
 
 def test_scores_on_drawn_portraits_are_not_published(workspace):
     before = (workspace / "docs/leak.md").read_text()
-    Path("params.yaml").write_text((TOP / "params.yaml").read_text())
+    for name in ("params.yaml", "variants.toml"):
+        shutil.copy(TOP / name, ".")
     with pytest.raises(UserError, match="drawn portraits stand for nothing"):
         publish.main()
     assert (workspace / "docs/leak.md").read_text() == before

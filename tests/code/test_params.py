@@ -14,6 +14,8 @@ from stages.core.errors import UserError
 from stages.core.params import Params, load_params
 
 COMMITTED = Path(__file__).parents[2] / "params.yaml"
+VARIANTS = COMMITTED.with_name("variants.toml")
+CNN, GE = "mtl-cnn     ", "mtl-cnn-ge  "  # as the lines of these variants begin
 
 Load = Callable[..., Params]
 
@@ -23,21 +25,24 @@ def load(tmp_path: Path) -> Load:
     """Load the committed params with some lines exchanged, given as (old, new) pairs."""
 
     def load_edited(*edits: tuple[str, str]) -> Params:
-        text = COMMITTED.read_text(encoding="utf-8")
+        texts = {file: file.read_text(encoding="utf-8") for file in (COMMITTED, VARIANTS)}
         for old, new in edits:
-            assert f"\n{old}" in text, f"params.yaml no longer has a line {old!r}"
-            text = text.replace(f"\n{old}", f"\n{new}", 1)
-        path = tmp_path / "params.yaml"
-        path.write_text(text, encoding="utf-8")
-        return load_params(path)
+            # Of variants.toml any part of a line, of params.yaml whole beginnings of lines.
+            file = COMMITTED if f"\n{old}" in texts[COMMITTED] else VARIANTS
+            place = f"\n{old}" if file == COMMITTED else old
+            assert place in texts[file], f"there is no line {old!r} any more"
+            changed = f"\n{new}" if file == COMMITTED else new
+            texts[file] = texts[file].replace(place, changed, 1)
+        for file, text in texts.items():
+            (tmp_path / file.name).write_text(text, encoding="utf-8")
+        return load_params(tmp_path / COMMITTED.name)
 
     return load_edited
 
 
 def test_the_committed_params_load():
     params = load_params(COMMITTED)
-    assert set(params.suite) <= set(params.variants)
-    assert set(params.variants) == set(params.training)
+    assert set(params.run_variants) <= set(params.variants)
     assert params.variants["mtl-cnn"].task_list == ["age", "gender", "race"]
     assert params.classes.of("gender") == ["male", "female"]
     assert params.pretrained.path("vgg16-imagenet") is None
@@ -55,59 +60,70 @@ def test_a_path_given_by_hand_is_found_under_the_key_of_its_weights(load: Load):
     assert params.pretrained.path("vgg16-imagenet") == "/data/vgg16.h5"
 
 
-def repeats(conditions: str, variants: str = "mtl-cnn") -> tuple[str, str]:
-    """The edit that asks for repeats."""
-    lines = "  variants: [{}]\n  conditions: [{}]"
-    return lines.format("", ""), lines.format(variants, conditions)
+def with_runs(*runs: str) -> tuple[str, str]:
+    """The edit that adds runs."""
+    return "- mtl-cnn\n", "- mtl-cnn\n" + "".join(f"- {run}\n" for run in runs)
 
 
-def test_all_conditions_can_be_asked_for_together(load: Load):
-    params = load(
-        repeats("native, seed-2, published-split, fold-0, fold-4"), ("  folds: 0", "  folds: 5")
-    )
-    wanted = ["native", "seed-2", "published-split", "fold-0", "fold-4"]
-    assert params.conditions("mtl-cnn") == wanted
-    assert params.conditions("mtl-cnn-ge") == []
+def test_all_suffixes_can_be_asked_for_together(load: Load):
+    suffixes = ("native", "seed-2", "published-split", "fold-0", "fold-4+seed-3")
+    runs = [f"mtl-cnn+{suffix}" for suffix in suffixes]
+    params = load(with_runs(*runs), ("  folds: 0", "  folds: 5"))
+    assert params.runs[:6] == ["mtl-cnn", *runs]
+    assert params.run_variants[:2] == ["mtl-cnn", "mtl-cnn-ge"]
+
+
+def test_a_variant_is_one_line_that_dvc_edits_alone(tmp_path: Path):
+    path = tmp_path / VARIANTS.name
+    path.write_text(VARIANTS.read_text())
+    apply_overrides(path, ["mtl-cnn-ge.epochs=5"])
+    old, new = VARIANTS.read_text().splitlines(), path.read_text().splitlines()
+    (changed,) = [(a, b) for a, b in zip(old, new, strict=True) if a != b]
+    assert changed == (changed[0], changed[0].replace("epochs = 30", "epochs = 5"))
 
 
 FAULTS = {
     "an unknown variant": (
         ("- mtl-cnn-ge-gm", "- mtl-cnn-ge-gn"),
-        ["suite", "'mtl-cnn-ge-gn'", "did you mean 'mtl-cnn-ge-gm'", "mtl-vgg16-imagenet-block5"],
+        ["runs", "'mtl-cnn-ge-gn'", "did you mean 'mtl-cnn-ge-gm'", "mtl-vgg16-imagenet-block5"],
     ),
-    "a variant named twice": (("- mtl-cnn-ge\n", "- mtl-cnn\n"), ["suite", "once"]),
+    "a variant named twice": (
+        ("- mtl-cnn-ge\n", "- mtl-cnn\n"),
+        ["runs: 'mtl-cnn' is listed twice"],
+    ),
     "a batch of no image": (
-        ("    batch_size: 16", "    batch_size: 0"),
-        ["training.mtl-cnn.batch_size", "greater than or equal to 1", "is 0"],
+        ("batch_size = 16", "batch_size = 0"),
+        ["variants.toml: mtl-cnn.batch_size", "greater than or equal to 1", "is 0"],
     ),
     "a batch that is too large": (
-        ("    batch_size: 16", "    batch_size: 5000"),
-        ["training.mtl-cnn.batch_size", "less than or equal to 4096"],
+        ("batch_size = 16", "batch_size = 5000"),
+        ["variants.toml: mtl-cnn.batch_size", "less than or equal to 4096"],
     ),
-    "a condition that nobody knows": (
-        repeats("folds"),
-        ["repeats.conditions.0", "native|published-split|seed-", "is 'folds'"],
+    "a suffix that nobody knows": (
+        with_runs("mtl-cnn+folds"),
+        ["runs: 'mtl-cnn+folds' is not of the form <variant>[+native]"],
     ),
     "a fold without folds": (
-        repeats("native, fold-0"),
-        ["repeats.conditions: there is no fold-0", "set split.folds to 3 or more"],
+        with_runs("mtl-cnn+fold-0"),
+        ["runs: mtl-cnn+fold-0: no such fold; set split.folds"],
     ),
-    "the seed that the variants have": (
-        repeats("seed-1"),
-        ["repeats.conditions: seed-1 is the seed of the variants themselves"],
+    "the seed that the variant has": (
+        with_runs("mtl-cnn+seed-1"),
+        ["runs: mtl-cnn+seed-1: 1 is the seed of mtl-cnn itself"],
     ),
-    "a variant that is repeated but not in the suite": (
-        repeats("native", "mtl-cnn, mtl-vgg16-imagenet-full"),
-        ["repeats.variants: 'mtl-vgg16-imagenet-full' is not in suite"],
+    "a run without its variant": (
+        with_runs("mtl-vgg16-imagenet-full+seed-2"),
+        ["runs: mtl-vgg16-imagenet-full+seed-2 needs mtl-vgg16-imagenet-full beside it"],
     ),
-    "a variant that is repeated twice": (
-        repeats("native", "mtl-cnn, mtl-cnn"),
-        ["repeats", "variants: each name can stand there once"],
+    "a native run of a native variant": (
+        with_runs("mtl-cnn-tuned", "mtl-cnn-tuned+native"),
+        ["runs: mtl-cnn-tuned+native: mtl-cnn-tuned is native itself"],
     ),
-    "conditions for no variant": (
-        ("  conditions: []", "  conditions: [native]"),
-        ["repeats", "variants: none is named for the conditions"],
+    "variants in both files": (
+        ("seed: 1", "variants: {}\nseed: 1"),
+        ["variants stand in variants.toml, one line each"],
     ),
+    "a line that is no TOML": ((CNN, f"{CNN} ="), ["variants.toml: not valid TOML"]),
     "shares that do not sum to 1": (
         ("  test: 0.1", "  test: 0.2"),
         ["split", "train + val + test", "sum to 1", "1.1"],
@@ -157,8 +173,8 @@ FAULTS = {
         ["machin: unknown", "did you mean 'machine'"],
     ),
     "a misspelt key of a variant": (
-        ("    heads: ge\n", "    head: ge\n"),
-        ["variants.mtl-cnn-ge.head:", "did you mean 'heads'"],
+        ('heads = "ge",', 'head = "ge",'),
+        ["variants.toml: mtl-cnn-ge.head:", "did you mean 'heads'"],
     ),
     "a misspelt key of the weights": (
         ("  vgg16-imagenet: auto", "  vgg16_imagenet: auto"),
@@ -166,8 +182,8 @@ FAULTS = {
     ),
     "a word for a number": (("seed: 1", "seed: one"), ["seed", "valid integer", "'one'"]),
     "a number in quotes": (
-        ("    learning_rate: 0.001", "    learning_rate: '0.001'"),
-        ["training.mtl-cnn.learning_rate", "valid number", "'0.001'"],
+        ("learning_rate = 0.001", "learning_rate = '0.001'"),
+        ["variants.toml: mtl-cnn.learning_rate", "valid number", "'0.001'"],
     ),
     "no confidence": (
         ("  confidence: 0.95", "  confidence: 95"),
@@ -180,37 +196,33 @@ FAULTS = {
         ["data.source", "'demo', 'utkface-wild', 'utkface-aligned' or 'local'", "'utkface'"],
     ),
     "a learning rate of 0": (
-        ("    learning_rate: 0.001", "    learning_rate: 0"),
-        ["training.mtl-cnn.learning_rate", "greater than 0"],
+        ("learning_rate = 0.001", "learning_rate = 0.0"),
+        ["variants.toml: mtl-cnn.learning_rate", "greater than 0"],
     ),
     "an infinite decay": (("    decay: 0.01", "    decay: .inf"), ["mtl.decay", "finite"]),
     "weights that the backbone has none of": (
-        ("    weights: none", "    weights: imagenet"),
-        ["variants.mtl-cnn", "weights of cnn must be none"],
+        ('weights = "none",', 'weights = "imagenet",'),
+        ["variants.toml: mtl-cnn", "weights of cnn must be none"],
     ),
     "a block that the backbone lacks": (
-        ("    trainable: block5", "    trainable: conv5"),
+        ('trainable = "block5"', 'trainable = "conv5"'),
         ["trainable of vgg16 must be", "block1 or block2 or block3 or block4 or block5"],
     ),
     "a grid with a block that the variant's backbone lacks": (
-        ("      trainable:\n      - all\n", "      trainable:\n      - conv5\n"),
+        ("      trainable: [all, block5]", "      trainable: [conv5]"),
         ["searches.ablation-vgg16.grid: trainable 'conv5'", "trainable of vgg16 must be"],
     ),
     "a grid with images larger than the crops": (
         (
-            "      progressive_fraction:\n",
-            "      progressive_size: [300]\n      progressive_fraction:\n",
+            "      progressive_fraction: [0.0]\n",
+            "      progressive_size: [300]\n      progressive_fraction: [0.0]\n",
         ),
         ["searches.ablation-cnn.grid: progressive_size 300", "at most detect.size, 100"],
     ),
-    "a variant without a row in training": (
-        ("  mtl-vgg19-imagenet-full:\n    learning_rate", "  mtl-vgg19-full:\n    learning_rate"),
-        ["training: lacks 'mtl-vgg19-imagenet-full'"],
-    ),
     "an unknown recipe": (
-        ("    recipe: mtl", "    recipe: mlt"),
+        ('recipe = "mtl",', 'recipe = "mlt",'),
         [
-            "variants.mtl-cnn.recipe: unknown 'mlt'; did you mean 'mtl'",
+            "variants.toml: mtl-cnn.recipe: unknown 'mlt'; did you mean 'mtl'",
             "known: stl, mtl, tuned-cnn, tuned-vgg16",
         ],
     ),
@@ -218,8 +230,6 @@ FAULTS = {
         ("    augmentation: none", "    augmentation: strong"),
         ["recipes.stl.augmentation: unknown 'strong'", "known: none, published, moderate"],
     ),
-    "an unknown condition": (repeats("naive"), ["repeats.conditions.0", "native", "'naive'"]),
-    "a condition named twice": (repeats("native, native"), ["repeats", "conditions", "once"]),
     "a local source without paths": (
         ("  source: demo", "  source: local"),
         ["data", "local must list at least one archive or folder"],
@@ -233,8 +243,8 @@ FAULTS = {
         ["detect.scale", "long_side must be at least short_side (1024)"],
     ),
     "heads that the tasks do not fit": (
-        ("  mtl-cnn-ge:\n    tasks: age gender race", "  mtl-cnn-ge:\n    tasks: age race"),
-        ["variants.mtl-cnn-ge", "heads: ge needs the tasks age gender race"],
+        (f'{GE}                     = {{tasks = "age gender race"', f'{GE} = {{tasks = "age race"'),
+        ["variants.toml: mtl-cnn-ge", "heads: ge needs the tasks age gender race"],
     ),
     "an unknown variant of a search": (
         ("    variant: mtl-vgg16-imagenet-frozen\n", "    variant: mtl-vgg16-imagenet-frosen\n"),
@@ -242,29 +252,29 @@ FAULTS = {
     ),
     "a grid without values": (
         (
-            "      head_width:\n      - 32\n      - 64\n      - 128\n      - 256\n",
+            "      head_width: [32, 64, 128, 256]\n",
             "      head_width: []\n",
         ),
         ["searches.stl-gender-head-width.grid.head_width", "at least 1 item"],
     ),
     "an unknown param of a grid": (
-        ("      head_width:\n", "      head_widht:\n"),
+        ("      head_width: [32", "      head_widht: [32"),
         ["searches.stl-gender-head-width", "'head_widht'; did you mean 'head_width'", "batch_size"],
     ),
     "a grid's value out of range": (
-        ("      - 1e-06\n", "      - -1.0\n"),
+        ("      learning_rate: [1e-06", "      learning_rate: [-1.0"),
         ["searches.stl-gender-block5", "learning_rate -1.0", "greater than 0"],
     ),
     "a grid's value twice": (
-        ("      - 1e-06\n", "      - 1e-05\n"),
-        ["searches.stl-gender-block5", "grid.learning_rate: each value", "once"],
+        ("      learning_rate: [1e-06", "      learning_rate: [1e-05"),
+        ["searches.stl-gender-block5", "grid.learning_rate: duplicate values"],
     ),
     "a published setting outside the grid": (
-        ("      head_width: 128\n", "      dropout: 0.5\n"),
+        ("    published: {head_width: 128}", "    published: {dropout: 0.5}"),
         ["searches.stl-gender-head-width", "published: 'dropout' is not in grid"],
     ),
     "an unknown augmentation in a grid": (
-        ("      augmentation:\n      - none\n", "      augmentation:\n      - moderat\n"),
+        ("      augmentation: [none, published]", "      augmentation: [moderat]"),
         ["searches.ablation-cnn.grid.augmentation: unknown 'moderat'", "'moderate'"],
     ),
     "many params that vary together": (
@@ -272,7 +282,7 @@ FAULTS = {
         ["searches.ablation-cnn", "grid: vary: together takes one or two params"],
     ),
     "a published setting of an ablation": (
-        ("    published: {}\n", "    published:\n      head_width: 128\n"),
+        ("    published: {}\n", "    published: {head_width: 128}\n"),
         ["searches.ablation-cnn", "published: must be {} for vary: one-by-one"],
     ),
     "a subset of nothing": (
@@ -280,8 +290,8 @@ FAULTS = {
         ["train.subset.val", "greater than 0"],
     ),
     "frozen random layers": (
-        ("    trainable: all", "    trainable: none"),
-        ["variants.mtl-cnn", "weights: none needs trainable: all"],
+        ('trainable = "all",', 'trainable = "none",'),
+        ["variants.toml: mtl-cnn", "weights: none needs trainable: all"],
     ),
 }
 
@@ -308,10 +318,17 @@ def test_every_fault_is_told_not_only_the_first(load: Load):
             ("  test: 0.1", "  test: 0.2"),
             ("  - 116", "  - 115"),
             ("  - Black", "  - White"),
-            ("    epochs: 30", "    epochs: 0"),
+            ("epochs = 30", "epochs = 0"),
         )
     text = str(raised.value)
-    wanted = ["data.source", "detect.margin", "split", "bounds", "race", "training.mtl-cnn.epochs"]
+    wanted = [
+        "data.source",
+        "detect.margin",
+        "split",
+        "bounds",
+        "race",
+        "variants.toml: mtl-cnn.epochs",
+    ]
     assert [key for key in wanted if key not in text] == []
 
 
@@ -321,8 +338,8 @@ def test_every_unknown_variant_is_told(load: Load):
 
 
 def test_a_short_exponent_as_dvc_writes_it_is_a_number(load: Load):
-    params = load(("    learning_rate: 0.001", "    learning_rate: 1e-05"))
-    assert params.training["mtl-cnn"].learning_rate == pytest.approx(1e-5)
+    params = load(("learning_rate = 0.001", "learning_rate = 1e-05"))
+    assert params.variants["mtl-cnn"].learning_rate == pytest.approx(1e-5)
 
 
 def test_a_missing_file_says_where_to_run(tmp_path: Path):
@@ -354,7 +371,7 @@ def test_dvc_rewrites_the_committed_file_to_the_same_text(tmp_path: Path):
     assert path.read_text() == COMMITTED.read_text().replace("\nseed: 1 #", "\nseed: 5 #")
 
 
-@pytest.mark.parametrize("key", ["suite", "repeats.variants", "repeats.conditions", "data.local"])
+@pytest.mark.parametrize("key", ["runs", "data.local"])
 def test_dvc_fills_and_empties_a_list_without_harm_to_the_file(key: str, tmp_path: Path):
     """A comment beside a list would end up inside of the YAML, and the file be unreadable."""
     path = tmp_path / "params.yaml"

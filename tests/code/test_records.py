@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def params(tmp_path, monkeypatch):
         assert old in text
         text = text.replace(old, new, 1)
     Path("params.yaml").write_text(text)
+    shutil.copy(TOP / "variants.toml", ".")
     write_json(Path("metrics/detect.json"), {"total": 2})
     write_json(Path("metrics/split.json"), {"train": 2})
     split = pd.DataFrame({"name": ["a.jpg", "b.jpg"], "split": ["train", "test"], "group": [0, 1]})
@@ -59,7 +61,7 @@ def test_a_record_has_all_that_the_runs_left_but_their_networks(params):
     write_record(RECORD, params, RUNS)
     number = restore(RECORD, Path("again"))
     restored = contents(Path("again"))
-    assert number == len(restored) == 4 + 2 * 8
+    assert number == len(restored) == 5 + 2 * 8
     assert not [name for name in restored if name.endswith(".keras")]
     for name, content in restored.items():
         if name != "params.yaml":
@@ -86,7 +88,7 @@ def test_params_are_kept_without_the_folders_of_the_machine(params):
     assert "vgg16-imagenet: weights.h5 #" in text
     assert "/home" not in text
     assert "/mnt" not in text
-    assert load_params(Path("again/params.yaml")).suite == params.suite
+    assert load_params(Path("again/params.yaml")).runs == params.runs
 
 
 def test_equal_files_make_equal_records(params):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ def make_workspace(folder: Path) -> Params:
     """Fill a folder with all that the stages before `report` leave. Returns its params."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(_params(), encoding="utf-8")
+    shutil.copy(TOP / "variants.toml", folder)
     with inside(folder):
         params = load_params()
         _draw_faces()

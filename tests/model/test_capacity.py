@@ -1,5 +1,6 @@
 """The capacity plan: a probe of a real network, and the arithmetic on its speeds."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def test_every_variant_is_probed_in_the_precision_that_is_told(
         "  xla:\n  - vgg16\n  - vgg19\n", "  xla: []\n"
     )
     (tmp_path / "params.yaml").write_text(changed, encoding="utf-8")
+    shutil.copy(Path(__file__).parents[2] / "variants.toml", tmp_path)
     monkeypatch.chdir(tmp_path)
     variants = ["mtl-cnn", "mtl-cnn-ge"]
     monkeypatch.setattr(sys, "argv", ["capacity", "--steps", "1", "--variants", *variants])
