@@ -119,11 +119,6 @@ FAULTS = {
         with_runs("mtl-cnn-tuned", "mtl-cnn-tuned+native"),
         ["runs: mtl-cnn-tuned+native: mtl-cnn-tuned is native itself"],
     ),
-    "variants in both files": (
-        ("seed: 1", "variants: {}\nseed: 1"),
-        ["variants stand in variants.toml, one line each"],
-    ),
-    "a line that is no TOML": ((CNN, f"{CNN} ="), ["variants.toml: not valid TOML"]),
     "shares that do not sum to 1": (
         ("  test: 0.1", "  test: 0.2"),
         ["split", "train + val + test", "sum to 1", "1.1"],
@@ -355,9 +350,20 @@ def test_a_file_that_is_not_yaml_says_so(tmp_path: Path, content: bytes):
         load_params(path)
 
 
+def test_variants_stand_in_their_own_file_and_there_alone(load: Load, tmp_path: Path):
+    with pytest.raises(UserError, match=r"variants stand in variants\.toml, one line each"):
+        load(("seed: 1", "variants: {}\nseed: 1"))
+    with pytest.raises(UserError, match=r"variants\.toml: not valid TOML"):
+        load((CNN, f"{CNN} ="))
+    (tmp_path / "variants.toml").unlink()
+    with pytest.raises(UserError, match=r"variants\.toml: missing beside .*params\.yaml"):
+        load_params(tmp_path / "params.yaml")
+
+
 def test_an_empty_file_does_not_fit(tmp_path: Path):
     path = tmp_path / "params.yaml"
     path.write_text("")
+    (tmp_path / "variants.toml").write_text("")
     with pytest.raises(UserError, match="does not fit"):
         load_params(path)
 
