@@ -20,7 +20,7 @@ from tqdm import tqdm
 from stages.core.errors import UserError, run_stage
 from stages.core.files import digest
 from stages.core.params import Detect, load_params
-from stages.dataset.archives import Limits, Member, list_archives, read_members
+from stages.dataset.archives import Member, list_archives, read_members
 from stages.dataset.examples import read_used
 from stages.dataset.forgetting import (
     IMAGES,
@@ -110,7 +110,7 @@ def fingerprints(names: list[str], detect: Detect) -> list[str]:
 
 def _members(detect: Detect) -> Iterator[Member]:
     for archive in list_archives(RAW):
-        yield from read_members(archive, Limits.of(detect), detect.damaged == "keep")
+        yield from read_members(archive, detect, detect.damaged == "keep")
 
 
 def mark_stale(names: list[str]) -> None:

@@ -8,7 +8,7 @@ the same values: PyYAML would take the `1e-05` that `dvc exp run -S` writes for 
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
@@ -107,13 +107,20 @@ class Cropping(Section):
     size: Annotated[int, Field(ge=32, le=512)]
 
 
-class Detect(Cropping):
-    """From images to crops, and what is read of them at most."""
+class ArchiveLimits(Section):
+    """The most that is read from one archive; `named` is their prefix in error messages."""
 
-    damaged: Literal["refuse", "keep"]
+    named: ClassVar[str] = "max_"
     max_archive_bytes: Annotated[int, Field(ge=1024)]
     max_members: Annotated[int, Field(ge=1)]
     max_file_bytes: Annotated[int, Field(ge=1024)]
+
+
+class Detect(Cropping, ArchiveLimits):
+    """From images to crops, and the limits on the input."""
+
+    named: ClassVar[str] = "detect.max_"
+    damaged: Literal["refuse", "keep"]
     max_pixels: Annotated[int, Field(ge=1024)]
     shard_gib: NotNegative
 

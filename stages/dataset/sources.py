@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write
-from stages.dataset.archives import Limits, is_archive, read_members
+from stages.core.params import ArchiveLimits
+from stages.dataset.archives import is_archive, read_members
 from stages.remote.fetch import copy_local, download, google_drive
 from stages.remote.storage import SUFFIX, is_remote, read_record, record
 
@@ -43,8 +44,8 @@ OFFICIAL = {
     "utkface-aligned": (OfficialArchive("UTKFace.tar.gz", "0BxYys69jI14kYVM3aVhKS1VhRUk", 23_708),),
 }
 
-# For counting the members, some 10,000 photographs at most.
-NONE_READ = Limits(member_bytes=0, archive_bytes=1 << 34, members=1_000_000)
+# For counting members; their content is skipped.
+COUNTING = ArchiveLimits(max_file_bytes=1024, max_archive_bytes=1 << 34, max_members=1_000_000)
 
 
 def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
@@ -77,7 +78,7 @@ def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
 
 
 def _verify(path: Path, images: int) -> None:
-    members = tqdm(read_members(path, NONE_READ), f"verifying {path.name}", images, disable=None)
+    members = tqdm(read_members(path, COUNTING), f"verifying {path.name}", images, disable=None)
     try:
         found = sum(1 for _ in members)
     except UserError:

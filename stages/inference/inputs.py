@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stages.core.errors import UserError
+from stages.core.params import ArchiveLimits
 from stages.dataset.archives import (
     DamagedArchiveError,
-    Limits,
     Member,
     is_archive,
     read_members,
@@ -21,11 +21,11 @@ from stages.dataset.names import spell
 
 STANDARD_INPUT = "-"
 # What is read of a user's own files at most; of an image 64 MiB.
-LIMITS = Limits(member_bytes=1 << 26, archive_bytes=1 << 36, members=2_000_000, named="max_")
+LIMITS = ArchiveLimits(max_file_bytes=1 << 26, max_archive_bytes=1 << 36, max_members=2_000_000)
 
 
 def read_inputs(
-    places: Iterable[str], limits: Limits, standard_input: BinaryIO
+    places: Iterable[str], limits: ArchiveLimits, standard_input: BinaryIO
 ) -> Iterator[Member]:
     """Yield every picture; the path of a member is how the user would name it.
 
@@ -42,7 +42,7 @@ def read_inputs(
             yield from _at(Path(place), limits)
 
 
-def _at(place: Path, limits: Limits) -> Iterator[Member]:
+def _at(place: Path, limits: ArchiveLimits) -> Iterator[Member]:
     try:
         if place.is_dir():
             yield from _in_folder(place, limits)
@@ -55,7 +55,7 @@ def _at(place: Path, limits: Limits) -> Iterator[Member]:
         yield _problem(place, error.strerror or str(error))
 
 
-def _in_folder(place: Path, limits: Limits) -> Iterator[Member]:
+def _in_folder(place: Path, limits: ArchiveLimits) -> Iterator[Member]:
     inside = (path.relative_to(place) for path in place.rglob("*") if path.is_file())
     visible = sorted(path for path in inside if not any(p.startswith(".") for p in path.parts))
     if not visible:
@@ -64,7 +64,7 @@ def _in_folder(place: Path, limits: Limits) -> Iterator[Member]:
         yield from _at(place / path, limits)
 
 
-def _in_archive(place: Path, limits: Limits) -> Iterator[Member]:
+def _in_archive(place: Path, limits: ArchiveLimits) -> Iterator[Member]:
     try:
         for member in read_members(place, limits):
             yield replace(member, path=f"{spell(str(place))}/{member.path}")
@@ -74,9 +74,9 @@ def _in_archive(place: Path, limits: Limits) -> Iterator[Member]:
         yield _problem(place, str(error))
 
 
-def _member(place: str, file: BinaryIO, limits: Limits) -> Member:
-    data = file.read(limits.member_bytes + 1)
-    if len(data) > limits.member_bytes:
+def _member(place: str, file: BinaryIO, limits: ArchiveLimits) -> Member:
+    data = file.read(limits.max_file_bytes + 1)
+    if len(data) > limits.max_file_bytes:
         return _problem(place, too_large(len(data), limits))
     return Member("", place if place == STANDARD_INPUT else spell(place), data)
 

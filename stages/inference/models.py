@@ -24,7 +24,7 @@ from stages.core.files import digest
 from stages.core.params import Section
 from stages.dataset.forgetting import MODELS as STALE
 from stages.dataset.forgetting import read_stale
-from stages.detection.detector import Detector, ScalePolicy, load_detector, providers
+from stages.detection.detector import Detector, load_detector, providers
 from stages.networks.device import silenced_stderr
 from stages.networks.prediction import AGE_YEARS, Network
 from stages.runs.input_spec import InputSpec, parse_input_spec, read_input_spec
@@ -312,5 +312,4 @@ def open_detector(model: Model, given: Path | None = None, device: str = "auto")
         found = obtain(weights, cache, None, f"the model {model.name}")
     if not weights.fits(found):
         raise UserError(f"{found}: is not {weights.file}, which {model.name} was trained with")
-    scale = ScalePolicy(**settings.scale.model_dump())
-    return load_detector(settings.detector, found, settings.score_threshold, scale, device=device)
+    return load_detector(settings, found, device=device)

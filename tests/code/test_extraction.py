@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from stages.core.errors import UserError
-from stages.dataset.archives import Limits, Member, read_members
+from stages.dataset.archives import Member, read_members
 from stages.dataset.forgetting import fingerprint
 from stages.dataset.images import decode
 from stages.dataset.index import (
@@ -28,13 +28,13 @@ from stages.dataset.index import (
 )
 from stages.dataset.portraits import draw_background, draw_portrait
 from stages.detection.crops import crop
-from stages.detection.detector import Face, ScalePolicy, load_detector
-from stages.detection.extraction import CropSettings, extract_face, extract_faces
-from stages.detection.parallel import extract_in_processes
+from stages.detection.detector import Face, load_detector
+from stages.detection.extraction import extract_face, extract_faces, extract_in_processes
 from stages.parallel import processes
 from stages.parallel import threads as threads_module
+from tests.settings import changed, detect_settings, limits
 
-SETTINGS = CropSettings(face="score", margin=0.2, size=32, max_pixels=10**6)
+SETTINGS = detect_settings(face="score", margin=0.2, size=32, max_pixels=10**6)
 SIZE = SETTINGS.size
 
 
@@ -46,7 +46,7 @@ def png(pixels):
 
 @pytest.fixture(scope="module")
 def detector(mobilenet_weights):
-    return load_detector("mobilenet0.25", mobilenet_weights, 0.9, ScalePolicy(False, 1024, 1980))
+    return load_detector(detect_settings(), mobilenet_weights)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_an_unreadable_image_keeps_its_labels_and_says_why(data, detector):
 
 
 def test_a_too_large_image_is_unreadable(detector):
-    settings = replace(SETTINGS, max_pixels=63)
+    settings = changed(SETTINGS, max_pixels=63)
     data = png(np.zeros((8, 8, 3), np.uint8))
     row, _ = extract_face(Member("a.tar", "40_0_3_1.png", data), detector, settings)
     assert row.status == "unreadable"
@@ -152,7 +152,7 @@ def test_of_several_faces_the_setting_chooses_and_all_are_counted():
     sure, large = Face(0.99, 0, 0, 8, 8), Face(0.9, 10.9, 12.2, 60.7, 63.9)
     member = Member("a.tar", "40_0_3_1.png", png(np.zeros((64, 64, 3), np.uint8)))
     for choice, left in (("score", 0), ("largest", 10)):
-        row, _ = extract_face(member, lambda _: [sure, large], replace(SETTINGS, face=choice))
+        row, _ = extract_face(member, lambda _: [sure, large], changed(SETTINGS, face=choice))
         assert (row.faces_found, row.x1) == (2, left)
     assert (row.x1, row.y1, row.x2, row.y2) == (10, 12, 60, 63)
 
@@ -173,9 +173,7 @@ def test_processes_find_the_same(
     context = multiprocessing.get_context(start)
     monkeypatch.setattr(processes, "CONTEXT", context)
     monkeypatch.setattr(processes, "BATCH", 3)
-    assert len(members) > 3 * processes.under_way(1), "places of crops are used again"
-    scale = ScalePolicy(False, 1024, 1980)
-    load = partial(load_detector, "mobilenet0.25", mobilenet_weights, 0.9, scale)
+    load = partial(load_detector, detect_settings(), mobilenet_weights)
     gone = {fingerprint(members[1])}
     found = list(extract_in_processes(members, load, SETTINGS, number, gone))
     assert same(found, serial_fates[:1] + serial_fates[2:])
@@ -284,7 +282,7 @@ def test_every_member_of_an_archive_has_one_row(tmp_path, detector):
         archive.addfile(link)
         archive.addfile(tarfile.TarInfo("\udcff\udcfe.jpg"))
     index = tmp_path / "index.csv"
-    fates = extract_faces(read_members(path, Limits(10**6, 1 << 34, 10**6)), detector, SETTINGS, 2)
+    fates = extract_faces(read_members(path, limits(10**6, 1 << 34, 10**6)), detector, SETTINGS, 2)
     counts = write_faces(fates, index, tmp_path / "crops.npy", SIZE)
     frame = read_index(index)
     assert len(frame) == sum(counts.values()) == 9

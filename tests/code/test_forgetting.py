@@ -23,10 +23,11 @@ from stages.dataset.forgetting import (
     with_copies,
 )
 from stages.dataset.index import Row, read_crops, write_faces
-from stages.detection.extraction import CropSettings, extract_faces
+from stages.detection.extraction import extract_faces
 from stages.inference import models
+from tests.settings import detect_settings
 
-SETTINGS = CropSettings(face="score", margin=0.2, size=4, max_pixels=10**6)
+SETTINGS = detect_settings(face="score", margin=0.2, size=4, max_pixels=10**6)
 
 
 def rows(path: Path) -> list[list[str]]:

@@ -24,14 +24,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages.core.errors import UserError
-from stages.dataset.archives import Limits, Member, is_archive, read_members
+from stages.dataset.archives import Member, is_archive, read_members
 from stages.dataset.index import STATUSES, read_crops, read_index, write_faces
 from stages.dataset.portraits import draw_portrait
-from stages.detection.detector import Detector, ScalePolicy, load_detector
-from stages.detection.extraction import CropSettings, extract_face, extract_faces
+from stages.detection.detector import Detector, load_detector
+from stages.detection.extraction import extract_face, extract_faces
+from tests.settings import detect_settings, limits
 
-SETTINGS = CropSettings(face="score", margin=0.2, size=32, max_pixels=10**6)
-LIMITS = Limits(member_bytes=1 << 20, archive_bytes=1 << 24, members=1000)
+SETTINGS = detect_settings(face="score", margin=0.2, size=32, max_pixels=10**6)
+LIMITS = limits(1 << 20, 1 << 24, 1000)
 LONGEST = 60  # seconds for one input, on a loaded machine; an ordinary one takes 0.01
 FORMULA = ("=", "+", "-", "@")
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -108,7 +109,7 @@ def seeds() -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def detector(mobilenet_weights: Path) -> Detector:
-    return load_detector("mobilenet0.25", mobilenet_weights, 0.9, ScalePolicy(False, 1024, 1980))
+    return load_detector(detect_settings(), mobilenet_weights)
 
 
 @pytest.fixture(autouse=True)

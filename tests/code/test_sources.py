@@ -13,9 +13,10 @@ import pytest
 
 from stages.core.errors import UserError
 from stages.dataset import sources
-from stages.dataset.archives import Limits, list_archives, read_members
+from stages.dataset.archives import list_archives, read_members
 from stages.dataset.sources import LICENCE, OFFICIAL, fetch_official, pack_folder, take_local
 from stages.remote import fetch
+from tests.settings import limits
 
 FILES = {"30_0_0_1.jpg": b"one", "40_1_2_2.jpg": b"two" * 999, "deep/50_1_3_3.jpg": b""}
 WILD = [archive.file for archive in OFFICIAL["utkface-wild"]]
@@ -40,7 +41,7 @@ def write_files(folder, files=FILES):
 
 def contents(archive):
     return {
-        member.path: member.data for member in read_members(archive, Limits(10**6, 1 << 34, 10**6))
+        member.path: member.data for member in read_members(archive, limits(10**6, 1 << 34, 10**6))
     }
 
 

@@ -19,7 +19,6 @@ from stages.commands import export
 from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.core.params import TASKS
-from stages.dataset.archives import Limits
 from stages.dataset.index import Row, write_faces
 from stages.dataset.portraits import draw_portrait
 from stages.inference import agreement, exports
@@ -29,6 +28,7 @@ from stages.inference.models import METADATA, OnnxNetwork, open_detector, open_m
 from stages.inference.predictions import as_record, predict_stream
 from stages.inference.saliency import heat_of
 from stages.networks.network import load_network
+from tests.settings import limits
 
 for package in ("tf2onnx", "ai_edge_litert", "flatbuffers"):
     pytest.importorskip(package, reason=f"NOT TESTED: exports need {package}, of the extra export")
@@ -146,7 +146,7 @@ def test_the_onnx_file_alone_predicts_without_tensorflow(
 
     model = open_model(workspace / "models/small")
     look = face_extractor(model.input_spec, open_detector(model, mobilenet_weights))
-    looks = map(look, read_inputs([str(tmp_path)], Limits(10**6, 1 << 34, 10**6), io.BytesIO()))
+    looks = map(look, read_inputs([str(tmp_path)], limits(10**6, 1 << 34, 10**6), io.BytesIO()))
     answers = list(predict_stream(looks, model, 64, calibrated=True))
     assert len(found) == len(answers) == 3
     for record, answer in zip(found, answers, strict=True):

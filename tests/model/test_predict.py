@@ -22,7 +22,7 @@ from stages.core.params import TASKS
 from stages.dataset.archives import read_members
 from stages.dataset.labels import parse_name
 from stages.dataset.portraits import draw_background, draw_portrait
-from stages.detection.extraction import CropSettings, extract_faces
+from stages.detection.extraction import extract_faces
 from stages.evaluation.predictions import prediction_table
 from stages.inference.face_extraction import MAX_PIXELS, face_extractor
 from stages.inference.inputs import LIMITS
@@ -30,6 +30,7 @@ from stages.inference.models import open_detector, open_model
 from stages.networks.network import load_network
 from stages.networks.prediction import BATCH_SIZE, predict_rows
 from stages.runs.input_spec import read_input_spec
+from tests.settings import detect_settings
 
 NAMES = ("30_1_2_1.png", "70_0_1_2.png", "6_0_0_3.png", "45_1_3_4.png", "20_0_4_5.png")
 
@@ -94,8 +95,7 @@ def test_a_face_is_cut_as_node_detect_cuts_it(
                 file.addfile(info, io.BytesIO(data))
     model = open_model(small_model)
     detector = open_detector(model, mobilenet_weights)
-    d = model.input_spec.detect
-    settings = CropSettings(d.face, d.margin, d.size, MAX_PIXELS)
+    settings = detect_settings(**dict(model.input_spec.detect), max_pixels=MAX_PIXELS)
     detected = list(extract_faces(read_members(archive, LIMITS), detector, settings, 2))
     one, every = (face_extractor(model.input_spec, detector, e) for e in (False, True))
     assert len(detected) == 10

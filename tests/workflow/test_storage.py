@@ -10,11 +10,12 @@ import pytest
 from storage import KEYS, s3_server
 
 from stages.core.errors import UserError
-from stages.dataset.archives import Limits, list_archives, read_members
+from stages.dataset.archives import list_archives, read_members
 from stages.dataset.demo import write_demo
 from stages.dataset.sources import fetch_official, take_local
+from tests.settings import limits
 
-LIMITS = Limits(1 << 26, 1 << 36, 1_000_000)
+LIMITS = limits(1 << 26, 1 << 36, 1_000_000)
 
 
 @pytest.fixture(scope="module")
