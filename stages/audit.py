@@ -14,6 +14,7 @@ from stages.core.errors import UserError, run_stage
 from stages.core.files import write_csv, write_json
 from stages.core.params import load_params
 from stages.dataset.examples import read_used
+from stages.dataset.image_lists import read_lists
 from stages.dataset.index import read_cropped, read_crops
 from stages.runs.resolve import PUBLISHED_SPLIT, lists_file, run_name, stage_name
 from stages.splitting.leaks import (
@@ -24,7 +25,6 @@ from stages.splitting.leaks import (
     list_differences,
     used_by_lists,
 )
-from stages.splitting.lists import read_lists
 
 FACES = Path("data/faces")
 PUBLISHED = Path("data/split/published.csv")

@@ -9,8 +9,9 @@ from pathlib import Path
 from stages.core.errors import run_stage
 from stages.core.files import remove_others, write_csv
 from stages.core.params import load_params
+from stages.dataset.image_lists import read_lists
 from stages.runs.resolve import LISTS, lists_file
-from stages.splitting.lists import condition_lists, read_lists
+from stages.splitting.lists import condition_lists
 from stages.splitting.stratified import FOLD, SPLITS, read_folds, read_split
 
 SPLIT = Path("data/split/split.csv")

@@ -18,11 +18,12 @@ from PIL import Image, ImageCms
 
 from stages.core.files import write_csv
 from stages.dataset.archives import list_archives, read_members
+from stages.dataset.image_lists import read_lists
 from stages.dataset.index import read_cropped, read_crops, read_index, write_faces
 from stages.dataset.portraits import draw_portrait
 from stages.detection.detector import load_detector
 from stages.detection.extraction import extract_faces
-from stages.splitting.lists import condition_lists, published_lists, read_lists
+from stages.splitting.lists import condition_lists, published_lists
 from stages.splitting.stratified import read_split
 from tests.settings import detect_settings, limits
 

@@ -8,7 +8,8 @@ import pytest
 
 from stages.core.errors import UserError
 from stages.core.files import write_csv
-from stages.splitting.lists import condition_lists, published_lists, read_lists
+from stages.dataset.image_lists import read_lists
+from stages.splitting.lists import condition_lists, published_lists
 
 NAMES = pd.Series([f"{number}.jpg" for number in range(5005)])
 
@@ -95,10 +96,10 @@ def test_lists_survive_their_file_and_broken_ones_are_refused(tmp_path: Path, pu
     write_csv(file, published)
     assert read_lists(file).astype({"train": int, "val": int, "test": int}).equals(published)
     write_csv(file, pd.concat([published, published.head(1)]))
-    with pytest.raises(UserError, match=r"'0\.jpg' stands there twice"):
+    with pytest.raises(UserError, match=r"duplicate name '0\.jpg'"):
         read_lists(file)
     write_csv(file, published.assign(val=2))
-    with pytest.raises(UserError, match="column val has another value than 0 and 1"):
+    with pytest.raises(UserError, match="column val has values other than 0 and 1"):
         read_lists(file)
     with pytest.raises(UserError, match=r"none\.csv: missing; run `dvc repro -f lists`"):
         read_lists(tmp_path / "lists" / "none.csv")

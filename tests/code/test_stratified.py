@@ -254,7 +254,7 @@ def test_a_split_file_is_read_as_it_was_written(faces):
         ("name,split\na,train\n", r"lacks the columns \['group'\]"),
         ("", "malformed"),
         ('name,split,group\n"a,train,0\n', "malformed"),
-        ("name,split,group\na,train,0\na,val,0\n", "'a' stands there twice"),
+        ("name,split,group\na,train,0\na,val,0\n", "duplicate name 'a'"),
         ("name,split,group\na,train,0\nb,Test,1\n", "split 'Test' is not one of"),
         ("name,split,group\na,,0\n", "split '' is not one of"),
     ],

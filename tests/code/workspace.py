@@ -18,12 +18,12 @@ from stages.comparison.search_table import tabulate_search
 from stages.core.files import write_csv, write_json
 from stages.core.params import TASKS, Params, load_params
 from stages.dataset.examples import read_examples, was_trained_on
+from stages.dataset.image_lists import read_lists
 from stages.dataset.index import Row, write_faces
 from stages.evaluation.evaluate import Rules, evaluate_files
 from stages.evaluation.predictions import prediction_file, prediction_table
 from stages.runs.resolve import lists_file, run_name
 from stages.runs.searches import combinations
-from stages.splitting.lists import read_lists
 from stages.splitting.stratified import read_split
 
 TOP = Path(__file__).parents[2]
