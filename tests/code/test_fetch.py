@@ -362,7 +362,7 @@ def test_a_page_is_welcome_where_a_page_is_wanted(site, target):
 
 def test_a_file_shorter_than_announced_is_refused(site, target):
     site.added_length = 10
-    with pytest.raises(FetchError, match=f"broke off {CUTS_MENDED + 1} times"):
+    with pytest.raises(FetchError, match=f"interrupted {CUTS_MENDED + 1} times"):
         download(site.address, target)
     assert len(site.asked) == CUTS_MENDED + 1
     assert not target.exists()

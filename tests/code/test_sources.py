@@ -305,7 +305,7 @@ def test_a_damaged_archive_of_an_earlier_run_is_refused_and_fetched_the_next_tim
 def test_an_interrupted_archive_never_looks_whole(mirror, raw, monkeypatch):
     monkeypatch.setattr(fetch, "PAUSE_AFTER_CUT", 0)
     mirror.cut = 100
-    with pytest.raises(UserError, match="broke off"):
+    with pytest.raises(UserError, match="interrupted"):
         fetch_official("utkface-wild", raw, mirror.address)
     assert all(path.name.startswith(".") for path in raw.iterdir())
     with pytest.raises(UserError, match="no archive"):

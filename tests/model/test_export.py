@@ -141,16 +141,16 @@ def test_the_onnx_file_alone_predicts_without_tensorflow(
         capture_output=True,
         check=False,
     )
-    assert done.stderr == ""  # nobody looks on, so no progress
+    assert done.stderr == ""  # not a terminal, so no progress bar
     found = [json.loads(line) for line in done.stdout.splitlines()]
 
     model = open_model(workspace / "models/small")
-    look = face_extractor(model.input_spec, open_detector(model, mobilenet_weights))
-    looks = map(look, read_inputs([str(tmp_path)], limits(10**6, 1 << 34, 10**6), io.BytesIO()))
-    answers = list(predict_stream(looks, model, 64, calibrated=True))
-    assert len(found) == len(answers) == 3
-    for record, answer in zip(found, answers, strict=True):
-        (face,), (same,) = record["faces"], as_record(answer, model.input_spec)["faces"]
+    extract = face_extractor(model.input_spec, open_detector(model, mobilenet_weights))
+    images = map(extract, read_inputs([str(tmp_path)], limits(10**6, 1 << 34, 10**6), io.BytesIO()))
+    predictions = list(predict_stream(images, model, 64, calibrated=True))
+    assert len(found) == len(predictions) == 3
+    for record, each in zip(found, predictions, strict=True):
+        (face,), (same,) = record["faces"], as_record(each, model.input_spec)["faces"]
         assert (face["box"], face["score"]) == (same["box"], same["score"])
         for task in TASKS:
             assert face[task]["class"] == same[task]["class"]
@@ -253,7 +253,7 @@ def test_an_onnx_file_that_does_not_say_how_it_is_fed_is_refused(workspace: Path
     assert about.key == METADATA
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "mute.onnx")
-    with pytest.raises(UserError, match=r"mute\.onnx: does not say how it is fed"):
+    with pytest.raises(UserError, match=r"mute\.onnx: contains no input spec"):
         open_model(tmp_path / "mute.onnx")
     (tmp_path / "no.onnx").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"no\.onnx: not an ONNX file"):
@@ -346,7 +346,7 @@ def test_8_bits_that_tell_other_classes_are_not_kept(
     monkeypatch.setitem(exports.LOWEST_AGREEMENT, "int8", 1.01)
     monkeypatch.setattr(export, "EXPORTS", Path("other"))
     monkeypatch.setattr(sys, "argv", ["export", "small", "--formats", "int8"])
-    with pytest.raises(UserError, match=r"tells the age as Keras does for .* not kept"):
+    with pytest.raises(UserError, match=r"agrees with Keras on the age of .* not kept"):
         export.main()
     assert not any(Path("other").rglob("*.*"))
 

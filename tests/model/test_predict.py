@@ -254,7 +254,7 @@ def test_a_model_that_cannot_be_fed_rightly_is_refused(
 ):
     folder = tmp_path / "models/copy"
     folder.mkdir(parents=True)
-    arguments, wanted = ["x.jpg"], {"no model": "no model; .* here: none"}.get(fault, "")
+    arguments, wanted = ["x.jpg"], {"no model": "no model; .* available: none"}.get(fault, "")
     if fault != "no model":
         (folder / "model.keras").write_bytes((small_model / "model.keras").read_bytes())
         wanted = "preprocessor_config.json: missing"
@@ -262,7 +262,7 @@ def test_a_model_that_cannot_be_fed_rightly_is_refused(
         input_spec = json.loads((small_model / "preprocessor_config.json").read_text())
         input_spec["detect"]["size"] = 64 if fault == "another size" else 100
         (folder / "preprocessor_config.json").write_text(json.dumps(input_spec))
-        wanted = "takes 100 px, but says that it is fed with 64 px"
+        wanted = "takes 100 px, but its input spec says 64 px"
     if fault == "other weights":
         (tmp_path / "other.onnx").write_bytes(b"something else")
         arguments += ["--detector", str(tmp_path / "other.onnx")]

@@ -117,11 +117,11 @@ def test_the_endpoint_says_what_predict_says(
     data = encoded(portrait)
     found = ask(server, "predict", data, model="models/one").json()
     model = open_model(small_model)
-    look = face_extractor(model.input_spec, open_detector(model, mobilenet_weights))
-    seen = look(Member("", "upload", data))
+    extract = face_extractor(model.input_spec, open_detector(model, mobilenet_weights))
+    image = extract(Member("", "upload", data))
     for name, calibrated in (("models/one", True), ("models/two", False)):
-        outputs = outputs_of(model, list(seen.faces), BATCH_SIZE, calibrated, calibrated)
-        wanted = as_record(ImagePredictions(seen, outputs), model.input_spec)
+        outputs = outputs_of(model, list(image.faces), BATCH_SIZE, calibrated, calibrated)
+        wanted = as_record(ImagePredictions(image, outputs), model.input_spec)
         found = ask(server, "predict", data, model=name).json()
         assert (found.pop("model"), found.pop("calibrated")) == (name, calibrated)
         assert found == wanted
