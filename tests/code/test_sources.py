@@ -146,7 +146,7 @@ def test_an_archive_that_lies_at_its_target_already_stays_whole(raw):
 )
 def test_a_file_that_is_no_archive_is_refused_by_its_name(name, data, tmp_path, raw):
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(UserError, match=rf"data\.local: .*{name} is no \.tar"):
+    with pytest.raises(UserError, match=rf"data\.local: .*{name} is neither a \.tar"):
         take_local([str(tmp_path / name)], raw)
 
 
@@ -184,7 +184,7 @@ def test_two_sources_of_one_name_are_refused(tmp_path, raw):
 
 def test_a_folder_without_files_is_refused(tmp_path, raw):
     (tmp_path / "set" / "sub").mkdir(parents=True)
-    with pytest.raises(UserError, match="set holds no file"):
+    with pytest.raises(UserError, match="set contains no file"):
         take_local([str(tmp_path / "set")], raw)
 
 

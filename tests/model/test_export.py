@@ -38,7 +38,7 @@ IMAGES = 24
 WITHOUT_TENSORFLOW = (
     "import runpy, sys; "
     "sys.modules |= dict.fromkeys(('tensorflow', 'keras', 'tf2onnx', {})); "
-    "sys.argv[0] = 'utkface-mtl'; runpy.run_module('stages', run_name='__main__')"
+    "sys.argv[0] = 'utkface-mtl'; runpy.run_module('stages.commands', run_name='__main__')"
 )
 
 
@@ -316,7 +316,7 @@ def test_an_onnx_file_of_other_types_or_ranks_is_refused(tmp_path: Path):
         onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), path)
         return path
 
-    assert OnnxNetwork(written(tmp_path / "a.onnx", onnx.TensorProto.UINT8, 2)).sizes == {
+    assert OnnxNetwork(written(tmp_path / "a.onnx", onnx.TensorProto.UINT8, 2)).classes == {
         "age": 192
     }
     with pytest.raises(UserError, match=r"tensor\(float\) of shape \[\] as age"):
@@ -326,7 +326,7 @@ def test_an_onnx_file_of_other_types_or_ranks_is_refused(tmp_path: Path):
 
 
 def test_an_onnx_file_of_other_outputs_or_inputs_is_refused(workspace: Path, tmp_path: Path):
-    for kind, told in (("output", "5 classes of age, but gives nothing"), ("input", "takes")):
+    for kind, told in (("output", "5 classes of age, but it gives nothing"), ("input", "takes")):
         graph = onnx.load(workspace / "exports/small/small.onnx")
         values = getattr(graph.graph, kind)
         value = next(v for v in values if v.name in ("age", "image"))
