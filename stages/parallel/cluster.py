@@ -120,8 +120,10 @@ class _Workers:
         # Ray restarts a lost actor on another machine.
         resources = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus}
         remote = ray.remote(**resources, max_restarts=-1)(_Worker)
-        shared = ray.put(make)
-        self.actors = [remote.remote(shared) for _ in range(min(cluster.workers or room, room))]
+        self.shared = ray.put(make)  # needed as long as actors may restart
+        self.actors = [
+            remote.remote(self.shared) for _ in range(min(cluster.workers or room, room))
+        ]
         self.busy: Counter[int] = Counter()
         self.lost: dict[int, float] = {}  # when; a lost actor may wait long for another machine
 

@@ -85,7 +85,7 @@ def server(
     (port,) = free_ports(1)
     words = ["--port", str(port), "--max-upload", str(MAX_UPLOAD / 1e6), "--timeout", str(TIMEOUT)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages", "serve", *words],
+        [sys.executable, "-m", "stages.commands", "serve", *words],
         cwd=top,
         env=os.environ | {"PYTHONPATH": str(TOP), "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
