@@ -58,7 +58,7 @@ def archive(request, tmp_path):
     return write(tmp_path / request.param, FORMATS[request.param])
 
 
-def test_members_come_whole_and_in_their_stored_order(archive):
+def test_members_are_complete_and_in_their_stored_order(archive):
     members = list(read_members(archive, LIMIT))
     assert members == [Member(archive.name, path, data) for path, data in FILES.items()]
     assert [member.name for member in members] == [f"{name}.jpg" for name in "cabed"]
@@ -415,7 +415,7 @@ def test_a_gzip_bomb_ends_at_the_limit(behind, tmp_path):
     assert peak < 5 << 20
 
 
-def test_a_zip_that_understates_a_size_is_not_unpacked_whole(tmp_path):
+def test_a_zip_that_understates_a_size_is_not_unpacked_completely(tmp_path):
     data = bytearray(zip_bytes({"a.jpg": bytes(1 << 27)}))
     central = data.index(b"PK\x01\x02")
     data[central + 24 : central + 28] = (10).to_bytes(4, "little")
@@ -486,7 +486,7 @@ def test_the_directory_of_a_zip_is_bounded_before_it_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
-def test_a_damaged_archive_can_end_with_a_member_that_says_why(name, tmp_path):
+def test_a_damaged_archive_can_end_with_a_member_that_gives_the_reason(name, tmp_path):
     path = write(tmp_path / name, FORMATS[name][:9000])
     *whole, last = read_members(path, LIMIT, keep_damaged=True)
     assert [member.data for member in whole] == list(FILES.values())[: len(whole)]

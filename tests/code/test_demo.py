@@ -1,4 +1,4 @@
-"""The drawn archive: the same bytes anywhere, and every fate when it is detected."""
+"""The drawn archive: the same bytes anywhere, and every status when it is detected."""
 
 from collections import Counter
 
@@ -31,8 +31,8 @@ def members(demo):
 @pytest.fixture(scope="module")
 def rows(members, mobilenet_weights):
     detector = load_detector(detect_settings(), mobilenet_weights)
-    fates = extract_faces(members, detector, detect_settings(), 2)
-    return [row for row, _ in fates]
+    extractions = extract_faces(members, detector, detect_settings(), 2)
+    return [row for row, _ in extractions]
 
 
 def test_the_same_arguments_give_the_same_bytes(demo, tmp_path):
@@ -66,7 +66,7 @@ def test_the_names_of_all_portraits_tell_balanced_labels(members):
     assert set(cells.values()) == {1, 2}
 
 
-def test_every_fate_occurs_under_the_real_detector(rows):
+def test_every_status_occurs_with_the_real_detector(rows):
     assert {row.status for row in rows} == set(STATUSES)
 
 
@@ -74,7 +74,7 @@ def test_nearly_all_portraits_are_cropped(rows):
     assert sum(row.status == "cropped" for row in rows[:PORTRAITS]) >= 0.97 * PORTRAITS
 
 
-def test_each_odd_file_has_the_fate_it_was_made_for(rows):
+def test_each_odd_file_has_the_intended_status(rows):
     assert [row.status for row in rows[PORTRAITS:]] == [
         *["cropped"] * 2,  # a space before the suffix, a missing dot
         *["no_face"] * 2,

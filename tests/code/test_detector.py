@@ -205,7 +205,7 @@ def test_concurrent_calls_equal_serial_ones(detector, portraits):
         assert list(pool.map(detector, images)) == serial
 
 
-def test_the_image_is_left_as_it_was(detector, portraits):
+def test_the_image_is_not_modified(detector, portraits):
     before = portraits[0].copy()
     detector(portraits[0])
     np.testing.assert_array_equal(portraits[0], before)
@@ -355,7 +355,7 @@ def test_resnet50_does_not_import_tensorflow(small_resnet):
     assert ran.returncode == 0, ran.stderr
 
 
-def test_boxes_of_no_whole_pixel_are_left_out(small_resnet):
+def test_boxes_smaller_than_a_pixel_are_left_out(small_resnet):
     image = draw_portrait(30, 1, 2, np.random.default_rng(1), size=64)[20:24, 30:34]
     enlarged = Scale(upscale=True, short_side=128, long_side=256)
     faces = load("resnet50", small_resnet, 0.4, enlarged)(image)

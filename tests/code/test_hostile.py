@@ -1,4 +1,4 @@
-"""Archives and images as nobody would pack them: each has a row that tells its fate and why."""
+"""Archives and images as nobody would pack them: each has a row that tells its status and why."""
 
 import gzip
 import io
@@ -154,13 +154,13 @@ def written(
         for archive in list_archives(raw)
         for member in read_members(archive, LIMITS, keep_damaged=True)
     )
-    fates = extract_faces(members, detector, SETTINGS, 2)
-    write_faces(fates, top / "faces/index.csv", top / "faces/crops.npy", SETTINGS.size)
+    extractions = extract_faces(members, detector, SETTINGS, 2)
+    write_faces(extractions, top / "faces/index.csv", top / "faces/crops.npy", SETTINGS.size)
     return top, read_index(top / "faces/index.csv").set_index("name")
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_each_image_has_its_fate_and_a_reason(kind: str, written: tuple[Path, pd.DataFrame]):
+def test_each_image_has_its_status_and_a_reason(kind: str, written: tuple[Path, pd.DataFrame]):
     row = written[1].loc[FILE[kind]]
     _, status, reason = IMAGES[kind]
     if status == "any":
@@ -171,7 +171,7 @@ def test_each_image_has_its_fate_and_a_reason(kind: str, written: tuple[Path, pd
     assert bool(row["reason"]) == (status != "cropped")
 
 
-def test_each_odd_member_has_its_row_under_a_name_that_is_none_else(
+def test_each_odd_member_has_a_row_with_a_unique_name(
     written: tuple[Path, pd.DataFrame],
 ):
     index = written[1]
@@ -189,13 +189,13 @@ def test_each_odd_member_has_its_row_under_a_name_that_is_none_else(
 def test_what_is_left_of_broken_archives_has_a_row_too(written: tuple[Path, pd.DataFrame]):
     index = written[1]
     assert index.loc["30_0_0_400.jpg", "status"] == "cropped"
-    for archive, told in {
+    for archive, message in {
         "cut.tar": "after 1 members: damaged",
         "text.tar.gz": "after 0 members: damaged",
         "bomb.tar.gz": "after 0 members: unpacks to more than detect.max_archive_bytes",
     }.items():
         assert index.loc[archive, "status"] == "unreadable"
-        assert index.loc[archive, "reason"].startswith(told)
+        assert index.loc[archive, "reason"].startswith(message)
     assert "detect.max_file_bytes" in index.loc["30_0_0_300.jpg", "reason"]
     assert index.loc["30_0_0_301.jpg", "status"] == "cropped"
 
@@ -237,9 +237,9 @@ from tests.settings import detect_settings, limits
 
 folder = Path(sys.argv[1])
 members = read_members(folder / "many.tar", limits(1 << 20, 1 << 34, 1_000_000))
-fates = extract_faces(members, lambda _: [], detect_settings(size=32, max_pixels=10**6), 2)
+extractions = extract_faces(members, lambda _: [], detect_settings(size=32, max_pixels=10**6), 2)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(write_faces(fates, folder / "index.csv", folder / "crops.npy", 32)["unreadable"])
+print(write_faces(extractions, folder / "index.csv", folder / "crops.npy", 32)["unreadable"])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

@@ -45,7 +45,7 @@ def test_the_honest_lists_are_the_splits(split, published):
     ("fold", "train", "val", "test"),
     [(0, "efg", "cd", "ab"), (1, "abg", "ef", "cd"), (2, "cdg", "ab", "ef")],
 )
-def test_a_fold_is_tested_the_next_validates_and_the_rest_trains_but_what_is_dropped(
+def test_a_fold_is_tested_the_next_validates_and_the_rest_trains_except_dropped_images(
     split, published, fold, train, val, test
 ):
     lists = condition_lists(f"fold-{fold}", split, published)

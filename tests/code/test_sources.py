@@ -46,7 +46,7 @@ def contents(archive):
 
 
 class Mirror(ThreadingHTTPServer):
-    """A server of a folder that counts requests and, if told, hangs up after some bytes."""
+    """A server of a folder that counts requests and, if configured, hangs up after some bytes."""
 
     daemon_threads = True
 
@@ -135,7 +135,7 @@ def test_an_archive_with_a_wrong_suffix_is_taken(tmp_path, raw):
     assert contents(path) == FILES
 
 
-def test_an_archive_that_lies_at_its_target_already_stays_whole(raw):
+def test_an_archive_that_is_already_at_its_target_is_unchanged(raw):
     before = write_tar(raw / "a.tar.gz").read_bytes()
     assert take_local([str(raw / "a.tar.gz")], raw) == [raw / "a.tar.gz"]
     assert (raw / "a.tar.gz").read_bytes() == before
@@ -207,7 +207,7 @@ def test_the_files_of_a_packed_folder_stand_in_the_order_of_their_paths(tmp_path
     assert list(contents(tmp_path / "set.tar")) == expected
 
 
-def test_a_folder_with_odd_names_is_packed_whole(tmp_path):
+def test_a_folder_with_odd_names_is_packed_completely(tmp_path):
     names = ["größe.jpg", "日本.jpg", "a\nb.jpg", "x" * 200 + ".jpg", os.fsdecode(b"\xff.jpg")]
     pack_folder(write_files(tmp_path / "set", dict.fromkeys(names, b"data")), tmp_path / "set.tar")
     packed = contents(tmp_path / "set.tar")
@@ -231,7 +231,7 @@ def test_an_interrupted_packing_leaves_nothing(tmp_path, raw, monkeypatch):
 # --- the official archives ----------------------------------------------------------------
 
 
-def test_the_archives_of_a_mirror_are_fetched_whole_in_their_order(mirror, raw):
+def test_the_archives_of_a_mirror_are_fetched_in_their_order(mirror, raw):
     paths = fetch_official("utkface-wild", raw, f"{mirror.address}/")
     assert paths == [raw / name for name in WILD]
     assert mirror.asked == [f"/{name}" for name in WILD]
@@ -241,7 +241,7 @@ def test_the_archives_of_a_mirror_are_fetched_whole_in_their_order(mirror, raw):
     assert sorted(raw.iterdir()) == paths
 
 
-def test_archives_that_are_there_and_whole_are_not_fetched_again(mirror, raw):
+def test_existing_complete_archives_are_not_fetched_again(mirror, raw):
     fetch_official("utkface-wild", raw, mirror.address)
     mirror.asked.clear()
     assert fetch_official("utkface-wild", raw, mirror.address) == [raw / name for name in WILD]
@@ -302,7 +302,7 @@ def test_a_damaged_archive_of_an_earlier_run_is_refused_and_fetched_the_next_tim
     assert (raw / WILD[0]).read_bytes() == (mirror.folder / WILD[0]).read_bytes()
 
 
-def test_an_interrupted_archive_never_looks_whole(mirror, raw, monkeypatch):
+def test_an_interrupted_archive_never_appears_complete(mirror, raw, monkeypatch):
     monkeypatch.setattr(fetch, "PAUSE_AFTER_CUT", 0)
     mirror.cut = 100
     with pytest.raises(UserError, match="interrupted"):

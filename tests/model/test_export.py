@@ -159,7 +159,7 @@ def test_the_onnx_file_alone_predicts_without_tensorflow(
 
 
 @pytest.mark.parametrize("form", ["float16", "int8"])
-def test_a_tflite_file_answers_as_near_as_its_json_says_without_tensorflow(
+def test_a_tflite_file_agrees_as_its_json_states_without_tensorflow(
     form, workspace: Path, tmp_path: Path
 ):
     crops = np.load(workspace / "data/faces/crops.npy")[2::3]
@@ -233,7 +233,7 @@ def test_a_tflite_file_with_an_operation_of_tensorflow_is_refused(workspace: Pat
         open_model(tmp_path / origin.name)
 
 
-def test_where_a_tflite_file_looked_is_found_by_covering(workspace: Path):
+def test_the_saliency_of_a_tflite_file_is_computed_by_occlusion(workspace: Path):
     model = open_model(workspace / "exports/small/small.float16.tflite")
     crop = np.load(workspace / "data/faces/crops.npy")[2]
     heat = heat_of(model.network, crop, "gender", 0)
@@ -241,7 +241,9 @@ def test_where_a_tflite_file_looked_is_found_by_covering(workspace: Path):
     np.testing.assert_allclose(heat, own, atol=0.05)
 
 
-def test_the_folder_without_tensorflow_is_told_so(workspace: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_model_folder_without_tensorflow_is_a_clear_error(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setitem(sys.modules, "keras", None)
     with pytest.raises(UserError, match="models/small: needs TensorFlow"):
         open_model(workspace / "models/small")
@@ -261,7 +263,7 @@ def test_an_onnx_file_that_does_not_say_how_it_is_fed_is_refused(workspace: Path
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda about: about.pop("run"), "run: Field required"),
         (lambda about: about.update(run=["small"]), "run: Input should be a valid string"),
@@ -281,8 +283,8 @@ def test_an_onnx_file_that_does_not_say_how_it_is_fed_is_refused(workspace: Path
         *("another size", "a formula"),
     ],
 )
-def test_an_onnx_file_that_is_not_what_it_says_is_refused(
-    workspace: Path, tmp_path: Path, change: Callable[[dict], object], told: str | None
+def test_an_onnx_file_with_invalid_metadata_is_refused(
+    workspace: Path, tmp_path: Path, change: Callable[[dict], object], message: str | None
 ):
     graph = onnx.load(workspace / "exports/small/small.onnx")
     entry = next(e for e in graph.metadata_props if e.key == METADATA)
@@ -290,10 +292,10 @@ def test_an_onnx_file_that_is_not_what_it_says_is_refused(
     change(about)
     entry.value = json.dumps(about)
     onnx.save(graph, tmp_path / "small.onnx")
-    if told is None:
+    if message is None:
         assert open_model(tmp_path / "small.onnx").input_spec.tasks == ["gender", "age"]
         return
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         open_model(tmp_path / "small.onnx")
 
 
@@ -326,7 +328,7 @@ def test_an_onnx_file_of_other_types_or_ranks_is_refused(tmp_path: Path):
 
 
 def test_an_onnx_file_of_other_outputs_or_inputs_is_refused(workspace: Path, tmp_path: Path):
-    for kind, told in (("output", "5 classes of age, but it gives nothing"), ("input", "takes")):
+    for kind, message in (("output", "5 classes of age, but it gives nothing"), ("input", "takes")):
         graph = onnx.load(workspace / "exports/small/small.onnx")
         values = getattr(graph.graph, kind)
         value = next(v for v in values if v.name in ("age", "image"))
@@ -335,7 +337,7 @@ def test_an_onnx_file_of_other_outputs_or_inputs_is_refused(workspace: Path, tmp
                 names[:] = ["other" if name == value.name else name for name in names]
         value.name = "other"
         onnx.save(graph, tmp_path / "other.onnx")
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             open_model(tmp_path / "other.onnx")
 
 

@@ -139,7 +139,7 @@ def test_crops_in_batches_as_node_evaluate_has_them_give_its_very_figures(
     np.testing.assert_allclose(found.astype(float), wanted.astype(float), atol=1e-5)
 
 
-def test_what_cannot_be_read_is_told_in_its_place_and_stops_nothing(
+def test_an_unreadable_input_is_reported_in_its_place_and_stops_nothing(
     ask: Predict, portraits: dict, tmp_path: Path
 ):
     folder = tmp_path / "in"
@@ -177,7 +177,7 @@ def test_what_cannot_be_read_is_told_in_its_place_and_stops_nothing(
     assert list(rows["face"].fillna(0)) == [0, 1, 0, 0, 1, 0, 1]
 
 
-def test_every_face_of_a_piped_picture_is_told_by_falling_score(
+def test_every_face_of_a_piped_picture_is_listed_by_decreasing_score(
     ask: Predict, portraits: dict, monkeypatch: pytest.MonkeyPatch
 ):
     data = png(np.concatenate([portraits[name] for name in NAMES[:3]], axis=1))
