@@ -51,7 +51,7 @@ def parse_name(name: str) -> Labels:
         raise LabelError("not an image named <age>_<gender>_<race>_<date>.jpg")
     fields = match["fields"].split("_")
     if len(fields) != 4:
-        raise LabelError(f"{len(fields)} fields instead of age, gender, race and date")
+        raise LabelError(f"{len(fields)} fields where age, gender, race and date are wanted")
     return Labels(
         age=_in_range("age", fields[0], AGE_RANGE),
         gender=_in_range("gender", fields[1], GENDER_RANGE),
