@@ -28,7 +28,6 @@ from benchmarks.faces import (
     THREADS,
     Faces,
     add_archive,
-    crop_settings,
     cut_faces,
     labelled_members,
     mobilenet_loader,
@@ -48,9 +47,8 @@ from stages.core.errors import UserError
 from stages.core.params import Params, load_params
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
-from stages.dataset.archives import Limits, Member
-from stages.detection.extraction import Extraction
-from stages.detection.parallel import extract_in_processes, extract_on_cluster
+from stages.dataset.archives import Member
+from stages.detection.extraction import Extraction, extract_in_processes, extract_on_cluster
 from stages.networks import device
 
 VARIANT = "mtl-cnn"
@@ -90,9 +88,9 @@ def time_detection(
     """What is proven, and lines of the report."""
     import ray
 
-    found = labelled_members(arguments.archive, arguments.images, Limits.of(params.detect))
+    found = labelled_members(arguments.archive, arguments.images, params.detect)
     members = list(repeated(found, arguments.images))
-    load, settings = mobilenet_loader(params), crop_settings(params)
+    load, settings = mobilenet_loader(params), params.detect
 
     def on_ray(number: int, some: Sequence[Member]) -> Iterator[Extraction]:
         cluster = params.cluster.model_copy(update={"workers": number, "cpus": 1.0, "gpus": 0.0})

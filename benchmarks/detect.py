@@ -26,7 +26,6 @@ from PIL import Image
 from benchmarks.faces import (
     THREADS,
     add_archive,
-    crop_settings,
     labelled_members,
     mobilenet_loader,
     repeated,
@@ -34,14 +33,14 @@ from benchmarks.faces import (
 )
 from benchmarks.side_by_side import compare, make_parser, print_report, prove, rates, take_turns
 from stages.core.params import Params, load_params
+from stages.core.sections import Detect
 from stages.core.stage import run_stage
-from stages.dataset.archives import Limits, Member, read_members
+from stages.dataset.archives import Member, read_members
 from stages.dataset.images import Pixels, decode
 from stages.dataset.index import read_cropped, write_faces
 from stages.detection.crops import choose_face, crop, pixel_box
 from stages.detection.detector import CHANNEL_MEANS_BGR, Detector, Face, faces_of
-from stages.detection.extraction import BOX, CropSettings
-from stages.detection.parallel import extract_in_processes
+from stages.detection.extraction import BOX, extract_in_processes
 from stages.weights.registry import DETECTORS
 
 QUALITY = 95  # of the loop's JPEGs
@@ -61,7 +60,7 @@ def main() -> None:
     add_archive(parser, 20_000)
     arguments = parser.parse_args()
     params = load_params()
-    members = labelled_members(arguments.archive, arguments.images, Limits.of(params.detect))
+    members = labelled_members(arguments.archive, arguments.images, params.detect)
     members = list(repeated(members, arguments.images))
     with tempfile.TemporaryDirectory() as folder:
         sides = Sides(members, params, Path(folder))
@@ -88,7 +87,7 @@ class Sides:
 
     def __init__(self, members: Sequence[Member], params: Params, folder: Path) -> None:
         self.params, self.folder = params, folder
-        self.settings = crop_settings(params)
+        self.settings = params.detect
         self.load, self.one_at_a_time = mobilenet_loader(params), plain_detector(params)
         self.archive = write_archive(members, folder / "images.tar.gz")
         self.files = [folder / "images" / member.path for member in members]
@@ -104,7 +103,7 @@ class Sides:
 
     def ours(self) -> None:
         """As the node detect does it."""
-        members = read_members(self.archive, Limits.of(self.params.detect))
+        members = read_members(self.archive, self.params.detect)
         fates = extract_in_processes(members, self.load, self.settings, THREADS)
         index, crops = self.folder / "index.csv", self.folder / "crops.npy"
         write_faces(fates, index, crops, self.settings.size)
@@ -165,7 +164,7 @@ def plain_detector(params: Params) -> Detector:
 
 
 def published_loop(
-    files: Sequence[Path], target: Path, detector: Detector, settings: CropSettings
+    files: Sequence[Path], target: Path, detector: Detector, settings: Detect
 ) -> Found:
     """Read, detect, crop, save; what was found, for the proof."""
     boxes, crops = [], []

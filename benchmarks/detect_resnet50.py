@@ -22,7 +22,6 @@ import onnxruntime
 from benchmarks.faces import (
     THREADS,
     add_archive,
-    crop_settings,
     labelled_members,
     mobilenet,
 )
@@ -38,11 +37,11 @@ from benchmarks.side_by_side import (
     take_turns,
 )
 from stages.core.params import load_params
+from stages.core.sections import Cropping, Scale
 from stages.core.stage import run_stage
-from stages.dataset.archives import Limits
 from stages.dataset.images import Pixels, decode
 from stages.detection.crops import choose_face
-from stages.detection.detector import Detector, Face, ScalePolicy, load_detector
+from stages.detection.detector import Detector, Face, load_detector
 
 FACES_AN_IMAGE = 5  # that the threshold is set for: random scores would give none or thousands
 MIN_SIDE = 3  # pixels of a box that is compared; ours leaves out those of no whole pixel
@@ -59,7 +58,7 @@ def main() -> None:
     members = labelled_members(
         arguments.archive,
         max(arguments.images, arguments.policy_images),
-        Limits.of(params.detect),
+        params.detect,
     )
     images = [decode(member.data or b"", params.detect.max_pixels) for member in members]
     few = images[: arguments.images]
@@ -80,9 +79,15 @@ def main() -> None:
         images[: arguments.policy_images],
         mobilenet(params),
         mobilenet(params, upscale=True),
-        crop_settings(params).face,
+        params.detect.face,
     )
     print_report(arguments, proven, lines, scale_policy=effect)
+
+
+def _cropping(threshold: float, upscale: bool) -> Cropping:
+    scale = Scale(upscale=upscale, short_side=SHORT_SIDE, long_side=LONG_SIDE)
+    changes = {"detector": "resnet50", "score_threshold": threshold, "scale": scale}
+    return load_params().detect.model_copy(update=changes)
 
 
 class Sides:
@@ -96,10 +101,7 @@ class Sides:
         self.network = Network(onnxruntime.InferenceSession(str(graph)))
         self.threshold = self._threshold()
         self.enlarging, self.plain = (
-            load_detector(
-                "resnet50", graph, self.threshold, ScalePolicy(upscale, SHORT_SIDE, LONG_SIDE)
-            )
-            for upscale in (True, False)
+            load_detector(_cropping(self.threshold, upscale), graph) for upscale in (True, False)
         )
 
     def _threshold(self) -> float:

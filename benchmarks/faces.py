@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from stages.core.errors import UserError
 from stages.core.params import Params
-from stages.core.sections import TASKS
-from stages.dataset.archives import Limits, Member, read_members
+from stages.core.sections import TASKS, ArchiveLimits
+from stages.dataset.archives import Member, read_members
 from stages.dataset.labels import LabelError, age_group, parse_name
-from stages.detection.detector import Detector, ScalePolicy, load_detector
-from stages.detection.extraction import CropSettings, extract_faces
+from stages.detection.detector import Detector, load_detector
+from stages.detection.extraction import extract_faces
 from stages.runs.caches import shared_folder
 from stages.weights.registry import BACKBONES, DETECTORS, WeightsFile, obtain
 
@@ -41,7 +41,7 @@ def add_archive(parser: argparse.ArgumentParser, images: int) -> None:
     parser.add_argument("--images", type=int, default=images, help="images; more: repeated")
 
 
-def labelled_members(archive: Path, number: int, limits: Limits) -> list[Member]:
+def labelled_members(archive: Path, number: int, limits: ArchiveLimits) -> list[Member]:
     """Members whose names tell all labels, from all over the archive, shuffled; at most `number`.
 
     Archives of UTKFace are in the order of age: their beginning would be children only.
@@ -65,7 +65,7 @@ def repeated(members: list[Member], number: int) -> Iterator[Member]:
         yield replace(member, path=f"{again}/{member.path}") if again else member
 
 
-def _labelled(archive: Path, limits: Limits) -> Iterator[Member]:
+def _labelled(archive: Path, limits: ArchiveLimits) -> Iterator[Member]:
     for member in read_members(archive, limits):
         try:
             parse_name(member.name)
@@ -89,21 +89,14 @@ def mobilenet(params: Params, upscale: bool = False) -> Detector:
 
 def mobilenet_loader(params: Params, upscale: bool = False) -> Callable[[], Detector]:
     """What loads it in any process of this machine."""
-    detect = params.detect
-    scale = ScalePolicy(**detect.scale.model_dump() | {"upscale": upscale})
-    weights = weights_of(DETECTORS["mobilenet0.25"], params)
-    return partial(load_detector, "mobilenet0.25", weights, detect.score_threshold, scale)
+    scale = params.detect.scale.model_copy(update={"upscale": upscale})
+    detect = params.detect.model_copy(update={"detector": "mobilenet0.25", "scale": scale})
+    return partial(load_detector, detect, weights_of(DETECTORS["mobilenet0.25"], params))
 
 
 def backbone_weights(backbone: str, params: Params) -> Path:
     """The ImageNet weights of a backbone."""
     return weights_of(BACKBONES[backbone, "imagenet"], params)
-
-
-def crop_settings(params: Params) -> CropSettings:
-    """Those of params.yaml."""
-    detect = params.detect
-    return CropSettings(detect.face, detect.margin, detect.size, detect.max_pixels)
 
 
 def cut_faces(archive: Path, number: int, params: Params) -> Faces:
@@ -113,8 +106,8 @@ def cut_faces(archive: Path, number: int, params: Params) -> Faces:
         UserError: no face is found.
     """
     # One image in a thousand has no face; what is too many is cut off.
-    members = labelled_members(archive, number + number // 50 + 20, Limits.of(params.detect))
-    fates = extract_faces(members, mobilenet(params), crop_settings(params), THREADS)
+    members = labelled_members(archive, number + number // 50 + 20, params.detect)
+    fates = extract_faces(members, mobilenet(params), params.detect, THREADS)
     kept = [(row, crop) for row, crop in fates if crop is not None][:number]
     if not kept:
         raise UserError(f"{archive}: no face found")

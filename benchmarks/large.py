@@ -37,13 +37,12 @@ from stages.core.errors import UserError
 from stages.core.params import load_params
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
-from stages.dataset.archives import Limits, read_members
+from stages.dataset.archives import read_members
 from stages.dataset.examples import LabelledFaces
 from stages.dataset.index import read_cropped, read_crops, write_faces
 from stages.dataset.labels import age_group
 from stages.detection.detector import Detector, Face
-from stages.detection.extraction import CropSettings
-from stages.detection.parallel import extract_in_processes
+from stages.detection.extraction import extract_in_processes
 from stages.networks import device
 from stages.runs.resolve import resolve
 from stages.splitting.duplicates import group_duplicates
@@ -143,10 +142,10 @@ def _load() -> Detector:
 
 def _detect(folder: Path, arguments: argparse.Namespace) -> Work:
     detect = load_params().detect
-    settings = CropSettings(detect.face, 0.0, arguments.side, detect.max_pixels)
+    settings = detect.model_copy(update={"margin": 0.0, "size": arguments.side})
 
     def work() -> int:
-        members = read_members(folder / "drawn.tar", Limits.of(detect))
+        members = read_members(folder / "drawn.tar", detect)
         fates = extract_in_processes(members, _load, settings, THREADS)
         files = folder / "index.csv", folder / "crops.npy"
         above = arguments.shard_gib * 2**30

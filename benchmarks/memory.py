@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.faces import add_archive, crop_settings, cut_faces, labelled_members, mobilenet
+from benchmarks.faces import add_archive, cut_faces, labelled_members, mobilenet
 from benchmarks.machine import memory_mib
 from benchmarks.side_by_side import add_number, make_parser, print_report
 from benchmarks.training import make_task
 from stages.core.params import load_params
 from stages.core.stage import run_stage
-from stages.dataset.archives import Limits
 from stages.detection.extraction import extract_face
 from stages.networks import device
 
@@ -41,8 +40,8 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     device.prepare(params.machine.device, seed=1)
-    members = labelled_members(arguments.archive, arguments.images, Limits.of(params.detect))
-    detector, settings = mobilenet(params), crop_settings(params)
+    members = labelled_members(arguments.archive, arguments.images, params.detect)
+    detector, settings = mobilenet(params), params.detect
     found = {
         "detection": watch(lambda m: extract_face(m, detector, settings), members, arguments.calls)
     }

@@ -27,18 +27,18 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.faces import THREADS, Faces, crop_settings, cut_faces, mobilenet_loader
+from benchmarks.faces import THREADS, Faces, cut_faces, mobilenet_loader
 from benchmarks.machine import peak_memory, peak_resident_mib
 from benchmarks.side_by_side import print_report
 from benchmarks.training import make_task
 from stages.core.errors import UserError
 from stages.core.files import atomic_write
 from stages.core.params import Params, load_params
-from stages.core.sections import TASKS
+from stages.core.sections import TASKS, ArchiveLimits
 from stages.core.stage import run_stage
-from stages.dataset.archives import Limits, Member, read_members
+from stages.dataset.archives import Member, read_members
 from stages.dataset.index import read_crops, write_faces
-from stages.detection.parallel import extract_in_processes
+from stages.detection.extraction import extract_in_processes
 from stages.networks import device
 from stages.splitting.duplicates import group_duplicates
 from stages.splitting.groups import divide
@@ -143,13 +143,13 @@ Work = Callable[[], object]
 
 
 def _detect(params: Params, archive: Path, folder: Path, number: int) -> Work:
-    members = itertools.islice(stream(archive, Limits.of(params.detect)), number)
-    fates = extract_in_processes(members, mobilenet_loader(params), crop_settings(params), THREADS)
+    members = itertools.islice(stream(archive, params.detect), number)
+    fates = extract_in_processes(members, mobilenet_loader(params), params.detect, THREADS)
     files = folder / "detect.csv", folder / "detect.npy"
     return lambda: write_faces(fates, *files, params.detect.size)
 
 
-def stream(archive: Path, limits: Limits) -> Iterator[Member]:
+def stream(archive: Path, limits: ArchiveLimits) -> Iterator[Member]:
     """The members of an archive, over and over, under other paths each time."""
     for again in itertools.count():
         empty = True

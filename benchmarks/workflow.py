@@ -38,7 +38,6 @@ from benchmarks.faces import (
     Faces,
     add_archive,
     backbone_weights,
-    crop_settings,
     labelled_members,
     weights_of,
 )
@@ -49,7 +48,7 @@ from stages.core.errors import UserError
 from stages.core.params import Params, load_params
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
-from stages.dataset.archives import Limits, Member
+from stages.dataset.archives import Member
 from stages.dataset.labels import age_group, parse_name
 from stages.networks import device
 from stages.weights.registry import DETECTORS
@@ -84,7 +83,7 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     device.prepare(params.machine.device, precision="float32", seed=1, deterministic=False)
-    members = labelled_members(arguments.archive, arguments.images, Limits.of(params.detect))
+    members = labelled_members(arguments.archive, arguments.images, params.detect)
     with tempfile.TemporaryDirectory() as folder:
         archive = write_archive(members, Path(folder) / "images.tar.gz")
         now = Now(params, archive, arguments.variants, arguments.epochs, Path(folder) / "now")
@@ -196,7 +195,7 @@ class Before:
         files = [self.folder / "images" / member.path for member in self.members]
         (self.folder / "crops").mkdir()
         detector = plain_detector(self.params)
-        published_loop(files, self.folder / "crops", detector, crop_settings(self.params))
+        published_loop(files, self.folder / "crops", detector, self.params.detect)
 
 
 class _Variant:

@@ -17,6 +17,7 @@ from stages.core.paths import AUDIT, AUDIT_METRICS, CROPS, INDEX, PUBLISHED_LIST
 from stages.core.run_names import RunName
 from stages.core.stage import run_stage
 from stages.dataset.examples import read_used
+from stages.dataset.image_lists import read_lists
 from stages.dataset.index import read_cropped, read_crops
 from stages.splitting.leaks import (
     COLUMNS,
@@ -27,7 +28,6 @@ from stages.splitting.leaks import (
     list_differences,
     used_by_lists,
 )
-from stages.splitting.lists import read_lists
 
 SHOWN = 10  # faults of a kind in the error; the files have all
 

@@ -1,4 +1,4 @@
-"""Node download: the raw archives of the chosen source, as they came, in data/raw/."""
+"""Stage download: the unchanged raw archives of the chosen source, in data/raw/."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ RAW = Path("data/raw")
 
 
 def main() -> None:
-    """Fetch, copy or draw the archives; then remove those of an earlier source."""
+    """Fetch, copy or draw the archives; then remove those of other sources."""
     data = load_params().data
     RAW.mkdir(parents=True, exist_ok=True)
     if data.source in OFFICIAL:
@@ -27,8 +27,8 @@ def main() -> None:
         write_demo(archives[0], data.demo.portraits, data.demo.seed)
     remove_others(RAW, archives)
     size = sum(archive.stat().st_size for archive in archives)
-    told = f"{len(archives)} archive{'s' * (len(archives) != 1)}, {size / 1e6:.1f} MB"
-    print(f"download: {data.source}, {told}")
+    plural = "s" * (len(archives) != 1)
+    print(f"download: {data.source}, {len(archives)} archive{plural}, {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

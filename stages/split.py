@@ -1,6 +1,6 @@
-"""Node split: each cropped image in exactly one of train, val and test.
+"""Stage split: each cropped image in exactly one of train, val and test.
 
-Beside it, published.csv has the lists of the published protocol, which are not of that kind.
+It also writes published.csv, the overlapping lists of the published protocol.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ METRICS = Path("metrics/split.json")
 
 
 def main() -> None:
-    """Stratify on age group x gender x race, keep copies of a picture together, assign, count."""
+    """Split, stratified by age group, gender and race, without separating copies; then count."""
     params = load_params()
     faces = read_cropped(FACES / "index.csv")
     duplicates = group_duplicates(
@@ -34,34 +34,32 @@ def main() -> None:
     )
     age_groups = age_group(faces["age"], params.classes.age_upper_bounds)
     strata = list(zip(age_groups, faces["gender"], faces["race"], strict=True))
-    shares = {name: getattr(params.split, name) for name in SPLITS}
-    division = divide(
+    fractions = {name: getattr(params.split, name) for name in SPLITS}
+    result = divide(
         strata,
         duplicates.groups,
-        shares,
+        fractions,
         params.split.conflicting,
         params.split.folds,
         params.seed,
     )
-    table = pd.DataFrame(
-        {"name": faces["name"], "split": division.split, "group": duplicates.groups}
-    )
+    table = pd.DataFrame({"name": faces["name"], "split": result.split, "group": duplicates.groups})
     listed = table.assign(age=faces["age"], gender=faces["gender"], race=faces["race"])
-    listed = listed[division.conflicting].sort_values("group", kind="stable")
+    listed = listed[result.conflicting].sort_values("group", kind="stable")
     write_csv(CONFLICTING, listed[["group", "name", "age", "gender", "race", "split"]])
     write_csv(SPLIT, table)
-    # Beside split.csv: another number of folds must not rerun what follows from the split.
-    write_csv(FOLDS, pd.DataFrame({"name": faces["name"], FOLD: division.fold}).dropna())
+    # A separate file, so that another number of folds does not rerun what depends on the split.
+    write_csv(FOLDS, pd.DataFrame({"name": faces["name"], FOLD: result.fold}).dropna())
     write_csv(PUBLISHED, published_lists(faces["name"], params.seed))
-    sizes = {name: int((division.split == name).sum()) for name in (*SPLITS, DROPPED)}
+    sizes = {name: int((result.split == name).sum()) for name in (*SPLITS, DROPPED)}
     write_json(
         METRICS,
         {
             **sizes,
-            **count_duplicates(duplicates, strata, division.conflicting),
-            "strata": division.assignment.strata,
-            "strata_too_small": division.assignment.small_strata,
-            "images_in_strata_too_small": division.assignment.images_in_small_strata,
+            **count_duplicates(duplicates, strata, result.conflicting),
+            "strata": result.assignment.strata,
+            "strata_too_small": result.assignment.small_strata,
+            "images_in_strata_too_small": result.assignment.images_in_small_strata,
         },
     )
     print("split: " + ", ".join(f"{n} {name}" for name, n in sizes.items()))

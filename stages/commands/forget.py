@@ -22,7 +22,7 @@ from stages.core.files import digest
 from stages.core.params import load_params
 from stages.core.sections import Detect
 from stages.core.stage import run_stage
-from stages.dataset.archives import Limits, Member, list_archives, read_members
+from stages.dataset.archives import Member, list_archives, read_members
 from stages.dataset.examples import read_used
 from stages.dataset.forgetting import (
     IMAGES,
@@ -112,7 +112,7 @@ def fingerprints(names: list[str], detect: Detect) -> list[str]:
 
 def _members(detect: Detect) -> Iterator[Member]:
     for archive in list_archives(RAW):
-        yield from read_members(archive, Limits.of(detect), detect.damaged == "keep")
+        yield from read_members(archive, detect, detect.damaged == "keep")
 
 
 def mark_stale(names: list[str]) -> None:

@@ -35,22 +35,23 @@ def main() -> None:
     detector = (
         None if arguments.no_detect else open_detector(model, arguments.detector, arguments.device)
     )
-    look = face_extractor(model.input_spec, detector, arguments.faces == "all")
+    extract = face_extractor(model.input_spec, detector, arguments.faces == "all")
     members = read_inputs(arguments.inputs, LIMITS, sys.stdin.buffer)
-    looks = (look for _, look in side_by_side(look, members, arguments.threads, Member.weight))
-    answers = predict_stream(
-        looks, model, arguments.batch_size, arguments.mirrored, arguments.calibrated
+    extracted = side_by_side(extract, members, arguments.threads, Member.weight)
+    images = (image for _, image in extracted)
+    stream = predict_stream(
+        images, model, arguments.batch_size, arguments.mirrored, arguments.calibrated
     )
     counts = {"images": 0, "faces": 0, UNREADABLE: 0}
     # Rows on a terminal are progress enough.
     quiet = True if arguments.output is None and sys.stdout.isatty() else None
     try:
         with open_writer(arguments.format, arguments.output, model) as write:
-            for answer in tqdm(answers, "predicting", unit="image", disable=quiet):
-                write(answer)
+            for predictions in tqdm(stream, "predicting", unit="image", disable=quiet):
+                write(predictions)
                 counts["images"] += 1
-                counts["faces"] += len(answer.outputs)
-                counts[UNREADABLE] += answer.look.status == UNREADABLE
+                counts["faces"] += len(predictions.outputs)
+                counts[UNREADABLE] += predictions.image.status == UNREADABLE
     except BrokenPipeError:  # the reader, `head` for example, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if arguments.output is not None:

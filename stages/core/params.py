@@ -176,18 +176,17 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         UserError: a file is missing or cannot be parsed, or a name, type or value does not fit;
             the text names each key at fault and what it accepts.
     """
-    texts = []
-    for file, language in ((path, "YAML"), (path.with_name(VARIANTS_FILE.name), "TOML")):
-        try:
-            texts.append(file.read_text(encoding="utf-8") if file.is_file() or not texts else None)
-        except FileNotFoundError:
-            raise UserError(f"{file}: missing; run from the project's top folder") from None
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file}: not valid {language}: {error}") from error
-    return parse_params(*texts, str(path))
+    variants = path.with_name(VARIANTS_FILE.name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; run from the project's top folder") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from error
+    return parse_params(text, variants.read_bytes() if variants.is_file() else None, str(path))
 
 
-def parse_params(text: str, variants: str | None, path: str) -> Params:
+def parse_params(text: str, variants: bytes | None, path: str) -> Params:
     """Check the content of a params file and of its variants.toml (None: missing).
 
     Raises:
@@ -201,7 +200,7 @@ def parse_params(text: str, variants: str | None, path: str) -> Params:
         raise UserError(f"{VARIANTS_FILE}: missing beside {path}")
     try:
         table = tomlkit.parse(variants).unwrap()
-    except TOMLKitError as error:
+    except (TOMLKitError, UnicodeDecodeError) as error:
         raise UserError(f"{VARIANTS_FILE}: not valid TOML: {error}") from error
     if isinstance(content, dict):
         if "variants" in content:

@@ -5,7 +5,7 @@ The comments in params.yaml say what each param means.
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -115,13 +115,20 @@ class Cropping(Section):
     size: Annotated[int, Field(ge=32, le=512)]
 
 
-class Detect(Cropping):
-    """From images to crops, and what is read of them at most."""
+class ArchiveLimits(Section):
+    """The most that is read from one archive; `named` is their prefix in error messages."""
 
-    damaged: Literal["refuse", "keep"]
+    named: ClassVar[str] = "max_"
     max_archive_bytes: Annotated[int, Field(ge=1024)]
     max_members: Annotated[int, Field(ge=1)]
     max_file_bytes: Annotated[int, Field(ge=1024)]
+
+
+class Detect(Cropping, ArchiveLimits):
+    """From images to crops, and the limits on the input."""
+
+    named: ClassVar[str] = "detect.max_"
+    damaged: Literal["refuse", "keep"]
     max_pixels: Annotated[int, Field(ge=1024)]
     shard_gib: NotNegative
 

@@ -1,1 +1,1 @@
-"""From raw archives to labelled face crops."""
+"""Raw archives, labels, the index of crops, and labelled examples."""

@@ -1,9 +1,9 @@
 """The embedded demo data: an archive of drawn portraits with UTKFace-style names.
 
-It lets the whole workflow run where nothing can be downloaded. The labels drive what is
-drawn, evenly over all age groups, genders and races, so that the tasks can be learnt; a few
-files are bad on purpose, so that every fate of the detection occurs. The portraits stand
-for nothing about people, and neither do scores reached on them.
+It lets the whole workflow run without a download. The labels, balanced over age groups, genders
+and races, determine the drawings, so that the tasks can be learned. A few files are invalid on
+purpose, so that every status of the index occurs. The portraits and scores on them say nothing
+about people.
 """
 
 import io
@@ -30,8 +30,8 @@ def write_demo(target: Path, portraits: int, seed: int) -> None:
 
     Args:
         target: path of the archive.
-        portraits: number of drawn faces; nine deliberately bad or odd files come on top.
-        seed: of all that is random in the drawing.
+        portraits: number of drawn faces; nine invalid or unusual files are added.
+        seed: of the drawings.
     """
     generator = np.random.default_rng(seed)
     with atomic_write(target) as partial, tarfile.open(partial, "w") as archive:
@@ -43,7 +43,7 @@ def write_demo(target: Path, portraits: int, seed: int) -> None:
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(f"{FOLDER}/{name}")  # its time and owner are 0: the same bytes anywhere
+    info = tarfile.TarInfo(f"{FOLDER}/{name}")  # time and owner are 0: reproducible bytes
     info.size = len(data)
     archive.addfile(info, io.BytesIO(data))
 
@@ -59,15 +59,15 @@ def _portraits(number: int, generator: np.random.Generator) -> Iterator[tuple[st
 
 
 def _odd_files(generator: np.random.Generator) -> Iterator[tuple[str, bytes]]:
-    """Two names that are still read, and each way in which a member is not cropped."""
-    sure = [draw_portrait(30, gender, gender, generator) for gender in (0, 1)]
-    yield "30_0_0_20260101000900000 .jpg", _jpeg(sure[0])
-    yield "30_1_1_20260101000900001jpg", _jpeg(sure[1])
+    """Two unusual names that are accepted, and one or more members for each other status."""
+    faces = [draw_portrait(30, gender, gender, generator) for gender in (0, 1)]
+    yield "30_0_0_20260101000900000 .jpg", _jpeg(faces[0])
+    yield "30_1_1_20260101000900001jpg", _jpeg(faces[1])
     for serial in (900002, 900003):  # no face
         yield _file_name(40, 0, 2, serial), _jpeg(draw_background(generator))
     portrait = _jpeg(draw_portrait(50, 1, 3, generator))
     yield "50_1_20260101000900004.jpg", portrait  # a field is missing
-    yield "500_1_3_20260101000900005.jpg", portrait  # no such age
+    yield "500_1_3_20260101000900005.jpg", portrait  # age out of range
     yield "notes.txt", b"not an image, and no labels in its name\n"
     yield _file_name(50, 1, 3, 900006), portrait[: len(portrait) // 2]  # truncated
     yield _file_name(50, 1, 3, 900007), b""

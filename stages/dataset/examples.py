@@ -1,4 +1,4 @@
-"""Labelled examples: the images of one list with the class of each task."""
+"""Labelled examples: the images of one split with the class of each task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,21 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import read_csv
+from stages.dataset.image_lists import read_lists
 from stages.dataset.index import read_cropped, read_crops
 from stages.dataset.labels import age_group
-from stages.splitting.lists import read_lists
 
 
 @dataclass(frozen=True)
 class LabelledFaces:
-    """All crops, and of one list: names, rows in the crops, class indices by task, years of age.
+    """The images of one split.
 
-    Rows, labels and ages are int64, all in the order of the names.
+    Attributes:
+        crops: uint8 RGB (M, size, size, 3), of all images.
+        names: of the images of this split (N).
+        rows: int64 (N), their rows in `crops`.
+        labels: class indices by task, int64 (N).
+        ages: in years, int64 (N).
     """
 
     crops: npt.NDArray[np.uint8]
@@ -28,15 +33,15 @@ class LabelledFaces:
     labels: dict[str, npt.NDArray[np.int64]]
     ages: npt.NDArray[np.int64]
 
-    def subset(self, share: float, seed: int) -> "LabelledFaces":
-        """A random share of the images, at least one; a smaller share is part of a larger one.
+    def subset(self, fraction: float, seed: int) -> "LabelledFaces":
+        """A random subset of at least one image; smaller subsets are part of larger ones.
 
         Args:
-            share: of the images, > 0, <= 1.
-            seed: of the draw.
+            fraction: of the images, > 0, <= 1.
+            seed: of the random choice.
         """
-        drawn = np.random.default_rng(seed).permutation(len(self.names))
-        kept = np.sort(drawn[: max(1, round(share * len(drawn)))])
+        order = np.random.default_rng(seed).permutation(len(self.names))
+        kept = np.sort(order[: max(1, round(fraction * len(order)))])
         return LabelledFaces(
             self.crops,
             [self.names[i] for i in kept],
@@ -47,26 +52,25 @@ class LabelledFaces:
 
 
 def read_examples(
-    faces: Path, lists_file: Path, side: str, tasks: Sequence[str], age_upper_bounds: Sequence[int]
+    faces: Path, lists_file: Path, split: str, tasks: Sequence[str], age_upper_bounds: Sequence[int]
 ) -> LabelledFaces:
-    """Read the examples of one list, in the order of the list file.
+    """Read the examples of one split, in the order of the list file.
 
     Args:
         faces: folder of index.csv and crops.npy.
-        lists_file: as stages.splitting.lists describes it.
-        side: `train`, `val` or `test`.
+        lists_file: see `stages.dataset.image_lists`.
+        split: `train`, `val` or `test`.
         tasks: of age, gender and race.
         age_upper_bounds: of the age groups, in years.
 
     Raises:
-        UserError: a file is missing or malformed, the list is empty, or names an image
-            that has no crop.
+        UserError: a file is missing or malformed, the split is empty, or an image has no crop.
     """
     cropped = read_cropped(faces / "index.csv").set_index("name")
     table = read_lists(lists_file)
-    names = table["name"][table[side]]
+    names = table["name"][table[split]]
     if names.empty:
-        raise UserError(f"{lists_file}: no image in {side}; more images or another share is needed")
+        raise UserError(f"{lists_file}: no image in {split}; use more images or a larger fraction")
     rows = cropped.index.get_indexer(names)
     if (rows < 0).any():
         missing = names[rows < 0].iloc[0]
@@ -83,24 +87,24 @@ def read_examples(
 
 
 def read_used(path: Path) -> pd.DataFrame:
-    """What a model was made with: models/<run>/images.csv, columns name and used_for.
+    """Read models/<run>/images.csv, the images a model was made with: columns name and used_for.
 
-    used_for is `train` or `val`; an image that served as both has two rows.
+    used_for is `train` or `val`; an image used for both has two rows.
 
     Raises:
-        UserError: missing, malformed, or a column missing.
+        UserError: the file is missing or malformed, or lacks a column.
     """
     columns = ["name", "used_for"]
     return read_csv(path, columns, "train", dtype=dict.fromkeys(columns, "str"))[columns]
 
 
 def was_trained_on(names: Sequence[str], path: Path) -> npt.NDArray[np.int64]:
-    """1 for each name that a model's images.csv lists as a training image, else 0 (N)."""
+    """1 for each name that images.csv at `path` lists as a training image, else 0: int64 (N)."""
     used = read_used(path)
     return np.isin(names, used["name"][used["used_for"] == "train"]).astype(np.int64)
 
 
 def count_used(path: Path) -> tuple[int, int]:
-    """How many images a model's images.csv lists for training and for validation."""
+    """The numbers of training and validation images in images.csv at `path`."""
     used = read_used(path)["used_for"]
     return int((used == "train").sum()), int((used == "val").sum())

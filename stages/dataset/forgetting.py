@@ -1,13 +1,11 @@
-"""Images that were taken out for good: `forgotten/images.csv`, and what is left of them.
+"""Permanently removed images.
 
-The file is part of the project's history, as params.yaml is, and node detect reads it: an image
-whose bytes are listed has no row, no crop and so no part in anything after it, in whatever
-archive and under whatever name it comes again. It names nobody: an image is listed by the
-SHA-256 of its file (`sha256`), with the day (`forgotten_on`).
+`forgotten/images.csv` is tracked by git and read by stage detect: an image whose bytes are listed
+gets no row and no crop, in any archive and under any name. It contains no names, only the SHA-256
+of the file (`sha256`) and the date (`forgotten_on`).
 
-`forgotten/models.csv` lists the networks that had learnt from such images, by the SHA-256 of
-their files (`sha256`), with the `run` and the number of `images`: they are stale wherever a
-copy of them is.
+`forgotten/models.csv` lists the networks trained on such images by the SHA-256 of their files
+(`sha256`), with the `run` and the number of `images`. These networks and their copies are stale.
 """
 
 import csv
@@ -24,7 +22,7 @@ from stages.core.errors import UserError
 from stages.core.files import atomic_write, read_csv
 from stages.dataset.archives import Member
 from stages.dataset.index import read_cropped, read_crops
-from stages.dataset.shards import Chosen, ShardedCrops, put_shards
+from stages.dataset.shards import SelectedCrops, ShardedCrops, put_shards
 
 IMAGES = Path("forgotten/images.csv")
 MODELS = Path("forgotten/models.csv")
@@ -33,12 +31,12 @@ Item = TypeVar("Item")
 
 
 def fingerprint(member: Member) -> str | None:
-    """Hexadecimal SHA-256 of a member's bytes; None where it has none."""
+    """Hexadecimal SHA-256 of a member's bytes; None if it has none."""
     return None if member.data is None else hashlib.sha256(member.data).hexdigest()
 
 
 def read_forgotten(path: Path = IMAGES) -> frozenset[str]:
-    """The fingerprints of all images that are forgotten.
+    """The fingerprints of all forgotten images.
 
     Raises:
         UserError: the file is missing or malformed.
@@ -47,23 +45,23 @@ def read_forgotten(path: Path = IMAGES) -> frozenset[str]:
 
 
 def read_stale(path: Path = MODELS) -> frozenset[str]:
-    """SHA-256 of the files of all networks that learnt from a forgotten image."""
+    """SHA-256 of the files of all networks that were trained on a forgotten image."""
     return frozenset(_read(path, ["sha256", "run", "images"])["sha256"])
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     if not path.is_file():
-        raise UserError(f"{path}: missing; it belongs to the project: `git checkout {path}`")
+        raise UserError(f"{path}: missing; restore it with `git checkout {path}`")
     return read_csv(path, columns, "detect", dtype="str")
 
 
 def named(items: Iterable[Item], member_of: Callable[[Item], Member]) -> Iterator[tuple[str, Item]]:
-    """The name of each member in index.csv, in as many steps as there are members.
+    """Yield the unique name of each member in index.csv, in linear time.
 
-    A second member with the same base name is named by its archive and path, a further one
-    with a number.
+    A second member with the same base name is named by its archive and path, further ones get a
+    number.
     """
-    taken: dict[str, int] = {}  # with the number that its next namesake tries first
+    taken: dict[str, int] = {}  # by name, the number for the next member of that name
     for item in items:
         member = member_of(item)
         name, full = member.name, f"{member.archive}/{member.path}"
@@ -78,11 +76,11 @@ def named(items: Iterable[Item], member_of: Callable[[Item], Member]) -> Iterato
 
 
 def with_copies(names: Collection[str], split: pd.DataFrame) -> list[str]:
-    """The names and those of all copies of the same pictures, in the order of split.csv.
+    """The names and those of all their copies, in the order of split.csv.
 
     Args:
         names: of images; those without a crop have no copies.
-        split: as `read_split` gives it.
+        split: as returned by `read_split`.
     """
     groups = split["group"][split["name"].isin(names)]
     copies = split["name"][split["group"].isin(groups)].tolist()
@@ -90,7 +88,7 @@ def with_copies(names: Collection[str], split: pd.DataFrame) -> list[str]:
 
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Add rows to one of the two files, whole or not at all; each `sha256` stands there once."""
+    """Add the rows with new `sha256` to one of the two files."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         table, columns = list(reader), reader.fieldnames or []
@@ -102,10 +100,10 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
 
 def remove_crops(names: Collection[str], index: Path, crops: Path) -> int:
-    """Take images out of crops.npy, while index.csv still has them; returns how many.
+    """Remove images from crops.npy before they are removed from index.csv; return their number.
 
     Raises:
-        UserError: the two files do not belong together.
+        UserError: the two files do not match.
     """
     cropped, pixels = read_cropped(index), read_crops(crops)
     if len(cropped) != len(pixels):
@@ -114,15 +112,15 @@ def remove_crops(names: Collection[str], index: Path, crops: Path) -> int:
         )
     kept = ~cropped["name"].isin(names).to_numpy()
     if isinstance(pixels, ShardedCrops):
-        put_shards(Chosen(pixels, np.flatnonzero(kept)), crops)
+        put_shards(SelectedCrops(pixels, np.flatnonzero(kept)), crops)
     else:
-        with atomic_write(crops) as whole, whole.open("wb") as file:
+        with atomic_write(crops) as partial, partial.open("wb") as file:
             np.save(file, pixels[kept])
     return int((~kept).sum())
 
 
 def remove_rows(names: Collection[str], table: Path) -> int:
-    """Take the rows that name an image out of any CSV file; returns how many."""
+    """Remove the rows that contain any of the names from a CSV file; return their number."""
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     kept = [row for row in rows if not set(row) & set(names)]
@@ -136,7 +134,7 @@ def remove_rows(names: Collection[str], table: Path) -> int:
 
 
 def mentions(names: Collection[str], file: Path) -> bool:
-    """Whether the name of any of the images occurs in a file, of whatever kind."""
+    """Whether any of the names occurs in a file of any format."""
     with file.open("rb") as opened:
         if not file.stat().st_size:
             return False

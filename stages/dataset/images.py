@@ -1,12 +1,12 @@
-"""Image files decoded to one form: uint8 RGB, upright.
+"""Decode image files to upright uint8 RGB.
 
-Only the formats that a labelled name can end in are read, by content; Pillow knows many
-more, among them ones that start other programs (EPS).
+Only the formats of labelled names are read, recognized by content; Pillow supports many more, some
+of which start other programs (EPS).
 
-Pillow reads the formats, but for whole, upright JPEG files in colour, which libjpeg-turbo by itself
-decodes to the same pixels in half of the time. What Pillow leaves to the caller is done here: EXIF
-orientation (https://exiftool.org/TagNames/EXIF.html), 16-bit greyscale, which `convert("RGB")`
-would clip at 255, and alpha, which is laid over white. Embedded colour profiles are not applied.
+Pillow decodes all formats except complete, upright JPEG files in colour, which libjpeg-turbo
+decodes to the same pixels in half the time. This module also applies EXIF orientation
+(https://exiftool.org/TagNames/EXIF.html), scales 16-bit greyscale, which `convert("RGB")` would
+clip at 255, and composes transparency over white. Embedded colour profiles are not applied.
 """
 
 import io
@@ -26,33 +26,33 @@ Pixels = npt.NDArray[np.uint8]
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels`, a param, is the limit instead
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
-PASSES = 20  # over `max_pixels` that a JPEG may ask for; ordinary progressive files make 10
-_SCAN = b"\xff\xda"  # begins each pass
-# Segments of a JPEG in which nothing turns it or calls it something else: JFIF's own, tables,
-# frames of baseline and progressive files, restarts, comments.
+PASSES = 20  # scans over `max_pixels` that a JPEG may have; ordinary progressive files have 10
+_SCAN = b"\xff\xda"  # starts each scan
+# Segments of a JPEG that neither rotate it nor change its format: JFIF, tables, baseline and
+# progressive frames, restarts, comments.
 _HARMLESS = frozenset(b"\xe0\xdb\xc4\xc0\xc1\xc2\xdd\xfe")
-_LARGE = 10_000_000  # pixels; decoding takes up to 28 bytes for each, so one such at a time
+_LARGE = 10_000_000  # pixels, at up to 28 bytes each; such images are decoded one at a time
 _turn: AbstractContextManager[Any] = threading.Lock()
 _REASON = 200  # characters
 
 
 def take_turns(lock: AbstractContextManager[Any]) -> None:
-    """Decode large images one at a time with all that hold this lock, as processes may."""
+    """Use this lock, which processes may share, to decode large images one at a time."""
     global _turn
     _turn = lock
 
 
 class UnreadableImageError(ValueError):
-    """Bytes that are no whole image of an accepted size. The text says why."""
+    """The bytes are not a complete image of an accepted size. The text is the reason."""
 
 
 def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pixels:
     """Decode an image file to uint8 RGB of shape (height, width, 3), EXIF rotation applied.
 
     Args:
-        data: the file's bytes, in one of FORMATS; the first frame counts.
-        max_pixels: larger images are refused from their header, before any is decoded.
-        named: what that limit is called.
+        data: the file's bytes, in one of FORMATS; only the first frame is read.
+        max_pixels: larger images are refused before decoding.
+        named: the name of this limit in error messages.
 
     Raises:
         UnreadableImageError: not an image, damaged, or larger than `max_pixels`.
@@ -77,16 +77,15 @@ def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pi
     except Image.UnidentifiedImageError:
         raise UnreadableImageError("not an image") from None
     except Exception as error:
-        # Pillow's format plug-ins raise whatever a damaged file makes them stumble over
-        # (OSError, SyntaxError, struct.error, ValueError …): all mean the same here.
+        # Pillow's plug-ins raise many types on damaged files (OSError, SyntaxError, ...).
         reason = spell(" ".join(str(error).split()) or type(error).__name__)
         raise UnreadableImageError(f"damaged image: {reason[:_REASON]}") from error
 
 
 def _plain_jpeg(data: bytes, max_pixels: int) -> Pixels | None:
-    """The pixels of a JPEG in colour without EXIF, other extras or any fault; None for all else.
+    """The pixels of an intact JPEG in colour without EXIF or other extras; None for other files.
 
-    Nor are large ones read here, or ones of many passes: they wait for their turn, or are refused.
+    Large files and files of many scans are left to `decode`.
     """
     if not _harmless(data):
         return None
@@ -101,13 +100,13 @@ def _plain_jpeg(data: bytes, max_pixels: int) -> Pixels | None:
         room = np.empty((height, width, 3), np.uint8)
         simplejpeg.decode_jpeg(data, "RGB", buffer=room, strict=True)
     except ValueError:
-        return None  # Pillow knows which faults can be borne, and names the others
+        return None  # Pillow tolerates some faults and reports the others
     return room
 
 
 def _harmless(data: bytes) -> bool:
-    """Whether a JPEG has nothing but harmless segments before its first pass."""
-    place = 2  # after the mark of all JPEG files
+    """Whether a JPEG has only harmless segments before its first scan."""
+    place = 2  # after the start marker
     while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2]:
         if data[place + 1] == _SCAN[1]:
             return data.startswith(b"\xff\xd8")

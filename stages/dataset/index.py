@@ -1,21 +1,21 @@
-"""`data/faces/`: what became of each raw member, and the crops.
+"""`data/faces/`: the index of the raw members, and the crops.
 
 `index.csv` has one row for each member of the raw archives, in archive order:
 
 | column | meaning |
 |---|---|
-| name | base name, unique in the file (a second member of that name bears archive and path) |
+| name | base name, made unique by archive and path |
 | archive | file name of its archive |
 | status | `cropped`, `no_face`, `unreadable` or `bad_label` |
-| age, gender, race | years and UTKFace codes; empty where the name does not tell |
+| age, gender, race | years and UTKFace codes; empty if the name has no valid labels |
 | score | of the chosen face, in [0, 1] |
 | x1, y1, x2, y2 | its box in pixels of the upright image, before the margin |
 | faces_found | faces at or above the threshold |
 | width, height | of the upright image in pixels |
-| reason | why it was not cropped; empty for `cropped` |
+| reason | reason for another status than `cropped` |
 
 `crops.npy` is uint8 RGB (N, size, size, 3): the crops in the order of the `cropped` rows. Above
-`detect.shard_gib` it is a folder, see `shards`, which is read as the file is.
+`detect.shard_gib` it is a folder of shards, which is read in the same way (see `shards`).
 """
 
 import csv
@@ -71,27 +71,27 @@ _TYPES = dict.fromkeys(["name", "archive", "status", "reason"], "str") | {
 
 
 def write_faces(
-    fates: Iterable[tuple[Row, Pixels | None]],
+    extractions: Iterable[tuple[Row, Pixels | None]],
     index: Path,
     crops: Path,
     size: int,
     shard_above: float = math.inf,
 ) -> dict[str, int]:
-    """Write index and crops while the fates stream by; both files appear whole, or neither.
+    """Write index and crops from a stream; both files appear complete, or neither.
 
     Args:
-        fates: a row, and a uint8 (size, size, 3) crop exactly for the `cropped` ones.
+        extractions: a row, and for status `cropped` a uint8 (size, size, 3) crop.
         index: path of index.csv.
         crops: path of crops.npy.
-        size: side of the crops in pixels.
-        shard_above: bytes of all crops above which they become a folder of shards.
+        size: width and height of the crops in pixels.
+        shard_above: total bytes above which the crops are stored in shards.
 
     Returns:
-        How many rows have each status.
+        The number of rows by status.
     """
     counts = dict.fromkeys(STATUSES, 0)
     seen: set[str] = set()
-    shutil.rmtree(unfinished(crops), ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(unfinished(crops), ignore_errors=True)  # left by a killed process
     with (
         atomic_write(crops) as crops_file,
         atomic_write(index) as index_file,
@@ -101,7 +101,7 @@ def write_faces(
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(COLUMNS)
         pixels.write(_header(0, size))
-        for row, crop in fates:
+        for row, crop in extractions:
             if row.name in seen:
                 raise ValueError(f"{index}: {row.name!r} has two rows")
             seen.add(row.name)
@@ -119,7 +119,7 @@ def write_faces(
 
 
 def _header(rows: int, size: int) -> bytes:
-    """The .npy header; numpy pads it so that its length is the same for any number of rows."""
+    """The .npy header; numpy pads it, so that its length does not depend on the number of rows."""
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         buffer, {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size, 3)}
@@ -128,27 +128,25 @@ def _header(rows: int, size: int) -> bytes:
 
 
 def read_index(path: Path) -> pd.DataFrame:
-    """index.csv as a frame with the columns above; integers are nullable `Int64`.
+    """Read index.csv; integers are nullable `Int64`.
 
     Raises:
-        UserError: the file is missing, malformed or lacks a column.
+        UserError: the file is missing or malformed, or lacks a column.
     """
     return read_csv(path, COLUMNS, "detect", dtype=_TYPES, na_values={"score": [""]})
 
 
 def read_cropped(path: Path) -> pd.DataFrame:
-    """The `cropped` rows of index.csv; row i describes crop i."""
+    """Read the `cropped` rows of index.csv; row i describes crop i."""
     frame = read_index(path)
     return frame[frame["status"] == "cropped"].reset_index(drop=True)
 
 
 def read_crops(path: Path) -> npt.NDArray[np.uint8]:
-    """crops.npy, uint8 RGB (N, size, size, 3), mapped into memory, not read.
-
-    Where it is a folder of shards, a `ShardedCrops`, which is indexed alike.
+    """Memory-map crops.npy, uint8 RGB (N, size, size, 3); a folder gives a `ShardedCrops`.
 
     Raises:
-        UserError: the file is missing or holds something else.
+        UserError: the file is missing or has other contents.
     """
     if path.is_dir():
         return cast("npt.NDArray[np.uint8]", ShardedCrops(path))
@@ -159,5 +157,5 @@ def read_crops(path: Path) -> npt.NDArray[np.uint8]:
     except (ValueError, EOFError) as error:
         raise UserError(f"{path}: malformed ({error}); run `dvc repro -f detect`") from error
     if crops.ndim != 4 or crops.shape[3] != 3 or crops.dtype != np.uint8:
-        raise UserError(f"{path}: holds {crops.dtype} {crops.shape}; run `dvc repro -f detect`")
+        raise UserError(f"{path}: contains {crops.dtype} {crops.shape}; run `dvc repro -f detect`")
     return crops

@@ -1,8 +1,8 @@
-"""What a UTKFace file name says: `<age>_<gender>_<race>_<date&time>.jpg`.
+"""Labels in UTKFace file names: `<age>_<gender>_<race>_<date&time>.jpg`.
 
-Names are read tolerantly where the meaning is sure (a space before the suffix, a missing
-dot, `.jpg.chip.jpg`) and refused where it is not (a missing field, a value out of range):
-a guessed label is worse than a lost image.
+Unambiguous variants are accepted (a space before the suffix, a missing dot, `.jpg.chip.jpg`).
+Names with a missing field or a value out of range are refused: a guessed label is worse than a
+lost image.
 
 Codes are those of the data set's page (https://susanqq.github.io/UTKFace/): gender 0 male,
 1 female; race 0 White, 1 Black, 2 Asian, 3 Indian, 4 Others.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-AGE_RANGE = (1, 116)  # years; the page says 0 to 116, the published groups start above 0
+AGE_RANGE = (1, 116)  # years; UTKFace's page says 0 to 116, the published groups start above 0
 GENDER_RANGE = (0, 1)
 RACE_RANGE = (0, 4)
 
@@ -28,7 +28,7 @@ _NAME = re.compile(
 
 
 class LabelError(ValueError):
-    """A file name whose labels cannot be known. The text says which field is wrong."""
+    """A file name without valid labels. The text names the field."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def parse_name(name: str) -> Labels:
 
 def _in_range(field: str, text: str, limits: tuple[int, int]) -> int:
     low, high = limits
-    # Not int(text) first: a name may hold thousands of digits.
+    # The length first: a name may contain thousands of digits.
     if len(text) > 3 or not low <= int(text) <= high:
         raise LabelError(f"{field} {text[:20]} is not in {low}..{high}")
     return int(text)

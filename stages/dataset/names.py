@@ -1,36 +1,35 @@
-r"""Names of members as every table has them: printable, and never a formula.
+r"""Escaped names of members: printable, and safe in spreadsheets.
 
-Bytes that are no printable UTF-8, and the backslash, are spelt `\xNN`. So is a first
-`=`, `+`, `-` or `@`, which would make a spreadsheet take the cell for a formula
-(https://owasp.org/www-community/attacks/CSV_Injection). It is done once, where members are
-read: index.csv and all tables after it share the spelling, so that names stay keys between
-them. Reading each `\xNN` as that byte gives the original back.
+Bytes that are not printable UTF-8, and the backslash, become `\xNN`. So does a leading `=`, `+`,
+`-` or `@`, which a spreadsheet would interpret as a formula
+(https://owasp.org/www-community/attacks/CSV_Injection). Names are escaped once, when members are
+read, so that all tables share them as keys. The escaping is reversible.
 """
 
 import hashlib
 
 _FORMULA = ("=", "+", "-", "@")
-LONGEST = 1024  # characters of a path that are kept; no file system has longer names
+LONGEST = 1024  # characters of a path; longer ones are abbreviated
 
 
 def spell(path: str) -> str:
-    """A path as tables have it; one longer than LONGEST as a digest and its end.
+    """Escape a path; one longer than LONGEST becomes a digest and its end.
 
     Args:
         path: with forward slashes; bytes that are not UTF-8 as lone surrogates.
     """
-    spelt = "/".join(map(_spell_part, path.split("/")))
-    if len(spelt) <= LONGEST:
-        return spelt
-    digest = hashlib.sha256(spelt.encode()).hexdigest()
-    return f"{digest[:32]}...{spelt[-LONGEST // 4 :]}"
+    escaped = "/".join(map(_escape_part, path.split("/")))
+    if len(escaped) <= LONGEST:
+        return escaped
+    digest = hashlib.sha256(escaped.encode()).hexdigest()
+    return f"{digest[:32]}...{escaped[-LONGEST // 4 :]}"
 
 
-def _spell_part(part: str) -> str:
-    spelt = part
+def _escape_part(part: str) -> str:
+    escaped = part
     if not part.isprintable() or "\\" in part:
-        spelt = "".join(c if c.isprintable() and c != "\\" else _as_bytes(c) for c in part)
-    return _as_bytes(part[0]) + spelt[1:] if part.startswith(_FORMULA) else spelt
+        escaped = "".join(c if c.isprintable() and c != "\\" else _as_bytes(c) for c in part)
+    return _as_bytes(part[0]) + escaped[1:] if part.startswith(_FORMULA) else escaped
 
 
 def _as_bytes(text: str) -> str:

@@ -1,23 +1,21 @@
-"""Synthetic portraits: drawn faces whose look follows age, gender and race codes.
+"""Synthetic portraits: drawn faces whose appearance depends on age, gender and race codes.
 
-The workflow needs pictures to be shown, tested and timed without the real data set, which is large
-and may not be redistributed. ``draw_portrait`` draws a face from ellipses, polygons and soft
-shading; a face detector finds it, and a small network can learn the three labels from a few hundred
-such pictures. ``draw_background`` draws a scene without a face, for the detector to reject.
+They replace the real data set, which is large and may not be redistributed, in demos and tests.
+``draw_portrait`` draws a face from ellipses, polygons and soft shading; a face detector finds it,
+and a small network can learn the three labels from a few hundred portraits. ``draw_background``
+draws a scene without a face.
 
-The labels use the UTKFace codes (age in years, gender 0-1, race 0-4) and act through arbitrary
-cues:
+The labels use the UTKFace codes (age in years, gender 0-1, race 0-4) and determine arbitrary cues:
 
 - race: the base skin tone, one of five; the hair is kept darker than the skin;
 - gender: the length of the hair, the thickness of the brows and the colour of the lips;
 - age: the proportions of the face, the size of the eyes, the hairline, wrinkles and grey hair.
 
-Pose, light, expression, clothes, background and noise are chance. The pictures stand for nothing
-about people: the tones and shapes are picked to be easy to tell apart, they are not measured, and
-a score on these pictures says nothing about a score on photographs. Profiles, occlusion, glasses,
-beards and more than one person are not covered.
+Pose, light, expression, clothes, background and noise are random. The tones and shapes are chosen
+to be distinguishable, not measured, and scores on these pictures say nothing about photographs or
+people. Profiles, occlusion, glasses, beards and several people are not covered.
 
-All chance comes from the generator that is passed in: the same state gives the same pixels.
+The same state of the generator gives the same pixels.
 """
 
 from __future__ import annotations
@@ -82,8 +80,8 @@ class _Canvas:
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What the labels and chance decide about one face."""
+class _Appearance:
+    """The appearance of one face, determined by the labels and at random."""
 
     child: float
     maturity: float
@@ -109,15 +107,15 @@ def draw_portrait(
     _require_range("gender", gender, 0, 1)
     _require_range("race", race, 0, len(SKIN_TONES) - 1)
     _require_range("size", size, MIN_SIZE, MAX_SIZE)
-    look = _choose_look(age, gender, race, generator)
+    face = _choose_appearance(age, gender, race, generator)
     canvas = _Canvas(_draw_scene(size * SUPERSAMPLING, 3, generator), _choose_pose(size, generator))
-    _draw_body(canvas, look, generator)
-    _draw_head(canvas, look, generator)
+    _draw_body(canvas, face, generator)
+    _draw_head(canvas, face, generator)
     for side in (-1.0, 1.0):
-        _draw_eye(canvas, look, side)
-    _draw_nose(canvas, look)
-    _draw_mouth(canvas, look)
-    _draw_hair(canvas, look, generator)
+        _draw_eye(canvas, face, side)
+    _draw_nose(canvas, face)
+    _draw_mouth(canvas, face)
+    _draw_hair(canvas, face, generator)
     return _photograph(canvas.pixels, size, generator)
 
 
@@ -133,7 +131,9 @@ def _require_range(name: str, value: int, low: int, high: int) -> None:
         raise ValueError(f"{name} must be between {low} and {high}, not {value}")
 
 
-def _choose_look(age: int, gender: int, race: int, generator: np.random.Generator) -> _Look:
+def _choose_appearance(
+    age: int, gender: int, race: int, generator: np.random.Generator
+) -> _Appearance:
     # Apparent age differs a little from the label, so that the age groups overlap at their edges.
     years = max(0.5, age * math.exp(generator.normal(0, 0.05)))
     jitter = generator.normal(0, 0.04, 7)
@@ -146,7 +146,7 @@ def _choose_look(age: int, gender: int, race: int, generator: np.random.Generato
     hair = HAIR_TONES[generator.integers(len(HAIR_TONES))]
     hair = _mix(HAIR_TONES[0], hair, skin[0] / 255) * generator.uniform(0.85, 1.15)
     paint = gender * (1 - 0.45 * child) * generator.uniform(0.6, 0.85)
-    return _Look(
+    return _Appearance(
         child=child,
         maturity=maturity,
         hairline=-0.56 + 0.30 * fringe - 0.04 * middle - 0.07 * old + jitter[2],
@@ -191,40 +191,40 @@ def _scene_colours(count: int, generator: np.random.Generator) -> Floats:
     return _mix(generator.uniform(30, 235, (count, 3)), generator.uniform(40, 220, (count, 1)), 0.5)
 
 
-def _draw_body(canvas: _Canvas, look: _Look, generator: np.random.Generator) -> None:
+def _draw_body(canvas: _Canvas, face: _Appearance, generator: np.random.Generator) -> None:
     """Draw what lies behind the face: long hair, neck, clothes and ears."""
-    width = look.half_width
-    if look.long_hair:
+    width = face.half_width
+    if face.long_hair:
         length = generator.uniform(0.95, 1.35)
-        canvas.fill(_ellipse(0, length - 1.12, width + 0.22, length), look.hair * 0.8)
+        canvas.fill(_ellipse(0, length - 1.12, width + 0.22, length), face.hair * 0.8)
     neck = [[-0.34, 0.6], [0.34, 0.6], [0.42, 1.5], [-0.42, 1.5]]
-    canvas.fill(np.array(neck), look.skin * 0.78)
-    canvas.fill(_ellipse(0, 2.15, 1.35 - 0.25 * look.child, 0.85), _scene_colours(1, generator)[0])
+    canvas.fill(np.array(neck), face.skin * 0.78)
+    canvas.fill(_ellipse(0, 2.15, 1.35 - 0.25 * face.child, 0.85), _scene_colours(1, generator)[0])
     for side in (-1.0, 1.0):
-        canvas.fill(_ellipse(side * width, 0.12, 0.10, 0.20), look.skin * 0.86)
+        canvas.fill(_ellipse(side * width, 0.12, 0.10, 0.20), face.skin * 0.86)
 
 
-def _draw_head(canvas: _Canvas, look: _Look, generator: np.random.Generator) -> None:
-    outline = _head_outline(look)
-    canvas.fill(outline, look.skin)
+def _draw_head(canvas: _Canvas, face: _Appearance, generator: np.random.Generator) -> None:
+    outline = _head_outline(face)
+    canvas.fill(outline, face.skin)
     mask = canvas.blank(0)
     mask.fill(outline, 255.0)
-    shade = _Canvas(_soft_shade(canvas, look, generator), canvas.to_pixels)
-    _draw_wrinkles(shade, look, generator)
+    shade = _Canvas(_soft_shade(canvas, face, generator), canvas.to_pixels)
+    _draw_wrinkles(shade, face, generator)
     inside = np.where(mask.pixels > 0, shade.pixels, np.uint8(NEUTRAL_SHADE))
     shading = cv2.merge([inside] * 3)
     canvas.pixels = cv2.multiply(canvas.pixels, shading, scale=1 / NEUTRAL_SHADE)
 
 
-def _soft_shade(canvas: _Canvas, look: _Look, generator: np.random.Generator) -> Image:
+def _soft_shade(canvas: _Canvas, face: _Appearance, generator: np.random.Generator) -> Image:
     """Return the relief of the head as a grey map, drawn small because it is smooth."""
     reduction = 4
-    width, level = look.half_width, look.eye_level
+    width, level = face.half_width, face.eye_level
     light = generator.uniform(-0.12, 0.12)
     relief = canvas.blank(96, reduction)
     relief.fill(_ellipse(light, -0.05, width * 0.86, 0.88), 126.0)
     for side in (-1.0, 1.0):
-        relief.fill(_ellipse(side * 0.30, level - 0.03, 0.20, 0.13), 108.0 - 6 * look.maturity)
+        relief.fill(_ellipse(side * 0.30, level - 0.03, 0.20, 0.13), 108.0 - 6 * face.maturity)
         relief.fill(_ellipse(side * 0.36, level + 0.32, 0.15, 0.12), 136.0)
     relief.fill(_ellipse(light / 2, level + 0.15, 0.06, 0.28), 140.0)
     relief.fill(_ellipse(-0.10 if light > 0 else 0.10, level + 0.22, 0.04, 0.20), 114.0)
@@ -235,9 +235,9 @@ def _soft_shade(canvas: _Canvas, look: _Look, generator: np.random.Generator) ->
     return np.asarray(full, np.uint8)
 
 
-def _draw_wrinkles(shade: _Canvas, look: _Look, generator: np.random.Generator) -> None:
+def _draw_wrinkles(shade: _Canvas, face: _Appearance, generator: np.random.Generator) -> None:
     """Draw folds that come with age: beside the mouth first, then the eyes, then the forehead."""
-    depth, level = look.maturity, look.eye_level
+    depth, level = face.maturity, face.eye_level
     if depth < 0.1:
         return
     tone = 118.0 - 44 * depth
@@ -255,82 +255,82 @@ def _draw_wrinkles(shade: _Canvas, look: _Look, generator: np.random.Generator) 
         shade.stroke(_bow(0, height, 0.34 - 0.03 * line, bend), tone + 6, 0.024)
 
 
-def _draw_eye(canvas: _Canvas, look: _Look, side: float) -> None:
-    x, y = side * 0.30, look.eye_level
-    width, height = 0.145 * look.eye_size, 0.068 * look.eye_size
+def _draw_eye(canvas: _Canvas, face: _Appearance, side: float) -> None:
+    x, y = side * 0.30, face.eye_level
+    width, height = 0.145 * face.eye_size, 0.068 * face.eye_size
     upper, lower = _bow(x, y, width, -height * 1.15), _bow(x, y, width, height)
-    canvas.fill(np.vstack([upper, lower[::-1]]), EYE_WHITE * (0.80 + 0.15 * look.skin[0] / 255))
-    canvas.fill(_ellipse(x, y, height, height), look.iris)
+    canvas.fill(np.vstack([upper, lower[::-1]]), EYE_WHITE * (0.80 + 0.15 * face.skin[0] / 255))
+    canvas.fill(_ellipse(x, y, height, height), face.iris)
     canvas.fill(_ellipse(x, y, height * 0.5, height * 0.5), PUPIL)
     glint = 0.2 * height
     canvas.fill(_ellipse(x - glint, y - 2 * glint, glint, glint), EYE_WHITE)
-    canvas.stroke(upper, look.skin * 0.30, 0.030)
-    canvas.stroke(lower, look.skin * 0.62, 0.014)
-    brow = _bow(x + side * 0.01, y - 0.17 - 0.03 * look.child, 0.185, -0.055)
-    tone = _mix(_mix(look.hair, HAIR_TONES[0], 0.5), look.skin, 0.1 + 0.3 * look.child)
-    canvas.stroke(brow, tone, look.brow_width)
+    canvas.stroke(upper, face.skin * 0.30, 0.030)
+    canvas.stroke(lower, face.skin * 0.62, 0.014)
+    brow = _bow(x + side * 0.01, y - 0.17 - 0.03 * face.child, 0.185, -0.055)
+    tone = _mix(_mix(face.hair, HAIR_TONES[0], 0.5), face.skin, 0.1 + 0.3 * face.child)
+    canvas.stroke(brow, tone, face.brow_width)
 
 
-def _draw_nose(canvas: _Canvas, look: _Look) -> None:
-    size = 1 - 0.22 * look.child
-    base = look.eye_level + 0.42 * (1 - 0.15 * look.child)
+def _draw_nose(canvas: _Canvas, face: _Appearance) -> None:
+    size = 1 - 0.22 * face.child
+    base = face.eye_level + 0.42 * (1 - 0.15 * face.child)
     for side in (-1.0, 1.0):
-        canvas.fill(_ellipse(side * 0.058 * size, base, 0.030 * size, 0.017), look.skin * 0.48)
+        canvas.fill(_ellipse(side * 0.058 * size, base, 0.030 * size, 0.017), face.skin * 0.48)
         wing = np.array([[0.115, -0.06], [0.13, -0.02], [0.11, 0.01]]) * [side * size, 1]
-        canvas.stroke(wing + np.array([0, base]), look.skin * 0.7, 0.018)
+        canvas.stroke(wing + np.array([0, base]), face.skin * 0.7, 0.018)
 
 
-def _draw_mouth(canvas: _Canvas, look: _Look) -> None:
-    y = 0.62 + 0.06 * look.child
-    width = 0.26 - 0.06 * look.child
-    fullness = 1 - 0.3 * look.maturity
-    line = _bow(0, y - look.smile, width, look.smile)
+def _draw_mouth(canvas: _Canvas, face: _Appearance) -> None:
+    y = 0.62 + 0.06 * face.child
+    width = 0.26 - 0.06 * face.child
+    fullness = 1 - 0.3 * face.maturity
+    line = _bow(0, y - face.smile, width, face.smile)
     # The two humps of the upper lip.
     across = np.linspace(-1, 1, len(line))
     hump = 0.062 * fullness * (1 - across**2) * (1 - 0.35 * np.exp(-((across / 0.18) ** 2)))
     upper = np.column_stack([line[:, 0], line[:, 1] - hump])
-    lower = _bow(0, y - look.smile, width * 0.92, look.smile + 0.085 * fullness)
-    canvas.fill(np.vstack([lower, line[::-1]]), look.lips * 1.06)
-    canvas.fill(np.vstack([upper, line[::-1]]), look.lips * 0.90)
-    canvas.stroke(line, look.lips * 0.45, 0.018)
+    lower = _bow(0, y - face.smile, width * 0.92, face.smile + 0.085 * fullness)
+    canvas.fill(np.vstack([lower, line[::-1]]), face.lips * 1.06)
+    canvas.fill(np.vstack([upper, line[::-1]]), face.lips * 0.90)
+    canvas.stroke(line, face.lips * 0.45, 0.018)
 
 
-def _draw_hair(canvas: _Canvas, look: _Look, generator: np.random.Generator) -> None:
-    width, volume = look.half_width, 0.09 - 0.04 * look.child + generator.uniform(-0.01, 0.02)
+def _draw_hair(canvas: _Canvas, face: _Appearance, generator: np.random.Generator) -> None:
+    width, volume = face.half_width, 0.09 - 0.04 * face.child + generator.uniform(-0.01, 0.02)
     # The cap runs over the crown from temple to temple and back along the hairline.
     turn = np.linspace(-0.52, 0.52, 40) * np.pi
     crown = np.column_stack([(width + volume) * np.sin(turn), -(1 + volume) * np.cos(turn)])
     across = np.linspace(1, -1, 41)
-    temples = look.recession * np.exp(-(((np.abs(across) - 0.58) / 0.22) ** 2))
-    edge = look.hairline - temples - (0.02 + look.hairline) * np.abs(across) ** 4
+    temples = face.recession * np.exp(-(((np.abs(across) - 0.58) / 0.22) ** 2))
+    edge = face.hairline - temples - (0.02 + face.hairline) * np.abs(across) ** 4
     front = np.column_stack([0.99 * width * across, np.maximum(edge, -0.96)])
-    canvas.fill(np.vstack([crown, front]), look.hair)
+    canvas.fill(np.vstack([crown, front]), face.hair)
     for spread in generator.uniform(-0.94, 0.94, 24):
         root, tip = -1 - volume * 0.8, np.interp(spread, across[::-1], edge[::-1]) - 0.03
         if tip < -0.8:  # no room for a strand above a receding hairline
             continue
         strand = np.array([[0.35, root], [0.85, (root + tip) / 2 - 0.08], [1, tip]])
-        tone = look.hair * generator.uniform(0.75, 1.3)
+        tone = face.hair * generator.uniform(0.75, 1.3)
         canvas.stroke(strand * [spread * width, 1], tone, 0.016)
-    if look.long_hair:
-        _draw_locks(canvas, look, volume, generator)
+    if face.long_hair:
+        _draw_locks(canvas, face, volume, generator)
 
 
 def _draw_locks(
-    canvas: _Canvas, look: _Look, volume: float, generator: np.random.Generator
+    canvas: _Canvas, face: _Appearance, volume: float, generator: np.random.Generator
 ) -> None:
     """Draw the long hair that hangs in front of the ears."""
     drop = generator.uniform(0.75, 1.15)
-    outside, inside = look.half_width + volume, look.half_width * generator.uniform(0.80, 0.90)
+    outside, inside = face.half_width + volume, face.half_width * generator.uniform(0.80, 0.90)
     heights = np.linspace(-0.42, drop, 12)
     outer = outside + 0.12 * (heights + 0.42) / (drop + 0.42)
     inner = inside + 0.04 * np.sin(heights * 3)
     for side in (-1.0, 1.0):
         edges = [np.column_stack([side * x, heights]) for x in (outer, inner)]
-        canvas.fill(np.vstack([edges[0], edges[1][::-1]]), look.hair * 0.94)
+        canvas.fill(np.vstack([edges[0], edges[1][::-1]]), face.hair * 0.94)
         for share in generator.uniform(0.1, 0.9, 5):
             strand = edges[0] * share + edges[1] * (1 - share)
-            canvas.stroke(strand, look.hair * generator.uniform(0.75, 1.25), 0.016)
+            canvas.stroke(strand, face.hair * generator.uniform(0.75, 1.25), 0.016)
 
 
 def _photograph(drawing: Image, size: int, generator: np.random.Generator) -> Image:
@@ -345,11 +345,11 @@ def _photograph(drawing: Image, size: int, generator: np.random.Generator) -> Im
     return np.asarray(np.clip(exposed, 0, 255), np.uint8)
 
 
-def _head_outline(look: _Look) -> Floats:
-    x, y = _ellipse(0, 0, look.half_width, 1).T
+def _head_outline(face: _Appearance) -> Floats:
+    x, y = _ellipse(0, 0, face.half_width, 1).T
     # Below the ears an ellipse narrows too fast for a jaw; children have rounder cheeks.
     below = np.clip(y, 0, 1)
-    fullness = 1 + (0.10 - 0.05 * look.child) * np.sin(np.pi * below) - 0.04 * below
+    fullness = 1 + (0.10 - 0.05 * face.child) * np.sin(np.pi * below) - 0.04 * below
     return np.column_stack([x * fullness, y])
 
 

@@ -1,14 +1,13 @@
-"""Crops in many files of one size: a Zarr array, https://zarr-specs.readthedocs.io (version 3).
+"""Crops in many files: a Zarr array (version 3, https://zarr-specs.readthedocs.io).
 
-Why Zarr: training wants rows in any order, and the same order as from one file, so that the result
-is the same. TFRecord and WebDataset are read from front to back, Parquet by groups of rows; of a
-Zarr array each chunk is a file, and without compression that is the bare pixels of its rows. So
-they are mapped into memory here as crops.npy is, a row costs one page fault and no library, and
-any Zarr library opens the folder (a test does with zarr-python, which reads random rows some
-hundred times slower). Crops hardly compress without loss.
+Training needs random access to rows. TFRecord and WebDataset are sequential, Parquet has groups of
+rows. Each chunk of a Zarr array is a file which without compression contains only the pixels of its
+rows. So the files can be memory-mapped like crops.npy, and any Zarr library can open the folder
+(zarr-python, used in a test, reads random rows about a hundred times slower). Crops hardly compress
+losslessly.
 
-The folder stands in the place of the file: `data/faces/crops.npy/zarr.json` and `c/<i>/0/0/0`. The
-last file is filled up with zeros, as Zarr has it.
+The folder replaces the file: `data/faces/crops.npy/zarr.json` and `c/<i>/0/0/0`. The last file is
+padded with zeros, as Zarr requires.
 """
 
 import json
@@ -25,7 +24,7 @@ from stages.core.errors import UserError
 from stages.core.files import partial_path
 
 META = "zarr.json"
-SHARD_BYTES = 1 << 28  # of one file at most
+SHARD_BYTES = 1 << 28  # most bytes of a file
 _FORM = {
     "zarr_format": 3,
     "node_type": "array",
@@ -38,13 +37,13 @@ _FORM = {
 
 
 class ShardedCrops:
-    """uint8 RGB (N, size, size, 3) in files of a folder; rows are read as those of an array.
+    """uint8 RGB (N, size, size, 3) in files of a folder, with the interface of an array.
 
-    Indexing by a number, a slice, row numbers or a mask gives a new array in memory; iteration
-    gives one crop at a time.
+    Indexing by a number, a slice, row numbers or a mask returns a new array in memory; iteration
+    yields one crop at a time.
 
     Raises:
-        UserError: the folder holds something else, or a file is missing or cut.
+        UserError: the folder has other contents, or a file is missing or truncated.
     """
 
     dtype = np.dtype(np.uint8)
@@ -58,17 +57,17 @@ class ShardedCrops:
             self.shape: tuple[int, ...] = tuple(meta["shape"])
             unlike = [key for key, value in _FORM.items() if meta[key] != value]
             if unlike or tuple(grid[1:]) != self.shape[1:] or len(grid) != 4 or grid[0] < 1:
-                raise ValueError(f"another form of {', '.join(unlike) or 'chunks'}")
+                raise ValueError(f"unexpected {', '.join(unlike) or 'chunks'}")
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise UserError(f"{folder}: no array of crops ({error}); {mend}") from error
-        self.folder, self.rows_each = folder, int(grid[0])
+            raise UserError(f"{folder}: not an array of crops ({error}); {mend}") from error
+        self.folder, self.shard_rows = folder, int(grid[0])
         self._maps: list[npt.NDArray[np.uint8]] = []
-        for number in range(-(-self.shape[0] // self.rows_each)):
+        for number in range(-(-self.shape[0] // self.shard_rows)):
             file = folder / _key(number)
             try:
                 self._maps.append(np.memmap(file, np.uint8, "r", shape=tuple(grid)))
             except (OSError, ValueError) as error:
-                raise UserError(f"{file}: missing or cut ({error}); {mend}") from error
+                raise UserError(f"{file}: missing or truncated ({error}); {mend}") from error
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -82,7 +81,7 @@ class ShardedCrops:
     def __getitem__(self, key: Any) -> npt.NDArray[np.uint8]:
         if isinstance(key, (int, np.integer)):
             row = range(len(self))[key]
-            return np.asarray(self._maps[row // self.rows_each][row % self.rows_each])
+            return np.asarray(self._maps[row // self.shard_rows][row % self.shard_rows])
         if isinstance(key, slice):
             rows = np.arange(*key.indices(len(self)))
         else:
@@ -93,15 +92,15 @@ class ShardedCrops:
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"row {rows.min()}..{rows.max()} of {len(self)}")
         crops = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        shards, places = np.divmod(rows, self.rows_each)
+        shards, offsets = np.divmod(rows, self.shard_rows)
         for shard in np.unique(shards):
-            mine = shards == shard
-            crops[mine] = self._maps[shard][places[mine]]
+            mask = shards == shard
+            crops[mask] = self._maps[shard][offsets[mask]]
         return crops
 
 
-class Chosen:
-    """Some rows of crops, read when they are asked for."""
+class SelectedCrops:
+    """Some rows of crops, read on access."""
 
     def __init__(self, crops: ShardedCrops, rows: npt.NDArray[np.int64]) -> None:
         self.crops, self.rows = crops, rows
@@ -112,7 +111,7 @@ class Chosen:
 
 
 def write_shards(
-    crops: npt.NDArray[np.uint8] | ShardedCrops | Chosen,
+    crops: npt.NDArray[np.uint8] | ShardedCrops | SelectedCrops,
     folder: Path,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
@@ -120,29 +119,29 @@ def write_shards(
 
     Args:
         crops: uint8 (N, size, size, 3); may be mapped from a file.
-        folder: is made.
-        shard_bytes: of a file at most; at least one crop.
+        folder: is created.
+        shard_bytes: most bytes of a file, which has at least one crop.
     """
-    each = max(1, shard_bytes // int(np.prod(crops.shape[1:])))
-    for number, start in enumerate(range(0, crops.shape[0], each)):
+    rows = max(1, shard_bytes // int(np.prod(crops.shape[1:])))
+    for number, start in enumerate(range(0, crops.shape[0], rows)):
         file = folder / _key(number)
         file.parent.mkdir(parents=True)
-        part = crops[start : start + each]
+        part = crops[start : start + rows]
         with file.open("wb") as opened:
             np.ascontiguousarray(part).tofile(opened)
             opened.flush()
-            opened.truncate(each * int(np.prod(crops.shape[1:])))
+            opened.truncate(rows * int(np.prod(crops.shape[1:])))
             os.fsync(opened.fileno())
     folder.mkdir(parents=True, exist_ok=True)
-    chunk = {"name": "regular", "configuration": {"chunk_shape": [each, *crops.shape[1:]]}}
+    chunk = {"name": "regular", "configuration": {"chunk_shape": [rows, *crops.shape[1:]]}}
     meta = _FORM | {"shape": list(crops.shape), "chunk_grid": chunk}
     (folder / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
 
-def put_shards(crops: npt.NDArray[np.uint8] | ShardedCrops | Chosen, path: Path) -> None:
-    """Write crops into a folder of shards at `path`, where a file or another folder may stand.
+def put_shards(crops: npt.NDArray[np.uint8] | ShardedCrops | SelectedCrops, path: Path) -> None:
+    """Write crops as a folder of shards that replaces the file or folder at `path`.
 
-    Until it is whole it grows under a hidden name, of its own: not that of a file that grows.
+    It is written under a hidden name and renamed when complete.
     """
     partial = unfinished(path)
     shutil.rmtree(partial, ignore_errors=True)
@@ -152,7 +151,7 @@ def put_shards(crops: npt.NDArray[np.uint8] | ShardedCrops | Chosen, path: Path)
 
 
 def unfinished(path: Path) -> Path:
-    """The hidden folder in which shards for `path` grow; a killed process may leave it."""
+    """The hidden folder of incomplete shards for `path`; a killed process may leave it."""
     return partial_path(path.with_name(f"shards-{path.name}"))
 
 

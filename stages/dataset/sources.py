@@ -1,8 +1,8 @@
 """The raw archives: UTKFace's official files, a mirror's, or the user's own.
 
-UTKFace's page (https://susanqq.github.io/UTKFace/) offers the files on Google Drive, for
-non-commercial research only; it publishes neither sizes nor checksums, so that an archive is
-verified by reading it to its end (gzip carries a CRC) and by the number of its files.
+UTKFace's page (https://susanqq.github.io/UTKFace/) offers the files on Google Drive for
+non-commercial research only. It publishes neither sizes nor checksums, so an archive is verified by
+reading it to its end (gzip has a CRC) and counting its files.
 """
 
 import sys
@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write
-from stages.dataset.archives import Limits, is_archive, read_members
+from stages.core.sections import ArchiveLimits
+from stages.dataset.archives import is_archive, read_members
 from stages.remote.fetch import copy_local, download, google_drive
 from stages.remote.storage import SUFFIX, is_remote, read_record, record
 
@@ -43,21 +44,21 @@ OFFICIAL = {
     "utkface-aligned": (OfficialArchive("UTKFace.tar.gz", "0BxYys69jI14kYVM3aVhKS1VhRUk", 23_708),),
 }
 
-# For counting the members, some 10,000 photographs at most.
-NONE_READ = Limits(member_bytes=0, archive_bytes=1 << 34, members=1_000_000)
+# For counting members; their content is skipped.
+COUNTING = ArchiveLimits(max_file_bytes=1024, max_archive_bytes=1 << 34, max_members=1_000_000)
 
 
 def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
-    """Fetch UTKFace's archives into a folder; one that is there and whole is kept.
+    """Fetch UTKFace's archives into a folder; existing complete archives are kept.
 
     Args:
         source: `utkface-wild` or `utkface-aligned`.
-        folder: where the archives go.
-        mirror: address of a folder that serves files of the official names; None: Google Drive.
-            Archives of an s3:// address are recorded, not fetched.
+        folder: of the archives.
+        mirror: address of a folder that serves the official file names; None: Google Drive.
+            Archives at an s3:// address are recorded, not fetched.
 
     Raises:
-        UserError: an archive cannot be had or is damaged; what was fetched of it is resumed.
+        UserError: an archive is not available or damaged; the next call resumes the download.
     """
     print(LICENCE, file=sys.stderr)
     paths = []
@@ -77,15 +78,15 @@ def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
 
 
 def _verify(path: Path, images: int) -> None:
-    members = tqdm(read_members(path, NONE_READ), f"verifying {path.name}", images, disable=None)
+    members = tqdm(read_members(path, COUNTING), f"verifying {path.name}", images, disable=None)
     try:
-        found = sum(1 for _ in members)
+        files = sum(1 for _ in members)
     except UserError:
         path.unlink()
         raise
-    if found != images:
+    if files != images:
         print(
-            f"warning: {path}: {found:,} files; the release described on UTKFace's page "
+            f"warning: {path}: {files:,} files; the release described on UTKFace's page "
             f"has {images:,}",
             file=sys.stderr,
         )
@@ -94,60 +95,56 @@ def _verify(path: Path, images: int) -> None:
 def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
     """Copy archives, and pack folders into uncompressed tar files, into a folder.
 
-    Archives of s3:// addresses are recorded there, see `stages.remote.storage`.
+    Archives at s3:// addresses are recorded, see `stages.remote.storage`.
 
     Raises:
-        UserError: a path is missing, hidden, no archive or folder, or two have the same name.
+        UserError: a path is missing or hidden, neither an archive nor a folder, or two targets have
+            the same name.
     """
-    targets: dict[Path, Path] = {}
-    records: dict[Path, str] = {}
-    for text in sources:
-        if is_remote(text):
-            if PurePosixPath(text).name.startswith("."):
-                raise UserError(f"data.local: {_hidden(text)}")
-            target = folder / f"{PurePosixPath(text).name}{SUFFIX}"
-            if target in records:
-                raise UserError(
-                    f"data.local: {records[target]} and {text} have one name; rename one"
-                )
-            records[target] = text
-            continue
-        source = Path(text).expanduser()
-        if not source.exists():
-            raise UserError(f"data.local: {source} does not exist")
-        if not source.is_dir() and not (source.is_file() and is_archive(source)):
-            raise UserError(f"data.local: {source} is no .tar, .tar.gz or .zip file, nor a folder")
-        name = f"{source.resolve().name}.tar" if source.is_dir() else source.name
-        if name.startswith("."):
-            raise UserError(f"data.local: {_hidden(source)}")
-        target = folder / name
+    targets: dict[Path, str] = {}
+    for source in sources:
+        target = folder / _target_name(source)
         if target in targets:
             raise UserError(
                 f"data.local: {targets[target]} and {source} would both be {target}; rename one"
             )
         targets[target] = source
     for target, source in targets.items():
-        if source.is_dir():
-            pack_folder(source, target)
+        if is_remote(source):
+            record(source, folder)
+            if not is_archive(read_record(target)):
+                target.unlink()
+                raise UserError(f"data.local: {source} is not a .tar, .tar.gz or .zip file")
+        elif (path := Path(source).expanduser()).is_dir():
+            pack_folder(path, target)
         else:
-            copy_local(source, target)
-    for target, text in records.items():
-        record(text, folder)
-        if not is_archive(read_record(target)):
-            target.unlink()
-            raise UserError(f"data.local: {text} is no .tar, .tar.gz or .zip file")
-    return [*targets, *records]
+            copy_local(path, target)
+    return list(targets)
 
 
-def _hidden(source: str | Path) -> str:
-    return f"{source} is hidden, and would not be read; rename it"
+def _target_name(source: str) -> str:
+    """The file name of a source in the folder of raw archives."""
+    path = Path(source).expanduser()
+    if is_remote(source):
+        name = f"{PurePosixPath(source).name}{SUFFIX}"
+    elif not path.exists():
+        raise UserError(f"data.local: {path} does not exist")
+    elif path.is_dir():
+        name = f"{path.resolve().name}.tar"
+    elif path.is_file() and is_archive(path):
+        name = path.name
+    else:
+        raise UserError(f"data.local: {path} is neither a .tar, .tar.gz or .zip file nor a folder")
+    if name.startswith("."):
+        raise UserError(f"data.local: {source} is hidden and would not be read; rename it")
+    return name
 
 
 def pack_folder(source: Path, target: Path) -> None:
-    """Pack a folder's files, by sorted path, into a tar whose bytes depend on nothing else."""
+    """Pack a folder's files, sorted by path, into a reproducible tar file."""
     files = sorted(path for path in source.rglob("*") if path.is_file())
     if not files:
-        raise UserError(f"data.local: {source} holds no file")
+        raise UserError(f"data.local: {source} contains no file")
     with atomic_write(target) as partial, tarfile.open(partial, "w") as archive:
         for path in tqdm(files, f"packing {source.name}", unit="file", disable=None):
             inside = Path(source.resolve().name) / path.relative_to(source)

@@ -1,1 +1,1 @@
-"""From images to face crops."""
+"""Face detection and cropping."""

@@ -1,8 +1,8 @@
-"""The published crop: one face, its box widened by a margin, at a fixed size.
+"""The published crop: one face, its box widened by a margin, resized to a fixed size.
 
-The box grows by int(margin x its width) and int(margin x its height) on each side, is
-clipped to the image, and is resized with Pillow's bicubic filter, which antialiases when it
-shrinks (OpenCV's does not).
+The box grows by int(margin x its width) and int(margin x its height) on each side and is
+clipped to the image. Pillow's bicubic filter resizes it: unlike OpenCV's, it antialiases when
+it shrinks an image.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,14 @@ CHOICES = ("score", "largest", "central")
 
 
 def choose_face(faces: Sequence[Face], choice: str, height: int, width: int) -> Face:
-    """The face that the crop is made of.
+    """Choose the face to crop; the first one if several are equal.
 
     Args:
         faces: at least one.
         choice: `score` (highest score), `largest` (largest box) or `central` (centre
-            nearest to the image's); of equals, the first.
+            nearest to the image's).
         height: of the image, in pixels.
         width: of the image, in pixels.
-
-    Raises:
-        ValueError: an unknown choice.
     """
     if choice == "score":
         return max(faces, key=lambda face: face.score)
@@ -49,22 +46,22 @@ def pixel_box(face: Face) -> tuple[int, int, int, int]:
 def widen(
     box: tuple[int, int, int, int], margin: float, height: int, width: int
 ) -> tuple[int, int, int, int]:
-    """A box (x1, y1, x2, y2) grown by `margin` of its size on each side, within the image."""
+    """Widen a box (x1, y1, x2, y2) by `margin` of its size on each side, within the image."""
     x1, y1, x2, y2 = box
-    across, down = int(margin * (x2 - x1)), int(margin * (y2 - y1))
-    return max(0, x1 - across), max(0, y1 - down), min(width, x2 + across), min(height, y2 + down)
+    dx, dy = int(margin * (x2 - x1)), int(margin * (y2 - y1))
+    return max(0, x1 - dx), max(0, y1 - dy), min(width, x2 + dx), min(height, y2 + dy)
 
 
 def crop(image: Pixels, box: tuple[int, int, int, int], margin: float, size: int) -> Pixels:
-    """Cut a widened box out of an RGB image and resize it to uint8 (size, size, 3).
+    """Crop a widened box and resize it to uint8 RGB (size, size, 3).
 
     Args:
         image: uint8 RGB (height, width, 3).
         box: (x1, y1, x2, y2) in pixels, at least 1x1.
-        margin: share of the box's width and height added on each side, at least 0.
-        size: side of the crop in pixels.
+        margin: fraction of the box's width and height added on each side, at least 0.
+        size: width and height of the crop in pixels.
     """
     x1, y1, x2, y2 = widen(box, margin, *image.shape[:2])
-    # Cut first: with resize(box=...) the filter would look at pixels outside the box.
+    # Crop first: the filter of resize(box=...) would use pixels outside the box.
     face = Image.fromarray(image[y1:y2, x1:x2])
     return np.asarray(face.resize((size, size), Image.Resampling.BICUBIC))

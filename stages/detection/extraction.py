@@ -1,10 +1,19 @@
-"""The fate of each raw member: its row in the index and, where a face was found, its crop."""
+"""From each archive member to its row in index.csv and, where a face was found, its crop.
+
+Members are processed by threads, by processes of this machine or by workers of a cluster. All
+three give the same rows and crops in the order of the members.
+"""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from multiprocessing.synchronize import Lock
 from typing import Any
 
+import cv2
+
+from stages.core.sections import Cluster, Detect
+from stages.dataset import images
 from stages.dataset.archives import Member
 from stages.dataset.forgetting import fingerprint, named
 from stages.dataset.images import Pixels, UnreadableImageError, decode
@@ -12,24 +21,16 @@ from stages.dataset.index import Row
 from stages.dataset.labels import LabelError, parse_name
 from stages.detection.crops import choose_face, crop, pixel_box
 from stages.detection.detector import Detector
-from stages.parallel.threads import side_by_side
+from stages.parallel import cluster as ray_cluster
+from stages.parallel import processes, threads
 
 BOX = ("x1", "y1", "x2", "y2")
 
 Extraction = tuple[Row, Pixels | None]
+Work = Callable[[Member], Extraction | None]
 
 
-@dataclass(frozen=True)
-class CropSettings:
-    """How a crop is made: which face, margin (share of the box), side in px, input limit."""
-
-    face: str
-    margin: float
-    size: int
-    max_pixels: int
-
-
-def extract_face(member: Member, detector: Detector, settings: CropSettings) -> Extraction:
+def extract_face(member: Member, detector: Detector, detect: Detect) -> Extraction:
     """The row of one member and, if its status is `cropped`, its uint8 RGB crop."""
     row = partial(Row, member.name, member.archive)
     if member.data is None:
@@ -40,7 +41,7 @@ def extract_face(member: Member, detector: Detector, settings: CropSettings) -> 
         return row("bad_label", reason=str(error)), None
     known: dict[str, Any] = {"age": labels.age, "gender": labels.gender, "race": labels.race}
     try:
-        image = decode(member.data, settings.max_pixels)
+        image = decode(member.data, detect.max_pixels)
     except UnreadableImageError as error:
         return row("unreadable", **known, reason=str(error)), None
     height, width = image.shape[:2]
@@ -48,47 +49,98 @@ def extract_face(member: Member, detector: Detector, settings: CropSettings) -> 
     known |= {"width": width, "height": height, "faces_found": len(faces)}
     if not faces:
         return row("no_face", **known, reason="no face above the threshold"), None
-    face = choose_face(faces, settings.face, height, width)
+    face = choose_face(faces, detect.face, height, width)
     box = pixel_box(face)
     known |= {"score": round(face.score, 6), **dict(zip(BOX, box, strict=True))}
-    return row("cropped", **known), crop(image, box, settings.margin, settings.size)
+    return row("cropped", **known), crop(image, box, detect.margin, detect.size)
 
 
 def extract_faces(
     members: Iterable[Member],
     detector: Detector,
-    settings: CropSettings,
-    threads: int,
+    detect: Detect,
+    number: int,
     forgotten: Collection[str] = (),
 ) -> Iterator[Extraction]:
-    """Examine members on `threads` threads; yield their fates in the order of the members.
+    """Extract the faces of all members on threads.
 
-    A second member with the same base name is listed by its archive and path, a further
-    one with a number, so that no member is lost and every name stands once.
+    If several members have the same base name, the second is listed by its archive and path, and
+    further ones get a number, so that every name in the index is unique.
 
-    Those that are `forgotten` (SHA-256 of their bytes, hexadecimal) are neither looked at nor
-    yielded; but they have their names, which so never come to mean another image.
+    Args:
+        members: read by the calling thread.
+        detector: may be called from several threads at once.
+        detect: the settings.
+        number: of threads, at least 1.
+        forgotten: hexadecimal SHA-256 of the bytes of members that are skipped. They still take
+            their names, so that a name never comes to mean another image.
     """
-
-    look = face_extractor(detector, settings, forgotten)
-    return in_names(side_by_side(look, members, threads, Member.weight))
-
-
-def face_extractor(
-    detector: Detector, settings: CropSettings, forgotten: Collection[str]
-) -> Callable[[Member], Extraction | None]:
-    """What examines one member, unless it is forgotten: then there is None."""
-
-    def look(member: Member) -> Extraction | None:
-        gone = bool(forgotten) and fingerprint(member) in forgotten
-        return None if gone else extract_face(member, detector, settings)
-
-    return look
+    work = _worker(detector, detect, forgotten)
+    return _with_unique_names(threads.side_by_side(work, members, number, Member.weight))
 
 
-def in_names(examined: Iterable[tuple[Member, Extraction | None]]) -> Iterator[Extraction]:
-    """Fates with names that stand once each; without those that are None, which have names too."""
-    for name, (_, fate) in named(examined, lambda pair: pair[0]):
-        if fate is not None:
-            row, crop = fate
-            yield row if row.name == name else replace(row, name=name), crop
+def extract_in_processes(
+    members: Iterable[Member],
+    load: Callable[[], Detector],
+    detect: Detect,
+    number: int,
+    forgotten: Collection[str] = (),
+) -> Iterator[Extraction]:
+    """As `extract_faces`, in processes of this machine.
+
+    Args:
+        members: read by the calling process.
+        load: loads the detector, once in each process; must be picklable.
+        detect: the settings.
+        number: of processes, at least 1.
+        forgotten: see `extract_faces`.
+
+    Raises:
+        UserError: a process was killed.
+    """
+    make = partial(_make_in_process, load, detect, forgotten, processes.CONTEXT.Lock())
+    return _with_unique_names(processes.side_by_side(make, members, number, Member.weight))
+
+
+def extract_on_cluster(
+    cluster: Cluster,
+    members: Iterable[Member],
+    load: Callable[[], Detector],
+    detect: Detect,
+    forgotten: Collection[str] = (),
+) -> Iterator[Extraction]:
+    """As `extract_in_processes`, on the workers of a cluster."""
+
+    def make() -> Callable[[list[Member]], list[Extraction | None]]:
+        work = _worker(load(), detect, forgotten)
+        return lambda batch: [work(member) for member in batch]
+
+    return _with_unique_names(ray_cluster.spread(cluster, make, members))
+
+
+def _worker(detector: Detector, detect: Detect, forgotten: Collection[str]) -> Work:
+    """The function that processes one member; it returns None for a forgotten one."""
+
+    def work(member: Member) -> Extraction | None:
+        if forgotten and fingerprint(member) in forgotten:
+            return None
+        return extract_face(member, detector, detect)
+
+    return work
+
+
+def _make_in_process(
+    load: Callable[[], Detector], detect: Detect, forgotten: Collection[str], lock: Lock
+) -> Work:
+    cv2.setNumThreads(0)  # OpenCV's threads would oversubscribe the cores and do not survive a fork
+    images.take_turns(lock)
+    return _worker(load(), detect, forgotten)
+
+
+def _with_unique_names(
+    results: Iterable[tuple[Member, Extraction | None]],
+) -> Iterator[Extraction]:
+    for name, (_, extraction) in named(results, lambda pair: pair[0]):
+        if extraction is not None:
+            row, pixels = extraction
+            yield row if row.name == name else replace(row, name=name), pixels

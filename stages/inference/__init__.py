@@ -1,1 +1,1 @@
-"""A trained model put to use on anybody's pictures."""
+"""Apply trained models to any images."""

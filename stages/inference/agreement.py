@@ -1,4 +1,4 @@
-"""How near a network's copy in another format comes to it, and how fast each is."""
+"""Agreement of an exported network with the original, and the speed of both."""
 
 import time
 from collections.abc import Mapping
@@ -8,39 +8,39 @@ import numpy.typing as npt
 
 from stages.networks.prediction import Network
 
-SPEED_SECONDS = 2.0  # how long a speed is measured
+SPEED_SECONDS = 2.0  # duration of a measurement
 
 Outputs = Mapping[str, npt.NDArray[np.float32]]
 
 
 def agreement(
-    found: Outputs, wanted: Outputs, labels: Mapping[str, npt.NDArray[np.int64]]
+    exported: Outputs, original: Outputs, labels: Mapping[str, npt.NDArray[np.int64]]
 ) -> dict[str, dict[str, float]]:
-    """How a copy's outputs compare with the network's own, by task.
+    """Compare the outputs of an exported network with those of the original.
 
     Args:
-        found: the copy's probabilities by task (N, classes).
-        wanted: the network's.
+        exported: its probabilities by task (N, classes).
+        original: those of the Keras network.
         labels: true class indices by task (N).
 
     Returns:
-        By task: `agreement`, the share of images of the same class; `max_difference` of any
-        probability; `accuracy`, and `keras_accuracy`, the network's own.
+        By task: `agreement`, the fraction of images with the same predicted class;
+        `max_difference` of any probability; `accuracy`, and `keras_accuracy` of the original.
     """
-    compared = {}
+    result = {}
     for task, true in labels.items():
-        copy, own = found[task].argmax(axis=1), wanted[task].argmax(axis=1)
-        compared[task] = {
-            "agreement": round(float((copy == own).mean()), 6),
-            "max_difference": float(f"{np.abs(found[task] - wanted[task]).max():.3g}"),
-            "accuracy": round(float((copy == true).mean()), 6),
-            "keras_accuracy": round(float((own == true).mean()), 6),
+        ours, keras = exported[task].argmax(axis=1), original[task].argmax(axis=1)
+        result[task] = {
+            "agreement": round(float((ours == keras).mean()), 6),
+            "max_difference": float(f"{np.abs(exported[task] - original[task]).max():.3g}"),
+            "accuracy": round(float((ours == true).mean()), 6),
+            "keras_accuracy": round(float((keras == true).mean()), 6),
         }
-    return compared
+    return result
 
 
 def images_per_second(network: Network, images: npt.NDArray[np.uint8]) -> float:
-    """How many images (N, size, size, 3) a warm network does in a second, one at a time."""
+    """Images (N, size, size, 3) that a warm network predicts in a second, one at a time."""
     for image in images[:3]:
         network.predict_on_batch(image[None])
     done, start = 0, time.perf_counter()

@@ -1,10 +1,10 @@
-"""A Keras network in other formats.
+"""Conversion of a Keras network to other formats.
 
-- ONNX, by tf2onnx (https://github.com/onnx/tensorflow-onnx): float32, as the network is.
-- TFLite, by TensorFlow's converter: `float16` keeps weights so; `int8` computes in 8-bit integers
-  whose ranges are learnt from images (Jacob et al. 2018, https://arxiv.org/abs/1712.05877).
+- ONNX, by tf2onnx (https://github.com/onnx/tensorflow-onnx): float32, as in Keras.
+- TFLite, by TensorFlow's converter: `float16` weights, or `int8` arithmetic with ranges calibrated
+  on images (Jacob et al. 2018, https://arxiv.org/abs/1712.05877).
 
-All take uint8 RGB images (any number, size, size, 3) named `image`, preprocessing inside, and give
+All take uint8 RGB images (N, size, size, 3) named `image`, include the preprocessing, and return
 float32 probabilities by task.
 """
 
@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from stages.networks.device import silenced_stderr
 
-OPSET = 17  # of ONNX; onnxruntime knows it since 1.13
+OPSET = 17  # of ONNX; supported since onnxruntime 1.13
 TFLITE_KINDS = ("float16", "int8")
 
 Images = npt.NDArray[np.uint8]
@@ -33,7 +33,7 @@ def write_onnx(model: keras.Model, path: Path, metadata: Mapping[str, str]) -> N
     Args:
         model: images to outputs by task.
         path: of the file.
-        metadata: texts that the file shall hold, by key.
+        metadata: texts by key, stored in the file.
     """
     import tf2onnx
 
@@ -54,15 +54,10 @@ def write_tflite(model: keras.Model, path: Path, kind: str, images: Images) -> N
         model: images to outputs by task.
         path: of the file.
         kind: one of `TFLITE_KINDS`.
-        images: uint8 (N, size, size, 3), from which int8 learns its ranges; float16 ignores them.
-
-    Raises:
-        ValueError: an unknown kind.
+        images: uint8 (N, size, size, 3), to calibrate the ranges of int8; unused for float16.
     """
-    if kind not in TFLITE_KINDS:
-        raise ValueError(f"kind {kind!r} is not one of {TFLITE_KINDS}")
     with TemporaryDirectory() as folder, silenced_stderr():
-        # By way of a SavedModel: from the function itself it comes out without its weights.
+        # Through a SavedModel: converted from the function itself, it would lack its weights.
         archive = keras.export.ExportArchive()
         archive.track(model)
         archive.add_endpoint("serve", partial(model, training=False), [_signature(model)])

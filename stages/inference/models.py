@@ -1,8 +1,8 @@
-"""A trained model opened for use: a folder under models/, or an exported ONNX or TFLite file.
+"""Open a trained model: a folder under models/, or an exported ONNX or TFLite file.
 
-The folder needs TensorFlow. The ONNX file holds all that the folder tells, and needs onnxruntime
-alone; a TFLite file has it beside it, in preprocessor_config.json and <file>.json, and needs
-ai-edge-litert.
+A folder needs TensorFlow. An ONNX file contains its input spec and calibration and needs only
+onnxruntime. A TFLite file has them beside it, in preprocessor_config.json and <file>.json, and
+needs ai-edge-litert.
 """
 
 import json
@@ -24,7 +24,7 @@ from stages.core.files import digest
 from stages.core.sections import Section
 from stages.dataset.forgetting import MODELS as STALE
 from stages.dataset.forgetting import read_stale
-from stages.detection.detector import Detector, ScalePolicy, load_detector, providers
+from stages.detection.detector import Detector, load_detector, providers
 from stages.networks.device import silenced_stderr
 from stages.networks.prediction import AGE_YEARS, Network
 from stages.runs.input_spec import InputSpec, parse_input_spec, read_input_spec
@@ -34,7 +34,7 @@ from stages.weights.untrusted import LARGEST, read_onnx
 NETWORK_FILE = "model.keras"
 ONNX_SUFFIX = ".onnx"
 TFLITE_SUFFIX = ".tflite"
-METADATA = "utkface-mtl"  # the key in an ONNX file's metadata under which all of it stands
+METADATA = "utkface-mtl"  # key in the metadata of an ONNX file
 MODELS, EXPORTS = Path("models"), Path("exports")
 PRETRAINED = Path("data/pretrained")
 EVALUATION = Path("data/evaluation")
@@ -43,8 +43,8 @@ EVALUATION = Path("data/evaluation")
 class Calibration(Section):
     """The content of calibration.json.
 
-    `temperatures`: by task, above 0; empty: none were fitted. `mirrored`: whether they hold for
-    means of the outputs for a crop and for its mirror image, instead of those for the crop.
+    `temperatures`: by task, above 0; empty: none were fitted. `mirrored`: whether they were fitted
+    to the mean of the outputs for a crop and its mirror image.
     """
 
     mirrored: bool | None
@@ -52,7 +52,7 @@ class Calibration(Section):
 
 
 class Exported(Section):
-    """What an exported file says of itself, beside its input_spec."""
+    """Metadata of an exported file, besides its input spec."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -62,10 +62,10 @@ class Exported(Section):
 
 @dataclass(frozen=True)
 class Model:
-    """A model: its run's name, how it is fed, its calibration (None: unknown).
+    """A model: the name of its run, its input spec, its calibration (None: unknown).
 
-    `network` takes uint8 RGB (N, size, size, 3) and gives probabilities by task; with
-    `tells_years` also `AGE_YEARS`, those of the single years.
+    `network` takes uint8 RGB (N, size, size, 3) and returns probabilities by task; with
+    `tells_years` also `AGE_YEARS`, the probabilities of single years.
     """
 
     name: str
@@ -77,9 +77,9 @@ class Model:
 
 
 def find_models(models: Path = MODELS, exports: Path = EXPORTS) -> list[Path]:
-    """The folders of a folder that hold a network, and the exported ONNX files of another."""
+    """The model folders in `models`, and the exported ONNX files in `exports`."""
     networks = (path.parent for path in models.glob(f"*/{NETWORK_FILE}"))
-    files = exports.glob(f"*/*{ONNX_SUFFIX}")  # an exported model's detector lies beside it
+    files = exports.glob(f"*/*{ONNX_SUFFIX}")  # the detector of a model is in the same folder
     return [*sorted(networks), *sorted(file for file in files if file.stem == file.parent.name)]
 
 
@@ -91,7 +91,7 @@ def open_model(path: Path, device: str = "auto") -> Model:
         device: for a folder or an ONNX file: `auto`, `cpu` or `gpu`.
 
     Raises:
-        UserError: there is none, or it does not say how it is fed.
+        UserError: there is none, or it lacks its input spec.
     """
     if path.suffix == ONNX_SUFFIX and path.is_file():
         return _open_onnx(path, device)
@@ -99,9 +99,9 @@ def open_model(path: Path, device: str = "auto") -> Model:
         return _open_tflite(path)
     if (path / NETWORK_FILE).is_file():
         return _open_folder(path, device)
-    near = ", ".join(map(str, find_models())) or "none: run `dvc repro`"
+    known = ", ".join(map(str, find_models())) or "none: run `dvc repro`"
     forms = f"a folder with {NETWORK_FILE}, an ONNX or a TFLite file"
-    raise UserError(f"{path}: no model; {forms}; here: {near}")
+    raise UserError(f"{path}: no model; expected {forms}; available: {known}")
 
 
 def _open_folder(path: Path, device: str) -> Model:
@@ -122,71 +122,70 @@ def _open_folder(path: Path, device: str) -> Model:
 
 
 def _warn_if_stale(network: Path) -> None:
-    """Say so where the project of this folder lists the network as stale."""
+    """Warn if forgotten/models.csv lists the network."""
     if STALE.is_file() and digest(network) in read_stale():
         print(
-            f"warning: {network} learnt from images that were forgotten since; train it again",
+            f"warning: {network} was trained on images that were forgotten since; train it again",
             file=sys.stderr,
         )
 
 
 def read_calibration(folder: Path) -> Calibration | None:
-    """The calibration of the run of models/<run>, from its evaluation in the same workspace.
+    """The calibration of models/<run>, from the evaluation in the same workspace.
 
     Raises:
-        UserError: the file is not one.
+        UserError: the file is malformed.
     """
     path = folder.resolve().parent.parent / EVALUATION / folder.resolve().name / "calibration.json"
     if not path.is_file():
         return None
     try:
-        found = Calibration.model_validate_json(path.read_bytes())
+        calibration = Calibration.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise UserError(f"{path}: {_fault(error)}; run `dvc repro`") from None
-    return found if found.temperatures else None
+    return calibration if calibration.temperatures else None
 
 
 def _fault(error: ValidationError) -> str:
-    """The first of the faults: the field, and what is wrong."""
+    """The field and message of the first error."""
     fault = error.errors()[0]
     field = ".".join(map(str, fault["loc"])) or "content"
     return f"{field}: {fault['msg']}"
 
 
 class OnnxNetwork:
-    """A network in an ONNX file, asked as Keras's are."""
+    """A network in an ONNX file, with the interface of a Keras model.
+
+    Raises:
+        UserError: not an ONNX file that onnxruntime can run, one that refers to other files, or
+            `gpu` is requested but not available.
+    """
 
     def __init__(self, path: Path, device: str = "auto") -> None:
-        """Load it.
-
-        Raises:
-            UserError: not an ONNX file that onnxruntime can run, one that leads elsewhere, or
-                `gpu` is asked for and onnxruntime offers none.
-        """
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        calculating = providers(device)
+        chosen = providers(device)
         try:
-            read_onnx(path)  # refuses what leads to other files
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=calculating)
-        except Exception as error:  # onnxruntime's own types have no common public base
+            read_onnx(path)  # refuses references to other files
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
+        except Exception as error:  # onnxruntime's exceptions share no public base class
             raise UserError(f"{path}: not an ONNX file that can be run: {error}") from error
         inputs = self.session.get_inputs()
         if [i.name for i in inputs] != ["image"] or len(inputs[0].shape) != 4:
             raise UserError(f"{path}: takes {[i.name for i in inputs]}, not images named `image`")
         if inputs[0].type != "tensor(uint8)":
             raise UserError(f"{path}: takes {inputs[0].type}, not images of type tensor(uint8)")
-        self.side = inputs[0].shape[1]
-        self.sizes: dict[str, int] = {}
+        self.size = inputs[0].shape[1]
+        self.classes: dict[str, int] = {}
         for output in self.session.get_outputs():
             if output.type != "tensor(float)" or len(output.shape) != 2:
-                said = f"{output.type} of shape {output.shape}"
-                raise UserError(f"{path}: gives {said} as {output.name}, not (images, classes)")
-            self.sizes[output.name] = output.shape[1]
+                actual = f"{output.type} of shape {output.shape}"
+                raise UserError(f"{path}: gives {actual} as {output.name}, not (images, classes)")
+            self.classes[output.name] = output.shape[1]
 
     def predict_on_batch(self, x: npt.NDArray[np.uint8], /) -> dict[str, npt.NDArray[np.float32]]:
         """Outputs by task, (M, classes), for uint8 images (M, size, size, 3)."""
-        return dict(zip(self.sizes, self.session.run(None, {"image": x}), strict=True))
+        return dict(zip(self.classes, self.session.run(None, {"image": x}), strict=True))
 
 
 def _open_onnx(path: Path, device: str) -> Model:
@@ -194,20 +193,20 @@ def _open_onnx(path: Path, device: str) -> Model:
     text = network.session.get_modelmeta().custom_metadata_map.get(METADATA)
     if text is None:
         raise UserError(
-            f"{path}: does not say how it is fed; export it with `utkface-mtl export <run>`"
+            f"{path}: contains no input spec; export it with `utkface-mtl export <run>`"
         )
     about = _exported(text, path)
     input_spec = parse_input_spec(json.dumps(json.loads(text).get("input_spec")), str(path))
-    _check_fits(path, input_spec, network.side, network.sizes)
-    years = AGE_YEARS in network.sizes
+    _check_fits(path, input_spec, network.size, network.classes)
+    years = AGE_YEARS in network.classes
     return Model(about.run, path, input_spec, about.calibration, network, years)
 
 
 def _exported(text: str | bytes, place: Path) -> Exported:
-    """What an exported file says of itself.
+    """Parse the metadata of an exported file.
 
     Raises:
-        UserError: not JSON, or a field is missing or does not fit.
+        UserError: not JSON, or a field is missing or invalid.
     """
     try:
         return Exported.model_validate_json(text)
@@ -216,14 +215,13 @@ def _exported(text: str | bytes, place: Path) -> Exported:
 
 
 class TfliteNetwork:
-    """A network in a TFLite file, asked as Keras's are; by one thread at a time."""
+    """A network in a TFLite file, with the interface of a Keras model; not thread-safe.
+
+    Raises:
+        UserError: ai-edge-litert is not installed, or not a TFLite file that it can run.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Load it.
-
-        Raises:
-            UserError: ai-edge-litert is not installed, or not a TFLite file that it can run.
-        """
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -231,14 +229,14 @@ class TfliteNetwork:
         if path.stat().st_size > LARGEST:
             raise UserError(f"{path}: more than {LARGEST} bytes")
         try:
-            with silenced_stderr():  # it tells of its delegate
+            with silenced_stderr():  # it prints the name of its delegate
                 self.interpreter = Interpreter(str(path), num_threads=os.cpu_count())
                 self.run = self.interpreter.get_signature_runner()
             outputs = self.run.get_output_details()
-            self.sizes = {name: int(about["shape"][-1]) for name, about in outputs.items()}
-            self.side = int(self.run.get_input_details()["image"]["shape"][1])
-            # What it cannot run (an operation of TensorFlow, which could write files) shows here.
-            self.predict_on_batch(np.zeros((1, self.side, self.side, 3), np.uint8))
+            self.classes = {name: int(about["shape"][-1]) for name, about in outputs.items()}
+            self.size = int(self.run.get_input_details()["image"]["shape"][1])
+            # Fails here on operations of TensorFlow, which could write files.
+            self.predict_on_batch(np.zeros((1, self.size, self.size, 3), np.uint8))
         except (ValueError, RuntimeError, KeyError, IndexError) as error:
             raise UserError(f"{path}: not a TFLite file that can be run: {error}") from error
 
@@ -251,17 +249,17 @@ class TfliteNetwork:
 def _open_tflite(path: Path) -> Model:
     about = path.with_name(f"{path.name}.json")
     if not about.is_file():
-        raise UserError(f"{about}: missing; export it again by `utkface-mtl export <run>`")
+        raise UserError(f"{about}: missing; export it again with `utkface-mtl export <run>`")
     facts = _exported(about.read_bytes(), about)
     input_spec = read_input_spec(path.parent)
     network = TfliteNetwork(path)
-    _check_fits(path, input_spec, network.side, network.sizes)
-    years = AGE_YEARS in network.sizes
+    _check_fits(path, input_spec, network.size, network.classes)
+    years = AGE_YEARS in network.classes
     return Model(facts.run, path, input_spec, facts.calibration, network, years)
 
 
 def describe(run: str, input_spec: InputSpec, calibration: Calibration | None) -> str:
-    """What an ONNX file says of itself, as it is written under `METADATA`."""
+    """The metadata of an ONNX file under the key `METADATA`."""
     content = {
         "run": run,
         "input_spec": input_spec.model_dump(),
@@ -270,47 +268,46 @@ def describe(run: str, input_spec: InputSpec, calibration: Calibration | None) -
     return json.dumps(content)
 
 
-def _check_fits(path: Path, input_spec: InputSpec, side: int, sizes: Mapping[str, int]) -> None:
-    """Refuse a network that does not take or give what its description says."""
+def _check_fits(path: Path, input_spec: InputSpec, size: int, classes: Mapping[str, int]) -> None:
+    """Refuse a network whose input or outputs differ from its input spec."""
     for task in input_spec.tasks:
         number = len(input_spec.classes.of(task))
-        if sizes.get(task) != number:
+        if classes.get(task) != number:
             raise UserError(
-                f"{path}: says that it tells {number} classes of {task}, but gives "
-                f"{sizes.get(task, 'nothing')}"
+                f"{path}: its input spec has {number} classes of {task}, but it gives "
+                f"{classes.get(task, 'nothing')}"
             )
-    if side != input_spec.detect.size:
+    if size != input_spec.detect.size:
         raise UserError(
-            f"{path}: takes {side} px, but says that it is fed with {input_spec.detect.size} px"
+            f"{path}: takes {size} px, but its input spec says {input_spec.detect.size} px"
         )
 
 
 def open_detector(model: Model, given: Path | None = None, device: str = "auto") -> Detector:
-    """The detector that the model's crops were made with, as it was set.
+    """Open the detector that cropped the model's training images, with the same settings.
 
-    Its weights are searched in data/pretrained/, in the user's cache and beside the model, who
-    may come from anybody. Where they are nowhere, they are fetched into the cache.
+    Its weights are searched in data/pretrained/, in the user's cache and next to the model; else
+    they are downloaded into the cache.
 
     Args:
         model: an opened model.
-        given: the weights file, by hand.
+        given: path of the weights file; no other place is then searched.
         device: `auto`, `cpu` or `gpu`.
 
     Raises:
-        UserError: they cannot be had, or are others than that detector's.
+        UserError: the weights are not available, or not those of the detector.
     """
-    settings = model.input_spec.detect
-    weights = DETECTORS[settings.detector]
+    cropping = model.input_spec.detect
+    weights = DETECTORS[cropping.detector]
     cache = platformdirs.user_cache_path(METADATA)
     beside = model.path if model.path.is_dir() else model.path.parent
     places = [given] if given else [folder / weights.file for folder in (PRETRAINED, cache, beside)]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
         if given:
             raise UserError(f"{given}: no such file")
         cache.mkdir(parents=True, exist_ok=True)
-        found = obtain(weights, cache, None, f"the model {model.name}")
-    if not weights.fits(found):
-        raise UserError(f"{found}: is not {weights.file}, which {model.name} was trained with")
-    scale = ScalePolicy(**settings.scale.model_dump())
-    return load_detector(settings.detector, found, settings.score_threshold, scale, device=device)
+        file = obtain(weights, cache, None, f"the model {model.name}")
+    if not weights.fits(file):
+        raise UserError(f"{file}: is not {weights.file}, which {model.name} was trained with")
+    return load_detector(cropping, file, device=device)

@@ -1,18 +1,17 @@
 """The page and the endpoints of `serve`, as a Starlette application.
 
-- `GET /`: the page. It asks this server only; its Content-Security-Policy forbids all else.
-- `GET /api/models`: `models`, the names that can be asked, and `max_upload` in bytes.
-- `POST /api/predict?model=NAME`, the bytes of an image as body: what `answers.as_record` tells,
-  with `model`, and `calibrated`: whether probabilities are at the model's temperatures
-  (of the mean with the mirror image, where they were fitted so).
-- `POST /api/explain?model=NAME&face=1&task=age`, the same body: a PNG of that face's crop under
-  what spoke for the class that was predicted.
+- `GET /`: the page. Its Content-Security-Policy allows requests to this server only.
+- `GET /api/models`: `models`, the names of the available models, and `max_upload` in bytes.
+- `POST /api/predict?model=NAME` with the bytes of an image as body: the object of `as_record` with
+  `model`, and `calibrated`: whether temperature scaling was applied (to the mean with the
+  mirror image if it was fitted so).
+- `POST /api/explain?model=NAME&face=1&task=age` with the same body: a PNG of that face's crop
+  under a heat map of the evidence for the predicted class.
 
-Errors are JSON, `{"error": ...}`: 400 wrong words, 404 unknown model, 408 too slow an upload,
-413 too large, 422 no image, 503 too busy or too long at work.
+Errors are JSON, `{"error": ...}`: 400 invalid request, 404 unknown model, 408 upload too slow,
+413 upload too large, 422 not an image, 503 server too busy or prediction too slow.
 
-An upload is held in memory while it is looked at and is written nowhere; that is why no form
-library stands here, which would keep it in a file.
+An upload is kept in memory and never written to disk; a form library would store it in a file.
 """
 
 import asyncio
@@ -39,8 +38,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stages.core.errors import UserError
 from stages.dataset.archives import Member
+from stages.dataset.images import Pixels
 from stages.detection.detector import Detector
-from stages.inference.face_extraction import UNREADABLE, ImageFaces, face_extractor
+from stages.inference.face_extraction import UNREADABLE, face_extractor
 from stages.inference.models import Model, OnnxNetwork, open_detector, open_model
 from stages.inference.predictions import ImagePredictions, as_record, outputs_of
 from stages.inference.saliency import heat_of, overlay
@@ -60,14 +60,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may take.
+    """Limits of the service.
 
     Attributes:
-        upload: bytes of a body.
+        upload: bytes of a request's body.
         pixels: of its image.
-        seconds: for the upload, and again for the work, waiting included.
-        waiting: requests at work, waiting for it or sending; more are turned away.
-        threads: requests at work.
+        seconds: for the upload, and again for the prediction, including the wait for a thread.
+        waiting: requests that are uploading, waiting or running; more are refused.
+        threads: requests that run at once.
     """
 
     upload: int
@@ -78,10 +78,10 @@ class Limits:
 
 
 class PredictionService:
-    """The models that can be asked, opened when they are first asked, and the threads that do it.
+    """The models, opened on first use, and the threads that run them.
 
-    Work that has run out of time goes on to its end and keeps its thread, so that there is never
-    more at work than there are threads.
+    A request that times out keeps its thread until it ends, so that the number of running requests
+    never exceeds the number of threads.
     """
 
     def __init__(self, paths: Sequence[Path], device: str, limits: Limits) -> None:
@@ -90,15 +90,15 @@ class PredictionService:
         self.pool = ThreadPoolExecutor(limits.threads)
         self.opened: dict[str, tuple[Model, Detector]] = {}
         self.opening = threading.Lock()
-        self.asking = threading.Lock()  # Keras does not promise to be called by several threads
-        self.busy = 0  # requests at work or waiting for it
-        self.receiving = 0  # requests whose bodies come in
+        self.predicting = threading.Lock()  # Keras does not guarantee thread safety
+        self.busy = 0  # requests that run or wait for a thread
+        self.receiving = 0  # requests that are uploading
 
     async def do(self, work: Callable[[], Result]) -> Result:
-        """Do work on a thread.
+        """Run `work` on a thread.
 
         Raises:
-            HTTPException: 503, too many wait, or it takes too long.
+            HTTPException: 503, too many requests or timeout.
         """
         self.refuse_when_full()
         self.busy += 1
@@ -110,19 +110,19 @@ class PredictionService:
             raise HTTPException(503, f"took more than {self.limits.seconds:g} s") from None
 
     def refuse_when_full(self) -> None:
-        """Before a body is read, too: bodies that wait take memory.
+        """Refuse a request if there are too many; also before its body takes memory.
 
         Raises:
-            HTTPException: 503, too many are at work, waiting, or sending.
+            HTTPException: 503.
         """
         if self.busy + self.receiving >= self.limits.waiting:
             raise HTTPException(503, "too many requests at once; try again")
 
     async def body(self, request: Request) -> bytes:
-        """A request's body.
+        """Read a request's body.
 
         Raises:
-            HTTPException: 503, too many requests at once; 413, 408, 400: see `_body`.
+            HTTPException: 503, too many requests; 413, 408, 400: see `_body`.
         """
         self.refuse_when_full()
         self.receiving += 1
@@ -135,12 +135,12 @@ class PredictionService:
         self.busy -= 1
 
     def open(self, name: str) -> tuple[Model, Detector]:
-        """A model and its detector.
+        """Return a model and its detector.
 
         Raises:
-            UserError: it cannot be opened.
+            UserError: the model cannot be opened.
         """
-        if name in self.opened:  # without waiting for another that is being opened
+        if name in self.opened:  # without waiting for another model to open
             return self.opened[name]
         with self.opening:
             if name not in self.opened:
@@ -148,34 +148,34 @@ class PredictionService:
                 self.opened[name] = model, open_detector(model, device=self.device)
             return self.opened[name]
 
-    def look(self, name: str, data: bytes) -> tuple[Model, ImagePredictions]:
-        """What a model says of the image in a request's body.
+    def predict(self, name: str, data: bytes) -> tuple[Model, ImagePredictions]:
+        """Predict the image in a request's body.
 
         Raises:
-            HTTPException: 422, no image.
+            HTTPException: 422, not an image.
         """
         model, detector = self.open(name)
-        see = face_extractor(model.input_spec, detector, max_pixels=self.limits.pixels)
-        look: ImageFaces = see(Member("", "upload", data))
-        if look.status == UNREADABLE:
-            raise HTTPException(422, look.reason)
+        extract = face_extractor(model.input_spec, detector, max_pixels=self.limits.pixels)
+        image = extract(Member("", "upload", data))
+        if image.status == UNREADABLE:
+            raise HTTPException(422, image.reason)
         calibrated = model.calibration is not None
         mirrored = model.calibration is not None and bool(model.calibration.mirrored)
-        with self.turn(model):
-            outputs = outputs_of(model, list(look.faces), BATCH_SIZE, mirrored, calibrated)
-        return model, ImagePredictions(look, outputs)
+        with self.lock(model):
+            outputs = outputs_of(model, list(image.faces), BATCH_SIZE, mirrored, calibrated)
+        return model, ImagePredictions(image, outputs)
 
-    def turn(self, model: Model) -> AbstractContextManager[Any]:
-        """What must be held while a network is asked."""
-        return nullcontext() if isinstance(model.network, OnnxNetwork) else self.asking
+    def lock(self, model: Model) -> AbstractContextManager[Any]:
+        """The lock to hold while the model's network runs."""
+        return nullcontext() if isinstance(model.network, OnnxNetwork) else self.predicting
 
 
 def create_app(service: PredictionService, hosts: Sequence[str]) -> Starlette:
-    """The application.
+    """Create the application.
 
     Args:
-        service: what can be asked.
-        hosts: the names by which the server may be addressed; `*`: any.
+        service: the models.
+        hosts: the accepted host names; `*`: any.
     """
 
     async def models(_: Request) -> Response:
@@ -185,10 +185,9 @@ def create_app(service: PredictionService, hosts: Sequence[str]) -> Starlette:
         name, data = _model(request, service), await service.body(request)
 
         def work() -> dict[str, Any]:
-            model, answer = service.look(name, data)
-            calibrated = model.calibration is not None
-            record = as_record(answer, model.input_spec)
-            return {"model": name, "calibrated": calibrated} | record
+            model, predictions = service.predict(name, data)
+            record = as_record(predictions, model.input_spec)
+            return {"model": name, "calibrated": model.calibration is not None} | record
 
         return JSONResponse(await service.do(work))
 
@@ -197,19 +196,17 @@ def create_app(service: PredictionService, hosts: Sequence[str]) -> Starlette:
         face, task = request.query_params.get("face", "1"), request.query_params.get("task", "")
 
         def work() -> bytes:
-            model, answer = service.look(name, data)
+            model, predictions = service.predict(name, data)
+            number = len(predictions.outputs)
             if task not in model.input_spec.tasks:
                 raise HTTPException(400, f"task must be one of {', '.join(model.input_spec.tasks)}")
-            known = [str(number + 1) for number in range(len(answer.outputs))]
-            if face not in known:
-                raise HTTPException(400, f"face must be in 1..{len(answer.outputs)}")
-            crop = answer.look.faces[int(face) - 1].crop
-            chosen = int(answer.outputs[int(face) - 1][task].argmax())
-            picture = io.BytesIO()
-            with service.turn(model):
-                heat = heat_of(model.network, crop, task, chosen)
-            Image.fromarray(overlay(crop, heat)).save(picture, "PNG")
-            return picture.getvalue()
+            if face not in [str(i + 1) for i in range(number)]:
+                raise HTTPException(400, f"face must be in 1..{number}")
+            crop = predictions.image.faces[int(face) - 1].crop
+            class_index = int(predictions.outputs[int(face) - 1][task].argmax())
+            with service.lock(model):
+                heat = heat_of(model.network, crop, task, class_index)
+            return _encode_png(overlay(crop, heat))
 
         return Response(await service.do(work), media_type="image/png")
 
@@ -228,6 +225,13 @@ def create_app(service: PredictionService, hosts: Sequence[str]) -> Starlette:
     )
 
 
+def _encode_png(pixels: Pixels) -> bytes:
+    """Encode uint8 RGB pixels as PNG."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
 def _model(request: Request, service: PredictionService) -> str:
     name = request.query_params.get("model") or next(iter(service.paths))
     if name not in service.paths:
@@ -236,7 +240,7 @@ def _model(request: Request, service: PredictionService) -> str:
 
 
 async def _body(request: Request, limits: Limits) -> bytes:
-    """The request's body, if it is small enough and comes in time."""
+    """Read the request's body within the limits of size and time."""
 
     async def read() -> bytes:
         data, size = bytearray(), 0
@@ -244,7 +248,7 @@ async def _body(request: Request, limits: Limits) -> bytes:
             size += len(chunk)
             if size <= limits.upload:
                 data += chunk
-        # What is too much was read all the same: who still sends does not hear the answer.
+        # Read to the end even if too large: a client reads the response only after sending.
         if size > limits.upload:
             raise HTTPException(413, f"{size} bytes are more than {limits.upload}")
         return bytes(data)

@@ -1,75 +1,102 @@
-"""Where answers go: rows as JSON lines or CSV, or annotated pictures with such rows beside them."""
+"""Write predictions as JSON lines or CSV, or as annotated pictures with JSON lines beside them."""
 
 import csv
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
+
+from PIL import Image, ImageDraw, ImageFont
 
 from stages.core.files import atomic_write
-from stages.dataset.images import decode
-from stages.inference.drawing import annotate
+from stages.dataset.images import Pixels, decode
 from stages.inference.face_extraction import MAX_PIXELS
 from stages.inference.models import Model
 from stages.inference.predictions import ImagePredictions, as_record, csv_columns, csv_rows
 
 FORMATS = ("jsonl", "csv", "pictures")
-PICTURES_TABLE = "predictions.jsonl"  # what the pictures show, and those that could not be drawn
+PICTURES_TABLE = "predictions.jsonl"  # also lists the images that could not be drawn
 JPEG_QUALITY = 90
+FRAME, INK = (255, 214, 10), (20, 20, 20)  # a yellow that is visible on skin and most clothes
 
 Write = Callable[[ImagePredictions], None]
 
 
 @contextmanager
 def open_writer(form: str, output: Path | None, model: Model) -> Iterator[Write]:
-    """Yield what writes an answer; a file appears whole, or not at all.
+    """Yield a function that writes predictions; a file appears complete or not at all.
 
     Args:
         form: one of `FORMATS`.
         output: a file, for pictures a folder; None: standard output, row by row.
-        model: whose answers they are.
+        model: the model that predicts.
     """
     if output is None:
-        write = _rows(form, sys.stdout, model)
+        write = _row_writer(form, sys.stdout, model)
 
-        def write_through(answer: ImagePredictions) -> None:
-            write(answer)
+        def write_and_flush(predictions: ImagePredictions) -> None:
+            write(predictions)
             sys.stdout.flush()
 
-        yield write_through
+        yield write_and_flush
         return
     table = output / PICTURES_TABLE if form == "pictures" else output
     with atomic_write(table) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        write = _rows(form, file, model)
-        yield _pictures(output, write, model) if form == "pictures" else write
+        write = _row_writer(form, file, model)
+        yield _picture_writer(output, write, model) if form == "pictures" else write
 
 
-def _rows(form: str, file: TextIO, model: Model) -> Write:
+def _row_writer(form: str, file: TextIO, model: Model) -> Write:
     if form != "csv":
-        return lambda answer: print(json.dumps(as_record(answer, model.input_spec)), file=file)
+        return lambda each: print(json.dumps(as_record(each, model.input_spec)), file=file)
     columns = csv_columns(model.input_spec, model.tells_years)
     table = csv.DictWriter(file, columns, lineterminator="\n")
     table.writeheader()
-    return lambda answer: table.writerows(csv_rows(as_record(answer, model.input_spec)))
+    return lambda each: table.writerows(csv_rows(as_record(each, model.input_spec)))
 
 
-def _pictures(folder: Path, write: Write, model: Model) -> Write:
+def _picture_writer(folder: Path, write: Write, model: Model) -> Write:
     number = 0
 
-    def draw(answer: ImagePredictions) -> None:
+    def draw(predictions: ImagePredictions) -> None:
         nonlocal number
         number += 1
-        data = answer.look.member.data
-        if answer.look.width is not None and data is not None:
-            pixels = decode(data, MAX_PIXELS)
-            # A name from an archive may hold anything; the number makes it unique.
-            name = re.sub(r"[^\w.-]", "_", answer.look.member.name)[-100:]
-            picture = annotate(pixels, as_record(answer, model.input_spec))
+        image = predictions.image
+        if image.width is not None and image.member.data is not None:
+            pixels = decode(image.member.data, MAX_PIXELS)
+            # Names from archives may contain anything; the number makes them unique.
+            name = re.sub(r"[^\w.-]", "_", image.member.name)[-100:]
+            picture = annotate(pixels, as_record(predictions, model.input_spec))
             with atomic_write(folder / f"{number:05}-{name}.jpg") as partial:
                 picture.save(partial, "JPEG", quality=JPEG_QUALITY)
-        write(answer)
+        write(predictions)
 
     return draw
+
+
+def annotate(pixels: Pixels, record: Mapping[str, Any]) -> Image.Image:
+    """Draw each face's box, and under it the class of each task with its probability.
+
+    Args:
+        pixels: uint8 RGB (height, width, 3).
+        record: the predictions for the image, as returned by `as_record`.
+    """
+    image = Image.fromarray(pixels)
+    pen = ImageDraw.Draw(image)
+    size = max(11, round(min(image.size) / 45))
+    font = ImageFont.load_default(size)
+    for face in record["faces"]:
+        x1, y1, x2, y2 = face["box"] or (0, 0, image.width, image.height)
+        pen.rectangle((x1, y1, x2 - 1, y2 - 1), outline=FRAME, width=max(2, size // 6))
+        tasks = [values for task, values in face.items() if task not in ("score", "box")]
+        text = "\n".join(f"{t['class']} {t['probabilities'][t['class']]:.0%}" for t in tasks)
+        left, _, right, bottom = pen.multiline_textbbox((0, 0), text, font=font)
+        # Under the box, or as low as the image allows.
+        x = max(0, min(x1, image.width - right))
+        y = max(0, min(y2, image.height - bottom - 2))
+        pen.rectangle((x + left - 2, y, x + right + 2, y + bottom + 2), fill=FRAME)
+        pen.multiline_text((x, y), text, fill=INK, font=font)
+    return image

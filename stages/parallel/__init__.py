@@ -1,1 +1,1 @@
-"""Work spread over threads, processes and clusters."""
+"""Parallel work on threads, processes and clusters."""

@@ -1,9 +1,8 @@
-"""Work spread over the machines of a cluster by Ray, https://docs.ray.io.
+"""Process a stream on the machines of a cluster with Ray, https://docs.ray.io.
 
-Ray is an extra (`pip install '.[cluster]'`): nothing imports it unless `cluster.engine` is ray.
-Results come in the order of the work, whoever did it, and each exactly once: what was under way
-on a machine that is lost is given to another. A bounded number of batches is under way, so that
-the memory of the process that hands them out does not depend on how many there are.
+Ray is an extra (`pip install '.[cluster]'`), imported only if `cluster.engine` is ray. Each result
+is yielded exactly once, in the order of the items: the batches of a lost machine go to another. The
+number of batches in progress is bounded, and with it the memory of the calling process.
 """
 
 import os
@@ -18,12 +17,12 @@ from typing import Any, TypeVar
 from stages.core.errors import UserError
 from stages.core.sections import Cluster
 
-CODE = Path(__file__).parents[1]  # shipped to all machines, so that they run the same
-AHEAD = 3  # batches under way for each worker: one is worked on, others travel
-SPARED = 30.0  # seconds for which a lost worker gets nothing, while others are there
-TRIES = 60  # of one batch; each failure but the work's own means a lost machine or process
+CODE = Path(__file__).parents[1]  # sent to all machines, so that all run the same code
+AHEAD = 3  # batches in progress per worker: one is processed, the others are in transit
+SPARED = 30.0  # seconds for which a lost worker gets no batch while there are others
+TRIES = 60  # of one batch; a failure that is not the work's own means a lost machine or process
 
-_NOT_MADE = "raised in its creation task"  # Ray's words where the making of a worker failed
+_NOT_MADE = "raised in its creation task"  # in Ray's message if a worker could not be created
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,10 +30,10 @@ Result = TypeVar("Result")
 
 @contextmanager
 def connected(cluster: Cluster) -> Iterator[Any]:
-    """The module ray, connected to the cluster of params; one of this machine for `local`.
+    """Yield the module ray, connected to the cluster of params; `local` starts one here.
 
     Raises:
-        UserError: Ray is not installed, or the address does not answer.
+        UserError: Ray is not installed, or the address does not respond.
     """
     try:
         import ray
@@ -42,8 +41,8 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         raise UserError(
             "cluster.engine is ray, which is not installed: pip install '.[cluster]'"
         ) from error
-    own = ray.is_initialized()
-    if not own:
+    connected_before = ray.is_initialized()
+    if not connected_before:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             ray.init(
@@ -58,7 +57,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     try:
         yield ray
     finally:
-        if not own:
+        if not connected_before:
             ray.shutdown()
 
 
@@ -72,93 +71,101 @@ def spread(
 
     Args:
         cluster: section `cluster` of params.
-        make: called once by each worker; makes what works on a batch, as with a network that is
-            loaded once. Both are sent by value.
+        make: returns the function that processes a batch; called once by each worker, for example
+            to load a network. Both are sent by value.
         items: read by this process.
         size: items of a batch; None: `cluster.batch`.
 
     Raises:
-        UserError: no worker is left, or none can be had.
-        Exception: what the work raises.
+        UserError: no worker is left or available.
+        Exception: as raised by the work.
     """
     with connected(cluster) as ray:
-        yield from _spread(ray, cluster, make, items, size or cluster.batch)
+        pool = _Workers(ray, cluster, make)
+        pending: deque[tuple[list[Item], _Call]] = deque()
+        try:
+            stream = iter(items)
+            while batch := list(islice(stream, size or cluster.batch)):
+                pending.append((batch, pool.submit(batch)))
+                if len(pending) >= AHEAD * len(pool.actors):
+                    done, call = pending.popleft()
+                    yield from zip(done, pool.result(done, call), strict=True)
+            while pending:
+                done, call = pending.popleft()
+                yield from zip(done, pool.result(done, call), strict=True)
+        finally:
+            for actor in pool.actors:
+                ray.kill(actor)
 
 
-def _spread(
-    ray: Any,
-    cluster: Cluster,
-    make: Callable[[], Callable[[list[Item]], list[Result]]],
-    items: Iterable[Item],
-    size: int,
-) -> Iterator[tuple[Item, Result]]:
-    class Worker:
-        def __init__(self, make: Any) -> None:
-            self.work = make()
+class _Worker:
+    """An actor: makes the work once, then processes batches."""
 
-        def do(self, batch: list[Any]) -> list[Any]:
-            return list(self.work(batch))
+    def __init__(self, make: Any) -> None:
+        self.work = make()
 
-    room = _room(ray, cluster)
-    number = min(cluster.workers or room, room)
-    # A worker that was lost is made anew on another machine.
-    remote = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_restarts=-1)(Worker)
-    shared = ray.put(make)
-    workers = [remote.remote(shared) for _ in range(number)]
-    busy: Counter[int] = Counter()
-    under_way: deque[tuple[list[Item], Any, int]] = deque()
+    def do(self, batch: list[Any]) -> list[Any]:
+        return list(self.work(batch))
 
-    lost: dict[int, float] = {}  # when; a worker may wait long for room on another machine
 
-    def is_lost(worker: int) -> bool:
-        return worker in lost and time.monotonic() - lost[worker] < SPARED
+_Call = tuple[Any, int]  # Ray's future, and the index of the actor
 
-    def give(batch: list[Item]) -> tuple[Any, int]:
-        least = min(range(number), key=lambda worker: (is_lost(worker), busy[worker]))
-        if is_lost(least):
-            time.sleep(1)  # all are: one of them may just be on its way
-        busy[least] += 1
-        return workers[least].do.remote(batch), least
 
-    def take() -> Iterator[tuple[Item, Result]]:
-        batch, future, worker = under_way.popleft()
+class _Workers:
+    """Actors of the cluster; each batch goes to the least busy one."""
+
+    def __init__(self, ray: Any, cluster: Cluster, make: Callable[[], Any]) -> None:
+        self.ray = ray
+        room = _room(ray, cluster)
+        # Ray restarts a lost actor on another machine.
+        resources = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus}
+        remote = ray.remote(**resources, max_restarts=-1)(_Worker)
+        self.shared = ray.put(make)  # needed as long as actors may restart
+        self.actors = [
+            remote.remote(self.shared) for _ in range(min(cluster.workers or room, room))
+        ]
+        self.busy: Counter[int] = Counter()
+        self.lost: dict[int, float] = {}  # when; a lost actor may wait long for another machine
+
+    def submit(self, batch: list[Any]) -> _Call:
+        indices = range(len(self.actors))
+        index = min(indices, key=lambda index: (self._is_lost(index), self.busy[index]))
+        if self._is_lost(index):
+            time.sleep(1)  # all are lost; one of them may be restarting
+        self.busy[index] += 1
+        return self.actors[index].do.remote(batch), index
+
+    def result(self, batch: list[Any], call: _Call) -> list[Any]:
+        """Wait for a batch; submit it again if its machine or process is lost."""
+        errors = self.ray.exceptions
         for _ in range(TRIES):
+            future, index = call
             try:
-                found = ray.get(future)
-                break
-            except ray.exceptions.RayTaskError as error:
+                results: list[Any] = self.ray.get(future)
+            except errors.RayTaskError as error:  # of the work itself
                 raise error.as_instanceof_cause() from None
-            except ray.exceptions.RayError as error:  # the machine or process, not the work
-                reason = str(error).strip().splitlines()[0][:200]
-                if _NOT_MADE in reason:
-                    last = str(error).strip().splitlines()[-1][:200]
-                    raise UserError(f"cluster: a worker cannot start: {last}") from None
-                busy[worker] -= 1
-                lost[worker] = time.monotonic()
-                future, worker = give(batch)
-        else:
-            raise UserError(f"cluster: a batch was lost with its machine {TRIES} times ({reason})")
-        busy[worker] -= 1
-        return iter(zip(batch, found, strict=True))
+            except errors.RayError as error:
+                lines = str(error).strip().splitlines()
+                if _NOT_MADE in lines[0]:
+                    raise UserError(f"cluster: a worker cannot start: {lines[-1][:200]}") from None
+                self.busy[index] -= 1
+                self.lost[index] = time.monotonic()
+                call = self.submit(batch)
+            else:
+                self.busy[index] -= 1
+                return results
+        reason = lines[0][:200]
+        raise UserError(f"cluster: a batch was lost with its machine {TRIES} times ({reason})")
 
-    try:
-        stream = iter(items)
-        while batch := list(islice(stream, size)):
-            under_way.append((batch, *give(batch)))
-            if len(under_way) >= AHEAD * number:
-                yield from take()
-        while under_way:
-            yield from take()
-    finally:
-        for worker in workers:
-            ray.kill(worker)
+    def _is_lost(self, index: int) -> bool:
+        return index in self.lost and time.monotonic() - self.lost[index] < SPARED
 
 
 def _room(ray: Any, cluster: Cluster) -> int:
-    """How many workers the machines hold at once.
+    """The number of workers that fit on the machines at once.
 
     Raises:
-        UserError: not one; it would be waited for without end.
+        UserError: none fits; Ray would wait for one forever.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     wanted = {"CPU": cluster.cpus, "GPU": cluster.gpus}
@@ -180,17 +187,17 @@ def run_tasks(
     work: Callable[..., Result],
     tasks: Iterable[tuple[Any, ...]],
 ) -> Iterator[tuple[int, Result | Exception]]:
-    """Run independent tasks side by side; yield number and result, or error, as they end.
+    """Run independent tasks in parallel; yield index and result, or exception, as they end.
 
     Args:
-        cluster: section `cluster` of params; each task takes `cpus` and `gpus`.
+        cluster: section `cluster` of params; each task uses `cpus` and `gpus`.
         work: called with the task's values; repeated elsewhere if its machine is lost.
-        tasks: the values of each.
+        tasks: the values of each task.
     """
     with connected(cluster) as ray:
         remote = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=TRIES)(work)
         _room(ray, cluster)
-        # What several tasks have in common is sent once; kept, so that its id is no other's.
+        # Values that several tasks share are sent once; kept, so that their ids stay unique.
         sent: dict[int, tuple[Any, Any]] = {}
         futures = {}
         for number, values in enumerate(tasks):

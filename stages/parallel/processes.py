@@ -1,8 +1,8 @@
-"""Work on a stream by processes side by side, handed on in the stream's order.
+"""Process a stream by worker processes, with results in the order of the stream.
 
-For work of many short steps: threads would wait for Python's lock between them, on two cores a
-sixth of their time in `detect`, and the more the more cores there are. Items travel in batches, of
-which a bounded number and weight is under way.
+For work of many short steps, in which threads would wait for Python's global lock (in `detect` on
+two cores a sixth of their time). Items are sent in batches; the number and the total size of the
+batches in progress are bounded.
 """
 
 import multiprocessing
@@ -22,18 +22,13 @@ from stages.parallel.threads import in_order
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Forked, workers are there at once; elsewhere than on Linux, libraries do not stand that.
+# Forked workers start at once, but only on Linux do all libraries support forking.
 CONTEXT = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-BATCH = 32  # items that travel together
-HEAVY = 1 << 22  # bytes of items that travel together; one alone may have more
-AHEAD = 3  # batches under way for each process: one is worked on, others travel
+BATCH = 32  # items of a batch
+HEAVY = 1 << 22  # bytes of a batch; a single item may have more
+AHEAD = 3  # batches in progress per process: one is processed, the others are in transit
 
-_work: Callable[[Any], Any]  # of this process, where it is a worker
-
-
-def under_way(processes: int) -> int:
-    """How many items are under way at most: read, and not yet handed on with all of their batch."""
-    return AHEAD * processes * BATCH
+_work: Callable[[Any], Any]  # of this process, if it is a worker
 
 
 def side_by_side(
@@ -42,22 +37,22 @@ def side_by_side(
     processes: int,
     weight: Callable[[Item], int],
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield each item with its result, in the order of the items; an exception comes in its place.
+    """Yield each item with its result, in the order of the items; exceptions are raised in order.
 
     Args:
-        make: called once in each process; makes what works on an item, as with a network that is
-            loaded once. It can be pickled, as items and results can.
+        make: returns the function that processes an item; called once in each worker, for example
+            to load a network. It must be picklable, as must items and results.
         items: read by the calling process.
         processes: at least 1.
         weight: of an item, in bytes.
 
     Raises:
-        UserError: a process was killed.
+        UserError: a worker was killed.
     """
-    executor = ProcessPoolExecutor(processes, CONTEXT, _begin, (make,))
-    with _interrupts_later():
-        executor.submit(int)  # starts them
-    found = in_order(
+    executor = ProcessPoolExecutor(processes, CONTEXT, _start, (make,))
+    with _delayed_interrupts():
+        executor.submit(int)  # starts the workers
+    results = in_order(
         executor,
         _work_on,
         _batches(items, weight),
@@ -65,64 +60,64 @@ def side_by_side(
         lambda batch: sum(map(weight, batch)),
     )
     try:
-        for batch, results in found:
-            yield from zip(batch, results, strict=True)
+        for batch, outputs in results:
+            yield from zip(batch, outputs, strict=True)
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker process was killed, as the system does where memory is short; take fewer "
-            "of them (machine.threads)"
+            "a worker process was killed, probably because memory is short; use fewer workers "
+            "(machine.threads)"
         ) from error
     finally:
-        found.close()
+        results.close()
 
 
 @contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Hold Ctrl-C back: a worker in which it came before its first line would tell of it at length.
+def _delayed_interrupts() -> Iterator[None]:
+    """Delay Ctrl-C, which would print a traceback in a worker that has not started yet.
 
-    Python lets the main thread alone do so.
+    Python allows this only in the main thread.
     """
     before = signal.getsignal(signal.SIGINT)
     if before is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    received: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if came:
+        if received:
             signal.raise_signal(signal.SIGINT)
 
 
 def _batches(items: Iterable[Item], weight: Callable[[Item], int]) -> Iterator[list[Item]]:
     batch: list[Item] = []
-    heavy = 0
+    size = 0
     for item in items:
         batch.append(item)
-        heavy += weight(item)
-        if len(batch) == BATCH or heavy > HEAVY:
+        size += weight(item)
+        if len(batch) == BATCH or size > HEAVY:
             yield batch
-            batch, heavy = [], 0
+            batch, size = [], 0
     if batch:
         yield batch
 
 
-def _begin(make: Callable[[], Callable[[Any], Any]]) -> None:
-    """What a worker does first."""
+def _start(make: Callable[[], Callable[[Any], Any]]) -> None:
+    """Initialize a worker."""
     global _work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the caller ends them
-    threading.Thread(target=_end_with_the_caller, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends its workers on Ctrl-C
+    threading.Thread(target=_exit_with_the_caller, daemon=True).start()
     try:
         _work = make()
     except Exception as error:
-        # An error in here would be printed and lost: the first batch is to raise it.
+        # An exception here would be printed and lost; the first batch raises it instead.
         _work = _raising(error)
 
 
-def _end_with_the_caller() -> None:
-    """A caller that is killed tells its workers nothing: they would wait for work for ever."""
+def _exit_with_the_caller() -> None:
+    """End this worker when the caller is killed; it would wait for work forever."""
     caller = multiprocessing.parent_process()
     assert caller is not None  # this is a worker
     caller.join()

@@ -1,7 +1,7 @@
-"""Work on a stream by threads side by side, handed on in the stream's order.
+"""Process a stream by threads, with results in the order of the stream.
 
-For work that leaves Python's lock, as decoding, networks and resizing do. A bounded number and
-weight is under way, so that memory does not depend on how long the stream is.
+For work that releases Python's global lock, such as decoding, networks and resizing. The number
+and the total size of items in progress are bounded, and with them the memory.
 """
 
 from collections import deque
@@ -12,8 +12,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 8  # items under way for each thread
-HEAVIEST = 1 << 28  # bytes of all items under way; one alone may have more
+AHEAD = 8  # items in progress per thread
+HEAVIEST = 1 << 28  # bytes of all items in progress; a single item may have more
 
 
 def side_by_side(
@@ -22,7 +22,7 @@ def side_by_side(
     threads: int,
     weight: Callable[[Item], int],
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield each item with its result, in the order of the items; an exception comes in its place.
+    """Yield each item with its result, in the order of the items; exceptions are raised in order.
 
     Args:
         work: may be called from several threads at once.
@@ -40,21 +40,21 @@ def in_order(
     ahead: int,
     weight: Callable[[Item], int],
 ) -> Generator[tuple[Item, Result], None, None]:
-    """`side_by_side` by any executor, which is shut down; at most `ahead` items are under way."""
-    under_way: deque[tuple[Item, Future[Result]]] = deque()
+    """`side_by_side` on any executor, which is shut down; at most `ahead` items are in progress."""
+    pending: deque[tuple[Item, Future[Result]]] = deque()
 
     def full() -> bool:
-        return len(under_way) >= ahead or sum(weight(i) for i, _ in under_way) > HEAVIEST
+        return len(pending) >= ahead or sum(weight(item) for item, _ in pending) > HEAVIEST
 
     with executor as pool:
         try:
             for item in items:
-                under_way.append((item, pool.submit(work, item)))
+                pending.append((item, pool.submit(work, item)))
                 while full():
-                    item, future = under_way.popleft()
+                    item, future = pending.popleft()
                     yield item, future.result()
-            while under_way:
-                item, future = under_way.popleft()
+            while pending:
+                item, future = pending.popleft()
                 yield item, future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

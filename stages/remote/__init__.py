@@ -1,1 +1,1 @@
-"""Files that lie elsewhere: downloads and object storage."""
+"""Downloads and remote storage."""

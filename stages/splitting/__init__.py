@@ -1,1 +1,1 @@
-"""Copies of a picture, and the train, val and test split that keeps them together."""
+"""Detection of duplicates, and the train, val and test splits that keep them together."""

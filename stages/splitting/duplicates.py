@@ -1,25 +1,23 @@
-"""Crops that show the same picture, and so must not lie in different splits.
+"""Crops that show the same picture, and so must not be in different splits.
 
-UTKFace was collected from the web. It holds files that are identical byte for byte, many
-under different labels, and many more that are the same photograph compressed, scaled,
-coloured, cut or mirrored anew. A network that was trained on one of two such crops has seen
-the other.
+UTKFace was collected from the web. It contains identical files, many under different labels, and
+many more copies of a photograph that were recompressed, rescaled, recoloured, cropped or mirrored.
+A network trained on one of two such crops has seen the other.
 
-All pairs of crops are compared, none is left out by sampling. Both steps look at thumbnails of
-32 x 32 pixels, which at crops of 100 pixels is a light blur (a box of 3 pixels): details that
-compression changes are gone, the face is still told.
+All pairs of crops are compared, in two steps on thumbnails of 32 x 32 pixels. For crops of 100
+pixels this is a light blur: details that compression changes disappear, the face stays
+recognizable.
 
 1. A hash of 64 bits: which of the lowest frequencies are above their mean (pHash: C. Zauner,
-   Implementation and Benchmarking of Perceptual Image Hash Functions, 2010; here OpenCV's
-   img_hash.PHash, whose distances part copies from others as ImageHash's do at a tenth of the
-   time). Pairs of few different bits are candidates; xor and a count of bits find them, 1e9
-   pairs in some 2 s.
-2. The pixels of the candidates. The hash alone does not do: faces are alike and lie alike, so
-   that most candidates are different people. A correlation tells them apart, in colour, which
-   stands a small shift better, or in grey, which stands other colours; the higher one counts.
+   Implementation and Benchmarking of Perceptual Image Hash Functions, 2010; OpenCV's
+   img_hash.PHash separates copies as well as ImageHash in a tenth of the time). Pairs that differ
+   in few bits are candidates: 1e9 pairs take about 2 s.
+2. The correlation of the candidates' pixels. The hash alone does not suffice, since aligned faces
+   look similar and most candidates are different people. Colour is more robust to small shifts,
+   grey to changed colours; the higher correlation counts.
 
-Not found: a copy that is turned, cut by more than about 2 % of its side, or covered to a larger
-part, and another photograph of the same person.
+Not detected: copies that are rotated, cropped by more than about 2 %, or covered to a larger part,
+and other photographs of the same person.
 """
 
 import hashlib
@@ -38,10 +36,10 @@ from tqdm import tqdm
 
 from stages.parallel.threads import side_by_side
 
-THUMBNAIL = 32  # side in pixels; PHash reduces its input to this by itself, but with aliasing
-TILE = (256, 4096)  # hashes compared at once: 8 MB, which stays in a processor's cache
+THUMBNAIL = 32  # pixels; PHash itself would reduce its input to this size with aliasing
+TILE = (256, 4096)  # hashes compared at once: 8 MB fit in a processor's cache
 BATCH = 2048  # candidates whose pixels are compared at once: 100 MB
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # grey from RGB, ITU-R BT.601, as OpenCV has it
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # grey from RGB, ITU-R BT.601, as in OpenCV
 
 Crops = npt.NDArray[np.uint8]
 Hashes = npt.NDArray[np.uint64]
@@ -50,11 +48,11 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What belongs together.
+    """Groups of crops that show the same picture.
 
     groups: int64 (N,), the group of each crop, numbered in the order of their first members.
-    identical: int64 (N,), the same for groups of equal pixels only.
-    pairs: the pairs that connect the groups, as `near_duplicates` returns them.
+    identical: int64 (N,), likewise for groups of equal pixels only.
+    pairs: the pairs that connect the groups, as returned by `near_duplicates`.
     """
 
     groups: Numbers
@@ -63,17 +61,17 @@ class Duplicates:
 
 
 def group_duplicates(crops: Crops, max_bits: int, min_correlation: float) -> Duplicates:
-    """Group the crops that are connected by pairs of near-duplicates, mirrored or not.
+    """Group the crops that are connected by near-duplicates, mirrored or not.
 
     Args:
         crops: uint8 RGB (N, height, width, 3); may be mapped from a file.
-        max_bits: of `near_duplicates`.
-        min_correlation: of `near_duplicates`.
+        max_bits: see `near_duplicates`.
+        min_correlation: see `near_duplicates`.
     """
     identical = group_identical(crops)
     _, first = np.unique(identical, return_index=True)
     pairs = near_duplicates(crops, max_bits, min_correlation)
-    # Pixels without any contrast have no correlation, so identity connects by itself.
+    # Identical pixels without contrast have no correlation, so they are connected separately.
     ends = np.concatenate([np.arange(len(crops)), pairs["first"]])
     others = np.concatenate([first[identical], pairs["second"]])
     graph = coo_array((np.ones(len(ends), np.int8), (ends, others)), (len(crops), len(crops)))
@@ -82,14 +80,7 @@ def group_duplicates(crops: Crops, max_bits: int, min_correlation: float) -> Dup
 
 
 def group_identical(crops: Crops) -> Numbers:
-    """Number the groups of identical crops in the order of their first member.
-
-    Args:
-        crops: uint8 (N, height, width, 3); may be mapped from a file.
-
-    Returns:
-        int64 (N,): the group of each crop; equal numbers exactly for equal pixels.
-    """
+    """The group of identical pixels of each crop, int64 (N,), in the order of first members."""
     numbers: dict[bytes, int] = {}
     groups = [
         numbers.setdefault(hashlib.sha256(crop.tobytes()).digest(), len(numbers)) for crop in crops
@@ -98,7 +89,7 @@ def group_identical(crops: Crops) -> Numbers:
 
 
 def near_duplicates(crops: Crops, max_bits: int, min_correlation: float) -> pd.DataFrame:
-    """All pairs of crops that show the same picture, as it is or mirrored.
+    """All pairs of crops that show the same picture, mirrored or not.
 
     Args:
         crops: uint8 RGB (N, height, width, 3), height and width >= 32; may be mapped.
@@ -106,32 +97,32 @@ def near_duplicates(crops: Crops, max_bits: int, min_correlation: float) -> pd.D
         min_correlation: lowest Pearson correlation of the thumbnails of a pair, 0..1.
 
     Returns:
-        One row for each pair, in order: `first` (row in `crops`), `second` (a later one),
-        `mirrored` (whether only the mirrored second is like the first), `bits` (different
-        ones), `correlation`.
+        One row per pair, sorted: `first` (row in `crops`), `second` (a later row), `mirrored`
+        (whether only the mirror image of the second matches), `bits` (number of different bits),
+        `correlation`.
     """
     plain = thumbnails(crops)
     hashes = perceptual_hashes(plain)
     none = np.zeros(0, np.int64)
-    found: list[tuple[npt.NDArray[Any], ...]] = [(none, none, none > 0, none, none / 1)]
+    parts: list[tuple[npt.NDArray[Any], ...]] = [(none, none, none > 0, none, none / 1)]
     for mirrored in (False, True):
         seconds = plain[:, :, ::-1] if mirrored else plain
         compared = perceptual_hashes(seconds) if mirrored else hashes
         for first, second, bits in close_hashes(hashes, compared, max_bits):
             correlation = _correlate(plain, seconds, first, second)
             columns = first, second, np.full(len(first), mirrored), bits, correlation
-            found.append(tuple(column[correlation >= min_correlation] for column in columns))
+            parts.append(tuple(column[correlation >= min_correlation] for column in columns))
     names = ("first", "second", "mirrored", "bits", "correlation")
     pairs = pd.DataFrame(
-        {name: np.concatenate(parts) for name, *parts in zip(names, *found, strict=True)}
+        {name: np.concatenate(column) for name, *column in zip(names, *parts, strict=True)}
     )
-    # A symmetric face is like its copy both ways; the plain pair comes first and stays.
+    # A symmetric face matches its copy both ways; the plain pair comes first and is kept.
     pairs = pairs.drop_duplicates(["first", "second"])
     return pairs.sort_values(["first", "second"], ignore_index=True)
 
 
 def thumbnails(crops: Crops) -> Crops:
-    """Reduce crops, uint8 RGB (N, height, width, 3), to uint8 RGB (N, 32, 32, 3) by areas."""
+    """Reduce crops, uint8 RGB (N, height, width, 3), to (N, 32, 32, 3) by area averaging."""
     small = np.empty((len(crops), THUMBNAIL, THUMBNAIL, 3), np.uint8)
     pairs = zip(crops, small, strict=True)
     for crop, place in tqdm(pairs, "reducing", len(crops), unit="crop", disable=None):
@@ -152,37 +143,36 @@ def perceptual_hashes(small: Crops) -> Hashes:
 def close_hashes(
     hashes: Hashes, others: Hashes, max_bits: int
 ) -> Iterator[tuple[Numbers, Numbers, Numbers]]:
-    """All pairs of a hash and a later one that differ in few bits, compared tile by tile.
+    """All pairs of a hash and a later one that differ in few bits.
 
-    Rows of tiles are compared side by side, on all cores, with a tile's memory for each at any
-    number of hashes: indices that are faster exist but are not needed.
+    Tiles are compared in parallel on all cores; memory does not depend on the number of hashes.
 
     Args:
         hashes: uint64 (N,).
-        others: uint64 (N,), of the same images: their hashes, or those of them mirrored.
+        others: uint64 (N,), of the same images or of their mirror images.
         max_bits: most different bits of a pair.
 
     Yields:
-        For some of the pairs the number in `hashes`, in `others`, and the different bits,
-        int64 each; every pair once, at most 2048 at a time.
+        Index in `hashes`, index in `others` and number of different bits, int64 each, for at most
+        2048 pairs at a time.
     """
     height, width = TILE
 
     def compare(top: int) -> list[tuple[Numbers, Numbers, Numbers]]:
-        found = []
+        matches = []
         for left in range(top, len(others), width):
             tile = hashes[top : top + height, np.newaxis] ^ others[left : left + width]
             bits = np.bitwise_count(tile)
-            close = np.flatnonzero(bits <= max_bits)  # in one dimension: three times as fast
+            close = np.flatnonzero(bits <= max_bits)  # three times as fast as in two dimensions
             row, column = np.divmod(close, bits.shape[1])
             first, second, bits = row + top, column + left, bits.ravel()[close].astype(np.int64)
             later = second > first
-            found.append((first[later], second[later], bits[later]))
-        return found
+            matches.append((first[later], second[later], bits[later]))
+        return matches
 
     tops = range(0, len(hashes), height)
-    for _, found in side_by_side(compare, tops, os.cpu_count() or 1, lambda _: 0):
-        for first, second, bits in found:
+    for _, matches in side_by_side(compare, tops, os.cpu_count() or 1, lambda _: 0):
+        for first, second, bits in matches:
             for start in range(0, len(first), BATCH):
                 part = slice(start, start + BATCH)
                 yield first[part], second[part], bits[part]
@@ -191,9 +181,9 @@ def close_hashes(
 def _correlate(
     small: Crops, others: Crops, first: Numbers, second: Numbers
 ) -> npt.NDArray[np.float64]:
-    """Pearson correlation of pairs of thumbnails, in colour or in grey: the higher one (float64).
+    """The higher Pearson correlation of pairs of thumbnails, in colour or in grey: float64.
 
-    0 where one has no contrast.
+    0 if a thumbnail has no contrast.
     """
     left, right = small[first].astype(np.float32), others[second].astype(np.float32)
     colour = _pearson(left, right)
@@ -208,6 +198,6 @@ def _pearson(
     right = right - right.mean(axis=1, keepdims=True)
     size = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     product = np.einsum("ij,ij->i", left, right)
-    # Rounding leaves a trace of contrast in pixels that have none: below 1e-3 of a grey level.
+    # Rounding leaves contrast below 1e-3 of a grey level in uniform pixels.
     contrast = size > 1e-6 * left.shape[1]
     return np.where(contrast, product / np.where(contrast, size, 1), 0).astype(np.float64)

@@ -1,12 +1,11 @@
-"""The division of all images: splits, folds, and what becomes of conflicting groups.
+"""Splits and folds of all images, and the treatment of conflicting groups.
 
-A group is conflicting when its images, which show one picture, are not all of one class in age
-group, gender and race: at least one label is wrong. Training bears some wrong labels; a score
-against a wrong label is wrong. So by default (`train-only`) conflicting groups lie whole in train.
-The alternative, to assign them like all others and to drop those that fall in val or test, would
-lose images and leave val and test short of exactly the cells in question. Here nothing is lost
-and the other images of a cell make up for its conflicting ones: val and test keep their shares as
-long as a cell's conflicting images are not more than train's share of it.
+A group is conflicting if its images, copies of one picture, differ in age group, gender or race:
+at least one label is wrong. Training tolerates some wrong labels, but a score against a wrong label
+is wrong. So by default (`train-only`) conflicting groups are assigned to train. Dropping only those
+that fall in val or test would lose images of exactly the strata in question. Here no image is lost,
+and the other images of a stratum compensate: val and test keep their fractions unless a stratum has
+more conflicting images than train's fraction of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,12 +24,12 @@ TRAIN = "train"
 
 @dataclass(frozen=True)
 class SplitAssignment:
-    """What `divide` decided.
+    """The result of `divide`.
 
-    split: str (N,), a split's name or `dropped`.
-    fold: nullable Int64 (N,), the fold in which an image is tested; empty where it never is.
+    split: str (N,), the name of a split or `dropped`.
+    fold: nullable Int64 (N,), the fold in which an image is tested; NA if in none.
     conflicting: bool (N,).
-    assignment: of the images that are not dropped, for its counts of strata.
+    assignment: of the images that are not dropped.
     """
 
     split: npt.NDArray[np.str_]
@@ -42,48 +41,49 @@ class SplitAssignment:
 def divide(
     strata: Sequence[object],
     groups: npt.NDArray[np.int64],
-    shares: Mapping[str, float],
-    conflicting: str,
+    fractions: Mapping[str, float],
+    policy: str,
     folds: int,
     seed: int,
 ) -> SplitAssignment:
-    """Divide all images into splits and, for cross-validation, into folds.
+    """Assign all images to splits and, for cross-validation, to folds.
 
-    Every group lies whole in one split and in one fold; both are stratified, each within the
-    bounds of `stratified_split`. Fold i is to be tested by a network that was trained on all
-    images that are neither dropped nor in fold i nor in fold i + 1 (modulo the number of
-    folds), the latter for validation.
+    No group is divided, and both are stratified by `stratified_split`. Fold i is tested by a
+    network that is validated on fold i + 1 (modulo the number of folds) and trained on all other
+    images that are not dropped.
 
     Args:
         strata: age group, gender and race of each image, or another class (N).
         groups: the group of each image (N).
-        shares: the share of each split, `train` among them; they sum to 1.
-        conflicting: of conflicting groups: `keep` deals them as others, `train-only` puts them in
-            train and in no fold, `drop` in no split and no fold.
+        fractions: the fraction of each split, `train` among them; they sum to 1.
+        policy: for conflicting groups: `keep` treats them as others, `train-only` assigns them to
+            train and to no fold, `drop` to no split and no fold.
         folds: their number; 0 for none.
         seed: of all random choices.
     """
-    contested = find_conflicting(strata, groups)
-    apart = contested & (conflicting != "keep")  # not dealt
-    kept = ~apart if conflicting == "drop" else np.ones_like(apart)
-    decided = dict.fromkeys(np.unique(groups[apart & (conflicting != "drop")]).tolist(), TRAIN)
-    assignment = stratified_split(list(compress(strata, kept)), groups[kept], shares, seed, decided)
-    split = np.full(len(groups), DROPPED, np.array([DROPPED, *shares]).dtype)
+    conflicting = find_conflicting(strata, groups)
+    excluded = conflicting & (policy != "keep")  # from the random assignment
+    kept = ~excluded if policy == "drop" else np.ones_like(excluded)
+    fixed = dict.fromkeys(np.unique(groups[excluded & (policy != "drop")]).tolist(), TRAIN)
+    assignment = stratified_split(
+        list(compress(strata, kept)), groups[kept], fractions, seed, fixed
+    )
+    split = np.full(len(groups), DROPPED, np.array([DROPPED, *fractions]).dtype)
     split[kept] = assignment.split
     fold = pd.Series(pd.NA, range(len(groups)), "Int64")
     if folds:
-        tested = ~apart
+        tested = ~excluded
         equal = {str(number): 1 / folds for number in range(folds)}
-        own_seed = [seed, folds]  # with the split's own seed, a fold would hold val and test
-        dealt = stratified_split(list(compress(strata, tested)), groups[tested], equal, own_seed)
-        fold[tested] = dealt.split.astype(np.int64)
-    return SplitAssignment(split, fold, contested, assignment)
+        own_seed = [seed, folds]  # with the seed of the split, one fold would hold val and test
+        assigned = stratified_split(list(compress(strata, tested)), groups[tested], equal, own_seed)
+        fold[tested] = assigned.split.astype(np.int64)
+    return SplitAssignment(split, fold, conflicting, assignment)
 
 
 def find_conflicting(
     strata: Sequence[object], groups: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
-    """Whether the group of each image has images of more than one stratum: bool (N,)."""
+    """Whether the group of each image contains more than one stratum: bool (N,)."""
     codes = pd.Series(np.unique([repr(stratum) for stratum in strata], return_inverse=True)[1])
     return (codes.groupby(groups).transform("nunique") > 1).to_numpy(bool)
 
@@ -91,7 +91,7 @@ def find_conflicting(
 def count_duplicates(
     duplicates: Duplicates, strata: Sequence[object], conflicting: npt.NDArray[np.bool_]
 ) -> dict[str, int]:
-    """What was found, for the metrics: groups and images of groups of at least two, and pairs.
+    """Count groups of at least two images, their images, and pairs, for the metrics.
 
     Args:
         duplicates: the groups and pairs.

@@ -1,10 +1,9 @@
-"""Leaks: test images that a network has seen, themselves or as a copy.
+"""Leaks: test images that a network has seen, or of which it has seen a copy.
 
-Nothing here looks at how the split was made. The pixels of all crops are compared anew, by
-thresholds of their own, and what counts as seen is what the model's own list says: models/<run>/
-images.csv. So copies that the split kept apart too little, a split that was made by hand and a
-model of an earlier split are all found. Images that served for validation count as seen: they
-chose the epoch.
+The check is independent of the split. All crops are compared again with separate thresholds, and
+the images a model has seen are those in its own list, models/<run>/images.csv. So it finds copies
+that the split missed, errors of a split made by hand, and models of an earlier split. Validation
+images count as seen because they chose the epoch.
 """
 
 from collections.abc import Sequence
@@ -22,9 +21,9 @@ COLUMNS = ("test", "used", "used_for", "kind", "correlation")
 
 @dataclass(frozen=True)
 class Pictures:
-    """Which crops show one picture.
+    """Which crops show the same picture.
 
-    identical: columns name and pixels; equal numbers exactly for equal pixels.
+    identical: columns name and pixels; the numbers are equal if and only if the pixels are.
     copies: columns one, other, mirrored and correlation, each pair in both directions.
     """
 
@@ -35,32 +34,34 @@ class Pictures:
 def compare_pictures(
     names: Sequence[str], crops: npt.NDArray[np.uint8], max_bits: int, min_correlation: float
 ) -> Pictures:
-    """Compare all crops with each other, mirrored too.
+    """Compare all crops with each other and with mirror images.
 
     Args:
         names: of the crops (N).
         crops: uint8 RGB (N, height, width, 3); may be mapped from a file.
-        max_bits: as `near_duplicates` has it.
-        min_correlation: as `near_duplicates` has it.
+        max_bits: see `near_duplicates`.
+        min_correlation: see `near_duplicates`.
     """
     known = np.array(names, dtype=object)
-    # All at once and in their own order, as the split does it: the hash of a mirrored crop is not
-    # quite that of the crop, so which of two is mirrored decides over pairs at the threshold.
-    found = group_duplicates(crops, max_bits, min_correlation)
-    pairs = found.pairs.assign(one=known[found.pairs["first"]], other=known[found.pairs["second"]])
+    # In the same order as for the split: the hash of a mirrored crop is not exactly the mirrored
+    # hash, so the order decides about pairs at the threshold.
+    duplicates = group_duplicates(crops, max_bits, min_correlation)
+    pairs = duplicates.pairs.assign(
+        one=known[duplicates.pairs["first"]], other=known[duplicates.pairs["second"]]
+    )
     columns = ["one", "other", "mirrored", "correlation"]
-    turned = pairs.rename(columns={"one": "other", "other": "one"})
-    copies = pd.concat([pairs[columns], turned[columns]], ignore_index=True)
-    return Pictures(pd.DataFrame({"name": known, "pixels": found.identical}), copies)
+    reversed_ = pairs.rename(columns={"one": "other", "other": "one"})
+    copies = pd.concat([pairs[columns], reversed_[columns]], ignore_index=True)
+    return Pictures(pd.DataFrame({"name": known, "pixels": duplicates.identical}), copies)
 
 
 def find_leaks(test: Sequence[str], used: pd.DataFrame, pictures: Pictures) -> pd.DataFrame:
-    """All pairs of a test image and an image that was used and shows the same picture.
+    """All pairs of a test image and a used image that show the same picture.
 
     Args:
         test: names of the test images.
-        used: columns name and used_for, as `read_used` gives them.
-        pictures: which crops show one picture.
+        used: columns name and used_for, as returned by `read_used`.
+        pictures: the result of `compare_pictures`.
 
     Returns:
         Columns test, used, used_for, kind (`same image`, `copy` or `mirrored copy`) and
@@ -77,17 +78,17 @@ def find_leaks(test: Sequence[str], used: pd.DataFrame, pictures: Pictures) -> p
     near = tested.merge(pictures.copies, left_on="test", right_on="one")
     near = near.merge(seen, left_on="other", right_on="used")
     near["kind"] = np.where(near["mirrored"].astype(bool), MIRRORED, COPY)
-    # Equal pixels come first, and once: they are among the near-duplicates too.
+    # Equal pixels come first and once; they are also near-duplicates.
     leaks = pd.concat([equal, near]).drop_duplicates(["test", "used", "used_for"])
     return leaks.sort_values("place", kind="stable", ignore_index=True)[list(COLUMNS)]
 
 
 def count_leaks(test: Sequence[str], used: pd.DataFrame, leaks: pd.DataFrame) -> dict[str, int]:
-    """What was compared and found between the test images and what was used.
+    """Count the comparisons and the leaks.
 
     Returns:
         test_images; used_images; pairs_checked (of a test and a used image); seen (test images
-        that were used); seen_as_copy (further test images of which a copy was used).
+        that were used); seen_as_copy (other test images of which a copy was used).
     """
     used_images = used["name"].nunique()
     seen = set(leaks.loc[leaks["kind"] == SAME, "test"])
@@ -101,21 +102,21 @@ def count_leaks(test: Sequence[str], used: pd.DataFrame, leaks: pd.DataFrame) ->
 
 
 def used_by_lists(lists: pd.DataFrame) -> pd.DataFrame:
-    """What a run with these lists uses: columns name and used_for, as `read_used` gives them."""
+    """The images used by a run with these lists: columns name and used_for."""
     parts = [
-        pd.DataFrame({"name": lists["name"][lists[side]], "used_for": side})
-        for side in ("train", "val")
+        pd.DataFrame({"name": lists["name"][lists[split]], "used_for": split})
+        for split in ("train", "val")
     ]
     return pd.concat(parts, ignore_index=True)
 
 
 def list_differences(used: pd.DataFrame, lists: pd.DataFrame, whole: bool = True) -> list[str]:
-    """Names whose use by a model is not what the lists say, sorted.
+    """Sorted names of the images whose use by a model differs from the lists.
 
-    With `whole` false the model used a part of the lists, and what it left out is no difference.
+    With `whole` false the model used a subset of the lists, and omitted images are no difference.
     """
-    said, done = (
+    listed, actual = (
         set(frame[["name", "used_for"]].itertuples(index=False, name=None))
         for frame in (used_by_lists(lists), used)
     )
-    return sorted({name for name, _ in (said ^ done if whole else done - said)})
+    return sorted({name for name, _ in (listed ^ actual if whole else actual - listed)})

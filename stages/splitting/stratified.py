@@ -1,14 +1,13 @@
-"""The split: every image in one of train, val and test, stratum by stratum.
+"""Stratified split with groups: every image in exactly one of train, val and test.
 
-A stratum is a cell of age group x gender x race; a group (images of one picture, whose labels
-need not agree) lies whole in one split. scikit-learn's splitters either stratify or keep
-groups whole, or do both without a bound on the deviation. Here the groups are dealt first
-and the single images make up for them: each cell comes within one image of its target in
-every split (a group's size, where a cell has too few single images; where groups of several
-strata crowd a cell, rarely more), and what is rounded in one cell is made up for in the
-next, so that the whole comes out right too. Where the cells are of few images each, and of
-equal numbers, a class could still come short in a split or have no image there; then what is
-rounded is made up for in the next cell of the same class.
+A stratum is a combination of age group, gender and race. A group (copies of one picture, whose
+labels may differ) is never divided. scikit-learn's splitters either stratify or keep groups
+together, or do both without a bound on the deviation. Here the groups are assigned first, then
+the single images compensate for them: each stratum is within one image of its target in every
+split (within the size of a group if a stratum has too few single images, rarely more). Rounding
+errors of one stratum are compensated in the next, so that the totals are right too. If many
+strata are small and equally large, a class could still be short in a split or missing; then
+rounding errors are compensated in the next stratum of the same class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,20 +20,19 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import read_csv
+from stages.dataset.image_lists import SPLITS
 
-SPLITS = ("train", "val", "test")
-DROPPED = "dropped"  # stands in split.csv for an image that is in no split
+DROPPED = "dropped"  # in split.csv: an image in no split
 COLUMNS = ("name", "split", "group")
-CLASS_SLACK = 3  # images by which a split may be short of a class; UTKFace's stay within it
-FOLD = "fold"  # a further column where there are folds
+CLASS_SLACK = 3  # images by which a split may be short of a class; UTKFace stays within it
+FOLD = "fold"  # column of folds.csv
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """The split of each image (str, N), and how many strata and images were too few to divide.
+    """The split of each image (str, N), and the number of strata.
 
-    A stratum is too small when it has fewer images than there are splits, so that some
-    split has none of it.
+    A stratum is small if it has fewer images than there are splits.
     """
 
     split: npt.NDArray[np.str_]
@@ -46,28 +44,24 @@ class Assignment:
 def stratified_split(
     strata: Sequence[object],
     groups: npt.NDArray[np.int64],
-    shares: Mapping[str, float],
+    fractions: Mapping[str, float],
     seed: int | Sequence[int],
-    decided: Mapping[int, str] | None = None,
+    fixed: Mapping[int, str] | None = None,
 ) -> Assignment:
     """Assign every image to exactly one split.
 
     Args:
-        strata: the stratum of each image (N): its classes as a tuple, or any other value that
-            is one class.
-        groups: the group of each image (N); equal numbers stay together.
-        shares: the share of each split; they sum to 1.
+        strata: the stratum of each image (N): a tuple of classes, or one class.
+        groups: the group of each image (N).
+        fractions: the fraction of each split; they sum to 1.
         seed: of all random choices.
-        decided: the split of groups that are not dealt; the others make up for them.
-
-    Returns:
-        The assignment: the same for the same arguments.
+        fixed: the split of groups whose split is given; the others compensate for them.
     """
     generator = np.random.default_rng(seed)
-    names, target = list(shares), np.array(list(shares.values()))
+    names, target = list(fractions), np.array(list(fractions.values()))
     cells, cell = np.unique(np.array([repr(s) for s in strata]), return_inverse=True)
     sizes = np.bincount(cell, minlength=len(cells))
-    lacking = sizes[:, np.newaxis] * target  # images that each split still lacks of each cell
+    lacking = sizes[:, np.newaxis] * target  # images that each split still needs of each stratum
     chosen = np.full(len(cell), -1)
     members = pd.Series(np.arange(len(cell))).groupby(groups).indices
 
@@ -75,10 +69,10 @@ def stratified_split(
         chosen[images] = split
         np.subtract.at(lacking[:, split], cell[images], 1)
 
-    for group, name in (decided or {}).items():
+    for group, name in (fixed or {}).items():
         place(members[group], names.index(name))
     several = [images for images in members.values() if len(images) > 1 and chosen[images[0]] < 0]
-    # Those of most strata first, while there is most room.
+    # Groups of most strata first, while the splits have most room.
     for images in sorted(several, key=lambda images: -len(np.unique(cell[images]))):
         place(images, _choose_for_group(lacking, cell[images], generator))
     singles = [np.flatnonzero((cell == index) & (chosen < 0)) for index in range(len(cells))]
@@ -86,7 +80,7 @@ def stratified_split(
     numbers = [len(images) for images in singles]
     counts = _round_all(lacking, numbers, np.ones((1, len(cells)), bool))
     wanted = of_class @ (sizes[:, np.newaxis] * target)
-    off = of_class @ (lacking - counts)  # images that each split is short of each class
+    off = of_class @ (lacking - counts)  # images by which each split is short of each class
     if (off > CLASS_SLACK).any() or ((wanted >= 1) & (wanted - off < 0.5)).any():
         counts = _round_all(lacking, numbers, of_class)
     for images, count in zip(singles, counts, strict=True):
@@ -101,10 +95,10 @@ def _choose_for_group(
     cells: npt.NDArray[np.int64],
     generator: np.random.Generator,
 ) -> int:
-    """A split for a group, at random by what each still lacks of the cells of its images.
+    """Choose a split for a group at random, weighted by what each split still needs of it.
 
-    At random, so that repeated pictures are as frequent in every split; but only among the
-    splits that lack all of the group. Where there is none, the one that it overfills least.
+    Random, so that copies are equally frequent in every split, but only among the splits with
+    room for the whole group. If there is none, the split that it overfills least.
     """
     touched, wanted = np.unique(cells, return_counts=True)
     excess = (wanted[:, np.newaxis] - lacking[touched]).max(axis=0)
@@ -115,7 +109,7 @@ def _choose_for_group(
 
 
 def _classes(strata: Sequence[object], cell: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which cells each class has: bool (classes, cells); a class is a place in a tuple and a value.
+    """Which cells belong to each class, a position in the tuple and a value: bool (classes, cells).
 
     Args:
         strata: of each image (N).
@@ -123,24 +117,23 @@ def _classes(strata: Sequence[object], cell: npt.NDArray[np.int64]) -> npt.NDArr
     """
     cells = int(cell.max(initial=-1)) + 1
     _, first = np.unique(cell, return_index=True)
-    found: dict[object, npt.NDArray[np.bool_]] = {}
+    masks: dict[object, npt.NDArray[np.bool_]] = {}
     for number, stratum in enumerate(strata[index] for index in first):
         parts = stratum if isinstance(stratum, tuple) else (stratum,)
         for part in enumerate(parts):
-            found.setdefault(part, np.zeros(cells, bool))[number] = True
-    return np.array(list(found.values()), bool).reshape(len(found), cells)
+            masks.setdefault(part, np.zeros(cells, bool))[number] = True
+    return np.array(list(masks.values()), bool).reshape(len(masks), cells)
 
 
 def _round_all(
     lacking: npt.NDArray[np.float64], numbers: Sequence[int], levels: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int64]:
-    """`_round` of each cell, one after the other.
+    """Round the counts of each cell in turn.
 
     Args:
-        lacking: images that each split lacks of each cell (cells, splits).
-        numbers: of images in each cell that are still to be dealt.
-        levels: bool (levels, cells): what rounding has kept from a split in one cell is owed to
-            it in the other cells of the same level.
+        lacking: images that each split needs of each cell (cells, splits).
+        numbers: of images in each cell that are not yet assigned.
+        levels: bool (levels, cells); rounding errors are compensated in cells of the same level.
 
     Returns:
         int64 (cells, splits), rows that sum to `numbers`.
@@ -156,12 +149,12 @@ def _round_all(
 def _round(
     lacking: npt.NDArray[np.float64], number: int, owed: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.int64]:
-    """Whole counts that sum to `number`, each within one of what is lacking where that can be.
+    """Integer counts that sum to `number`, within one of `lacking` where possible.
 
-    What rounding down leaves goes, one image a split, to where most is owed over all cells.
+    After rounding down, the rest goes to the splits that are owed most, one image each.
     """
     counts = np.floor(np.clip(lacking, 0, None) + 1e-9).astype(np.int64)
-    while counts.sum() > number:  # a group has overfilled another split
+    while counts.sum() > number:  # because a group has overfilled another split
         counts[np.argmax(np.where(counts > 0, counts - lacking, -np.inf))] -= 1
     while counts.sum() < number:
         short = lacking - counts
@@ -171,30 +164,31 @@ def _round(
 
 
 def read_split(path: Path) -> pd.DataFrame:
-    """split.csv: columns name, split (`train`, `val`, `test` or `dropped`) and group.
+    """Read split.csv: columns name, split (`train`, `val`, `test` or `dropped`) and group.
 
     Raises:
-        UserError: missing, malformed, a column missing, a name twice, or an unknown split.
+        UserError: the file is missing or malformed, lacks a column, or has a duplicate name or
+            an unknown split.
     """
     frame = read_csv(path, COLUMNS, "split", dtype={"name": "str", "split": "str"})
     frame = frame[list(COLUMNS)]
-    if (twice := frame["name"].duplicated()).any():
-        raise UserError(f"{path}: {frame['name'][twice].iloc[0]!r} stands there twice")
+    if (duplicated := frame["name"].duplicated()).any():
+        raise UserError(f"{path}: duplicate name {frame['name'][duplicated].iloc[0]!r}")
     known = (*SPLITS, DROPPED)
-    if not (right := frame["split"].isin(known)).all():
-        raise UserError(f"{path}: split {frame['split'][~right].iloc[0]!r} is not one of {known}")
+    if not (valid := frame["split"].isin(known)).all():
+        raise UserError(f"{path}: split {frame['split'][~valid].iloc[0]!r} is not one of {known}")
     return frame
 
 
 def read_folds(path: Path, names: pd.Series) -> pd.Series:
-    """The fold of each image, nullable Int64 in the order of `names`; empty: in no fold.
+    """The fold of each image, nullable Int64 in the order of `names`; NA: in no fold.
 
     Args:
-        path: folds.csv: columns name and fold (0 and up), for the images that are in one.
+        path: folds.csv: columns name and fold (from 0), for the images that are in one.
         names: of the images.
 
     Raises:
-        UserError: missing, malformed, or a column missing.
+        UserError: the file is missing or malformed, or lacks a column.
     """
     frame = read_csv(path, ("name", FOLD), "split", dtype={"name": "str", FOLD: "Int64"})
     folds = frame.set_index("name")[FOLD].reindex(names)

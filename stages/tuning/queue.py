@@ -246,8 +246,9 @@ def read_experiment(rev: str, metrics: str) -> tuple[Params, dict[str, Any]] | N
         content = json.loads(files.read_text(metrics))
     except FileNotFoundError:
         return None
-    texts = (files.read_text(str(file)) for file in (PARAMS_FILE, VARIANTS_FILE))
-    return parse_params(*texts, f"{PARAMS_FILE} of experiment {rev[:7]}"), content
+    where = f"{PARAMS_FILE} of experiment {rev[:7]}"
+    variants = files.read_bytes(str(VARIANTS_FILE))
+    return parse_params(files.read_text(str(PARAMS_FILE)), variants, where), content
 
 
 def _alive(pid: int | str, word: str) -> list[psutil.Process]:

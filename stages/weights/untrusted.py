@@ -1,7 +1,7 @@
-"""HDF5 and ONNX files from anybody: nothing in them leads elsewhere, and what they hold fits.
+"""Read untrusted HDF5 and ONNX files.
 
-Both formats can name other files of this machine, whose bytes would then be taken for
-weights, and both can announce far more numbers than the file has bytes.
+Both formats can refer to other files of this machine, whose bytes would then be read as weights,
+and both can declare arrays much larger than the file. Such files are refused.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ LARGEST = 2 << 30  # bytes of all arrays of a file; VGG19, the largest network h
 
 @contextmanager
 def open_hdf5(source: Path | BinaryIO) -> Iterator[h5py.File]:
-    """Open a file that `check_hdf5` finds nothing wrong with, to be read within the context.
+    """Open a file that passes `check_hdf5`.
 
     Raises:
-        ValueError: not HDF5, refused by `check_hdf5`, or damaged where it is read.
+        ValueError: not HDF5, refused by `check_hdf5`, or damaged.
     """
     try:
         file = h5py.File(source, "r")
@@ -35,25 +35,23 @@ def open_hdf5(source: Path | BinaryIO) -> Iterator[h5py.File]:
     except ValueError:
         raise
     except Exception as error:
-        # h5py raises whatever a damaged file makes it stumble over (RuntimeError, KeyError,
-        # SystemError, OSError without a number ...): all mean the same here.
+        # h5py raises many types on damaged files (RuntimeError, KeyError, SystemError, ...).
         raise ValueError(f"damaged: {error}") from error
 
 
 def check_hdf5(file: h5py.File) -> None:
-    """Refuse a file that points to other files, or is too large.
+    """Refuse a file that refers to other files or is too large.
 
     Raises:
-        ValueError: a link, an array stored outside or put together from others, or more than
-            LARGEST bytes in all.
+        ValueError: a link, an external or virtual array, or more than LARGEST bytes in total.
     """
     size = 0
 
-    def look_at_link(name: str, link: object) -> str | None:
+    def check_link(name: str, link: object) -> str | None:
         ordinary = isinstance(link, h5py.HardLink)
-        return None if ordinary else f"{name} is a link, which no weights file needs"
+        return None if ordinary else f"{name} is a link, which weights files do not need"
 
-    def look_at(name: str, item: object) -> str | None:
+    def check_item(name: str, item: object) -> str | None:
         nonlocal size
         if not isinstance(item, h5py.Dataset):
             return None
@@ -62,16 +60,15 @@ def check_hdf5(file: h5py.File) -> None:
             return f"the values of {name} are in another file"
         return None if size <= LARGEST else f"more than {LARGEST} bytes of weights"
 
-    # The first fault ends a visit; an exception would not pass h5py whole.
-    if fault := file.visititems_links(look_at_link) or file.visititems(look_at):
+    # The first fault ends a visit; h5py would replace an exception.
+    if fault := file.visititems_links(check_link) or file.visititems(check_item):
         raise ValueError(fault)
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Read a graph whose weights all stand in the file itself and are as long as announced.
+    """Read a graph whose weights are all in the file and have the declared length.
 
-    Whatever the message holds is looked at, in graphs within graphs and in sparse tensors too:
-    what runs the file later reads all of it.
+    The whole message is checked, including nested graphs and sparse tensors.
 
     Raises:
         ValueError: not ONNX, more than LARGEST bytes, weights in another file or of another
@@ -83,7 +80,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's own exception types differ between its versions
         raise ValueError(f"not an ONNX file: {error}") from error
-    for part in _inside(model):
+    for part in _messages(model):
         foreign = isinstance(part, onnx.NodeProto) and part.domain not in ("", "ai.onnx")
         if foreign or isinstance(part, onnx.FunctionProto):
             raise ValueError("has operations that ONNX does not define")
@@ -92,19 +89,19 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _inside(message: Message) -> Iterator[Message]:
-    """A message and all those in it."""
+def _messages(message: Message) -> Iterator[Message]:
+    """A message and all nested messages."""
     yield message
     for field, value in message.ListFields():
         if field.message_type is not None:
             for inner in [value] if isinstance(value, Message) else value:
-                yield from _inside(inner)
+                yield from _messages(inner)
 
 
 def _check_tensor(tensor: onnx.TensorProto) -> None:
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
         raise ValueError(f"the values of {tensor.name!r} are in another file")
     try:
-        onnx.numpy_helper.to_array(tensor)  # a view where the bytes are raw
-    except Exception as error:  # its types differ by the kind of values
+        onnx.numpy_helper.to_array(tensor)  # a view if the bytes are raw
+    except Exception as error:  # its type depends on the kind of values
         raise ValueError(f"the values of {tensor.name!r} do not fit: {error}") from error

@@ -9,14 +9,14 @@ import random
 import tarfile
 import tracemalloc
 import zipfile
-from dataclasses import replace
 
 import pytest
 
 from stages.core.errors import UserError
-from stages.dataset.archives import Limits, Member, is_archive, list_archives, read_members
+from stages.dataset.archives import Member, is_archive, list_archives, read_members
+from tests.settings import changed, limits
 
-LIMIT = Limits(member_bytes=1 << 20, archive_bytes=1 << 26, members=50_000)
+LIMIT = limits(1 << 20, 1 << 26, 50_000)
 RANDOM = random.Random(0)
 # Not in order of their names, and not compressible, as JPEG files are.
 FILES = {f"faces/{name}.jpg": RANDOM.randbytes(3000) for name in "cabed"}
@@ -58,7 +58,7 @@ def archive(request, tmp_path):
     return write(tmp_path / request.param, FORMATS[request.param])
 
 
-def test_members_come_whole_and_in_their_stored_order(archive):
+def test_members_are_complete_and_in_their_stored_order(archive):
     members = list(read_members(archive, LIMIT))
     assert members == [Member(archive.name, path, data) for path, data in FILES.items()]
     assert [member.name for member in members] == [f"{name}.jpg" for name in "cabed"]
@@ -81,7 +81,7 @@ def test_an_archive_with_a_wrong_suffix_is_still_read(archive):
 
 def test_a_member_of_exactly_the_limit_is_read_and_a_larger_one_is_not(archive):
     for limit, read in ((3000, True), (2999, False)):
-        members = list(read_members(archive, replace(LIMIT, member_bytes=limit)))
+        members = list(read_members(archive, changed(LIMIT, max_file_bytes=limit)))
         assert len(members) == len(FILES)
         assert all((member.data is not None) == read for member in members)
     assert {member.problem for member in members} == {
@@ -93,7 +93,7 @@ def test_a_member_of_exactly_the_limit_is_read_and_a_larger_one_is_not(archive):
 def test_too_large_members_do_not_hide_those_around_them(make, tmp_path):
     files = {"a.jpg": b"first", "b.jpg": bytes(5000), "c.jpg": b"last"}
     members = list(
-        read_members(write(tmp_path / "a", make(files)), replace(LIMIT, member_bytes=4000))
+        read_members(write(tmp_path / "a", make(files)), changed(LIMIT, max_file_bytes=4000))
     )
     assert [member.data for member in members] == [b"first", None, b"last"]
 
@@ -192,7 +192,7 @@ def test_an_archive_cut_anywhere_is_an_error_that_names_it(name, tmp_path):
         assert "dvc repro download" in str(caught.value)
 
 
-@pytest.mark.parametrize("limit", [replace(LIMIT, member_bytes=0), LIMIT])
+@pytest.mark.parametrize("limit", [changed(LIMIT, max_file_bytes=0), LIMIT])
 def test_an_archive_cut_behind_its_last_member_is_an_error_even_if_none_is_read(limit, tmp_path):
     path = write(tmp_path / "a.tar.gz", FORMATS["a.tar.gz"][:-4])
     with pytest.raises(UserError, match="damaged"):
@@ -409,11 +409,13 @@ def test_a_gzip_bomb_ends_at_the_limit(behind, tmp_path):
     path = write(tmp_path / "a.tar.gz", gzip.compress(data, 1))
     del data
     outcome, peak = peak_of(lambda: list(read_members(path, LIMIT)))
-    assert f"unpacks to more than detect.max_archive_bytes {LIMIT.archive_bytes}" in str(outcome)
+    assert f"unpacks to more than detect.max_archive_bytes {LIMIT.max_archive_bytes}" in str(
+        outcome
+    )
     assert peak < 5 << 20
 
 
-def test_a_zip_that_understates_a_size_is_not_unpacked_whole(tmp_path):
+def test_a_zip_that_understates_a_size_is_not_unpacked_completely(tmp_path):
     data = bytearray(zip_bytes({"a.jpg": bytes(1 << 27)}))
     central = data.index(b"PK\x01\x02")
     data[central + 24 : central + 28] = (10).to_bytes(4, "little")
@@ -425,7 +427,7 @@ def test_a_zip_that_understates_a_size_is_not_unpacked_whole(tmp_path):
 
 def test_a_zip_of_many_members_ends_at_the_limit_of_all_their_bytes(tmp_path):
     path = write(tmp_path / "a.zip", zip_bytes({f"{i}.jpg": bytes(1000) for i in range(9)}))
-    members = read_members(path, replace(LIMIT, archive_bytes=5000))
+    members = read_members(path, changed(LIMIT, max_archive_bytes=5000))
     assert [next(members).path for _ in range(5)] == [f"{i}.jpg" for i in range(5)]
     with pytest.raises(UserError, match=r"detect\.max_archive_bytes 5000"):
         next(members)
@@ -449,10 +451,10 @@ def test_a_link_in_a_zip_is_reported_and_not_followed(tmp_path):
 
 @pytest.mark.parametrize("make", [tar_bytes, zip_bytes])
 def test_members_beyond_the_limit_end_the_archive(make, tmp_path):
-    limits = replace(LIMIT, members=len(FILES) - 1)
+    limits = changed(LIMIT, max_members=len(FILES) - 1)
     with pytest.raises(UserError, match=r"more members than detect\.max_members 4"):
         list(read_members(write(tmp_path / "a", make(FILES)), limits))
-    assert len(list(read_members(tmp_path / "a", replace(limits, members=len(FILES))))) == 5
+    assert len(list(read_members(tmp_path / "a", changed(limits, max_members=len(FILES))))) == 5
 
 
 def test_folders_in_a_tar_count_and_do_not_pile_up(tmp_path):
@@ -465,7 +467,7 @@ def test_folders_in_a_tar_count_and_do_not_pile_up(tmp_path):
     assert members == []
     assert peak < 2 << 20
     with pytest.raises(UserError, match=r"more members than detect\.max_members 10"):
-        list(read_members(path, replace(LIMIT, members=10)))
+        list(read_members(path, changed(LIMIT, max_members=10)))
 
 
 def test_the_directory_of_a_zip_is_bounded_before_it_is_kept(tmp_path):
@@ -478,13 +480,13 @@ def test_the_directory_of_a_zip_is_bounded_before_it_is_kept(tmp_path):
     outcome, peak = peak_of(lambda: list(read_members(path, LIMIT)))
     assert "more members than detect.max_members 50000" in str(outcome)
     assert peak < 12 << 20, "the directory's own bytes"
-    outcome, peak = peak_of(lambda: list(read_members(path, replace(LIMIT, members=100))))
+    outcome, peak = peak_of(lambda: list(read_members(path, changed(LIMIT, max_members=100))))
     assert "a directory of 10000000 bytes" in str(outcome)
     assert peak < 1 << 20
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
-def test_a_damaged_archive_can_end_with_a_member_that_says_why(name, tmp_path):
+def test_a_damaged_archive_can_end_with_a_member_that_gives_the_reason(name, tmp_path):
     path = write(tmp_path / name, FORMATS[name][:9000])
     *whole, last = read_members(path, LIMIT, keep_damaged=True)
     assert [member.data for member in whole] == list(FILES.values())[: len(whole)]

@@ -21,13 +21,13 @@ from benchmarks.scaling import exponent, stream
 from benchmarks.side_by_side import compare, prove, take_turns
 from stages.core.errors import UserError
 from stages.core.params import load_params
-from stages.dataset.archives import Limits
 from stages.dataset.images import decode
 from stages.dataset.portraits import draw_portrait
 from stages.weights.registry import DETECTORS, obtain
+from tests.settings import limits
 
 TOP = Path(__file__).parents[2]
-LIMITS = Limits(member_bytes=10**6, archive_bytes=10**8, members=10**4)
+LIMITS = limits(10**6, 10**8, 10**4)
 
 
 @pytest.fixture(scope="module")

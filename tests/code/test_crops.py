@@ -22,7 +22,7 @@ def image():
 @pytest.mark.parametrize(
     ("choice", "face"), [("score", SURE), ("largest", LARGE), ("central", CENTRAL)]
 )
-def test_each_choice_finds_its_face_wherever_it_stands(choice, face):
+def test_each_choice_selects_its_face_in_any_order(choice, face):
     for faces in ([SURE, LARGE, CENTRAL], [CENTRAL, LARGE, SURE], [LARGE, CENTRAL, SURE]):
         assert choose_face(faces, choice, HEIGHT, WIDTH) == face
 
@@ -95,7 +95,7 @@ def test_shrinking_averages_and_does_not_pick_pixels():
     assert np.abs(made[:, 5:-5].astype(int) - 127).max() < 20
 
 
-def test_the_image_is_left_as_it_was(image):
+def test_the_image_is_not_modified(image):
     before = image.copy()
     crop(image, (50, 40, 140, 145), 0.2, 100)
     np.testing.assert_array_equal(image, before)

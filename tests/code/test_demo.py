@@ -1,15 +1,16 @@
-"""The drawn archive: the same bytes anywhere, and every fate when it is detected."""
+"""The drawn archive: the same bytes anywhere, and every status when it is detected."""
 
 from collections import Counter
 
 import pytest
 
-from stages.dataset.archives import Limits, read_members
+from stages.dataset.archives import read_members
 from stages.dataset.demo import AGE_GROUPS, write_demo
 from stages.dataset.index import STATUSES
 from stages.dataset.labels import age_group, parse_name
-from stages.detection.detector import ScalePolicy, load_detector
-from stages.detection.extraction import CropSettings, extract_faces
+from stages.detection.detector import load_detector
+from stages.detection.extraction import extract_faces
+from tests.settings import detect_settings, limits
 
 PORTRAITS = 60
 ODD_FILES = 9
@@ -24,16 +25,14 @@ def demo(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def members(demo):
-    return list(read_members(demo, Limits(10**6, 1 << 34, 10**6)))
+    return list(read_members(demo, limits(10**6, 1 << 34, 10**6)))
 
 
 @pytest.fixture(scope="module")
 def rows(members, mobilenet_weights):
-    detector = load_detector(
-        "mobilenet0.25", mobilenet_weights, 0.9, ScalePolicy(False, 1024, 1980)
-    )
-    fates = extract_faces(members, detector, CropSettings("score", 0.2, 100, 10**8), 2)
-    return [row for row, _ in fates]
+    detector = load_detector(detect_settings(), mobilenet_weights)
+    extractions = extract_faces(members, detector, detect_settings(), 2)
+    return [row for row, _ in extractions]
 
 
 def test_the_same_arguments_give_the_same_bytes(demo, tmp_path):
@@ -46,7 +45,7 @@ def test_another_seed_gives_other_pictures(members, tmp_path):
     write_demo(tmp_path / "other.tar", PORTRAITS, seed=2)
     others = {
         member.data
-        for member in read_members(tmp_path / "other.tar", Limits(10**6, 1 << 34, 10**6))
+        for member in read_members(tmp_path / "other.tar", limits(10**6, 1 << 34, 10**6))
     }
     # The text and the empty file do not depend on chance.
     assert len(others & {member.data for member in members}) == 2
@@ -67,7 +66,7 @@ def test_the_names_of_all_portraits_tell_balanced_labels(members):
     assert set(cells.values()) == {1, 2}
 
 
-def test_every_fate_occurs_under_the_real_detector(rows):
+def test_every_status_occurs_with_the_real_detector(rows):
     assert {row.status for row in rows} == set(STATUSES)
 
 
@@ -75,7 +74,7 @@ def test_nearly_all_portraits_are_cropped(rows):
     assert sum(row.status == "cropped" for row in rows[:PORTRAITS]) >= 0.97 * PORTRAITS
 
 
-def test_each_odd_file_has_the_fate_it_was_made_for(rows):
+def test_each_odd_file_has_the_intended_status(rows):
     assert [row.status for row in rows[PORTRAITS:]] == [
         *["cropped"] * 2,  # a space before the suffix, a missing dot
         *["no_face"] * 2,

@@ -13,17 +13,23 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stages.core.errors import UserError
+from stages.core.sections import Detect, Scale
 from stages.dataset.portraits import draw_background, draw_portrait
-from stages.detection.detector import MIN_SIDE, ScalePolicy, load_detector, providers
+from stages.detection.detector import MIN_SIZE, load_detector, providers, scale_factor
+from tests.settings import NATIVE, detect_settings
 
-NATIVE = ScalePolicy(upscale=False, short_side=1024, long_side=1980)
-UPSCALED = ScalePolicy(upscale=True, short_side=512, long_side=1980)
+UPSCALED = Scale(upscale=True, short_side=512, long_side=1980)
 THRESHOLD = 0.9
+
+
+def load(name, weights, threshold, scale):
+    settings = detect_settings(detector=name, score_threshold=threshold, scale=scale)
+    return load_detector(settings, weights)
 
 
 @pytest.fixture(scope="module")
 def detector(mobilenet_weights):
-    return load_detector("mobilenet0.25", mobilenet_weights, THRESHOLD, NATIVE)
+    return load("mobilenet0.25", mobilenet_weights, THRESHOLD, NATIVE)
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +121,10 @@ def test_the_best_box_is_the_one_that_the_published_code_decodes(
 
 def test_the_threshold_keeps_exactly_the_faces_at_or_above_it(mobilenet_weights, portraits):
     scene = np.concatenate(portraits, axis=1)
-    every = load_detector("mobilenet0.25", mobilenet_weights, 0.05, NATIVE)(scene)
+    every = load("mobilenet0.25", mobilenet_weights, 0.05, NATIVE)(scene)
     scores = sorted(face.score for face in every)
     threshold = (scores[len(scores) // 2] + scores[len(scores) // 2 - 1]) / 2
-    kept = load_detector("mobilenet0.25", mobilenet_weights, threshold, NATIVE)(scene)
+    kept = load("mobilenet0.25", mobilenet_weights, threshold, NATIVE)(scene)
     assert len(kept) == len(scores) - len(scores) // 2
     assert sorted(face.score for face in kept) == scores[len(scores) // 2 :]
 
@@ -127,10 +133,10 @@ def test_the_threshold_keeps_exactly_the_faces_at_or_above_it(mobilenet_weights,
     ("height", "width"),
     [(1, 1), (7, 500), (500, 7), (31, 33), (199, 201), (1, 4500), (4500, 1), (32, 32)],
 )
-@pytest.mark.parametrize("scale", [NATIVE, ScalePolicy(True, 256, 512)])
+@pytest.mark.parametrize("scale", [NATIVE, Scale(upscale=True, short_side=256, long_side=512)])
 def test_no_size_of_image_is_too_odd(height, width, scale, mobilenet_weights):
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    found = load_detector("mobilenet0.25", mobilenet_weights, 0.02, scale)(image)
+    found = load("mobilenet0.25", mobilenet_weights, 0.02, scale)(image)
     for face in found:  # at so low a threshold some noise counts as a face
         assert 0 <= face.x1 < face.x2 <= width
         assert 0 <= face.y1 < face.y2 <= height
@@ -144,7 +150,7 @@ def test_a_face_is_found_at_sizes_that_no_stride_divides(height, width, detector
 
 
 def test_boxes_lie_in_the_image_even_if_the_face_does_not(mobilenet_weights, portraits):
-    detect = load_detector("mobilenet0.25", mobilenet_weights, 0.3, NATIVE)
+    detect = load("mobilenet0.25", mobilenet_weights, 0.3, NATIVE)
     found = 0
     for portrait in portraits:
         for part in (portrait[70:140, 70:130], portrait[:, 75:], portrait[:125]):
@@ -158,15 +164,15 @@ def test_boxes_lie_in_the_image_even_if_the_face_does_not(mobilenet_weights, por
 def test_upscaled_and_native_boxes_agree_within_a_few_pixels(
     detector, mobilenet_weights, portraits
 ):
-    upscaled = load_detector("mobilenet0.25", mobilenet_weights, THRESHOLD, UPSCALED)
+    upscaled = load("mobilenet0.25", mobilenet_weights, THRESHOLD, UPSCALED)
     for portrait in portraits:
         (native,), (large,) = detector(portrait), upscaled(portrait)
         assert np.abs(box(native) - box(large)).max() < 10
 
 
 def test_a_downscaled_picture_gives_boxes_in_its_own_pixels(mobilenet_weights, portraits):
-    small = ScalePolicy(upscale=False, short_side=200, long_side=400)
-    detect = load_detector("mobilenet0.25", mobilenet_weights, THRESHOLD, small)
+    small = Scale(upscale=False, short_side=200, long_side=400)
+    detect = load("mobilenet0.25", mobilenet_weights, THRESHOLD, small)
     (native,) = detect(portraits[2])
     (large,) = detect(portraits[2].repeat(3, axis=0).repeat(3, axis=1))
     assert np.abs(box(large) / 3 - box(native)).max() < 3
@@ -186,8 +192,10 @@ def test_a_downscaled_picture_gives_boxes_in_its_own_pixels(mobilenet_weights, p
         (False, (3960, 500), 0.5),
     ],
 )
-def test_the_scale_policy_bounds_both_sides_and_upscales_only_if_told(upscale, size, factor):
-    assert ScalePolicy(upscale, 1024, 1980).factor(*size) == pytest.approx(factor)
+def test_the_scale_policy_bounds_both_sides_and_upscales_only_if_set(upscale, size, factor):
+    assert scale_factor(
+        Scale(upscale=upscale, short_side=1024, long_side=1980), *size
+    ) == pytest.approx(factor)
 
 
 def test_concurrent_calls_equal_serial_ones(detector, portraits):
@@ -197,25 +205,26 @@ def test_concurrent_calls_equal_serial_ones(detector, portraits):
         assert list(pool.map(detector, images)) == serial
 
 
-def test_the_image_is_left_as_it_was(detector, portraits):
+def test_the_image_is_not_modified(detector, portraits):
     before = portraits[0].copy()
     detector(portraits[0])
     np.testing.assert_array_equal(portraits[0], before)
 
 
-def test_an_unknown_name_is_an_error_that_lists_the_known_ones(mobilenet_weights):
-    with pytest.raises(ValueError, match=r"'yolo' is not one of .*mobilenet0\.25.*resnet50"):
-        load_detector("yolo", mobilenet_weights, THRESHOLD, NATIVE)
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
+    settings = dict(detect_settings()) | {"detector": "yolo"}
+    with pytest.raises(ValueError, match=r"'mobilenet0\.25' or 'resnet50'.*'yolo'"):
+        Detect.model_validate(settings)
 
 
 @pytest.mark.parametrize("name", ["mobilenet0.25", "resnet50"])
 def test_weights_that_are_missing_or_damaged_are_named(name, tmp_path):
     path = tmp_path / "weights.onnx"
     with pytest.raises(UserError, match=r"weights\.onnx: missing; run `dvc repro pretrained`"):
-        load_detector(name, path, THRESHOLD, NATIVE)
+        load(name, path, THRESHOLD, NATIVE)
     path.write_bytes(b"no network")
     with pytest.raises(UserError, match=r"weights\.onnx: no ONNX file.*dvc repro -f pretrained"):
-        load_detector(name, path, THRESHOLD, NATIVE)
+        load(name, path, THRESHOLD, NATIVE)
 
 
 # --- resnet50 through retina-face -------------------------------------------------------
@@ -282,7 +291,7 @@ def test_resnet50_finds_what_retina_face_finds(height, width, small_resnet):
     image = draw_portrait(30, 1, 2, np.random.default_rng(1), size=320)[:height, :width]
     expected = retinaface_faces(small_resnet, image, 0.6, allow_upscaling=False)
     assert len(expected) > 3
-    found = load_detector("resnet50", small_resnet, 0.6, NATIVE)(image)
+    found = load("resnet50", small_resnet, 0.6, NATIVE)(image)
     boxes = [face["facial_area"] for face in expected.values()]
     kept = [i for i, (x1, y1, x2, y2) in enumerate(boxes) if x2 > x1 and y2 > y1]
     scores = [face["score"] for face in expected.values()]
@@ -295,9 +304,9 @@ def test_resnet50_finds_what_retina_face_finds(height, width, small_resnet):
 
 def test_resnet50_with_upscaling_scales_as_retina_face_does(small_resnet):
     image = draw_portrait(30, 1, 2, np.random.default_rng(1), size=200)
-    published = ScalePolicy(upscale=True, short_side=1024, long_side=1980)
+    published = Scale(upscale=True, short_side=1024, long_side=1980)
     expected = retinaface_faces(small_resnet, image, 0.9, allow_upscaling=True)
-    found = load_detector("resnet50", small_resnet, 0.9, published)(image)
+    found = load("resnet50", small_resnet, 0.9, published)(image)
     assert len(expected) > 3
     best = next(iter(expected.values()))
     assert found[0].score == pytest.approx(best["score"], abs=1e-5)
@@ -305,22 +314,22 @@ def test_resnet50_with_upscaling_scales_as_retina_face_does(small_resnet):
 
 
 def test_resnet50_finds_nothing_above_an_unreachable_threshold(small_resnet):
-    assert load_detector("resnet50", small_resnet, 1.0, NATIVE)(np.zeros((64, 64, 3), "u1")) == []
+    assert load("resnet50", small_resnet, 1.0, NATIVE)(np.zeros((64, 64, 3), "u1")) == []
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 500), (1, 4500)])
 def test_resnet50_takes_odd_sizes(height, width, small_resnet):
     image = np.full((height, width, 3), 200, np.uint8)
-    for face in load_detector("resnet50", small_resnet, 0.5, NATIVE)(image):
+    for face in load("resnet50", small_resnet, 0.5, NATIVE)(image):
         assert 0 <= face.x1 < face.x2 <= width
         assert 0 <= face.y1 < face.y2 <= height
 
 
 def test_a_small_image_is_taken_as_if_its_last_rows_and_columns_went_on(small_resnet):
-    detect = load_detector("resnet50", small_resnet, 0.55, NATIVE)
+    detect = load("resnet50", small_resnet, 0.55, NATIVE)
     portrait = draw_portrait(30, 1, 2, np.random.default_rng(1), size=64)
     image = np.ascontiguousarray(portrait[20:30, 20:40])
-    continued = np.pad(image, ((0, MIN_SIDE - 10), (0, MIN_SIDE - 20), (0, 0)), "edge")
+    continued = np.pad(image, ((0, MIN_SIZE - 10), (0, MIN_SIZE - 20), (0, 0)), "edge")
     expected = [np.minimum(box(face), [20, 10, 20, 10]) for face in detect(continued)]
     expected = [(x1, y1, x2, y2) for x1, y1, x2, y2 in expected if x2 > x1 and y2 > y1]
     assert expected
@@ -330,9 +339,10 @@ def test_a_small_image_is_taken_as_if_its_last_rows_and_columns_went_on(small_re
 def test_resnet50_does_not_import_tensorflow(small_resnet):
     script = (
         "import sys; from pathlib import Path; import numpy as np\n"
-        "from stages.detection.detector import ScalePolicy, load_detector\n"
-        "scale = ScalePolicy(False, 1024, 1980)\n"
-        f"detect = load_detector('resnet50', Path({str(small_resnet)!r}), 0.5, scale)\n"
+        "from stages.detection.detector import load_detector\n"
+        "from tests.settings import detect_settings\n"
+        "settings = detect_settings(detector='resnet50', score_threshold=0.5)\n"
+        f"detect = load_detector(settings, Path({str(small_resnet)!r}))\n"
         "detect(np.zeros((64, 64, 3), np.uint8))\n"
         "assert 'retinaface' in sys.modules\n"
         "sys.exit('tensorflow' in sys.modules)\n"
@@ -345,10 +355,10 @@ def test_resnet50_does_not_import_tensorflow(small_resnet):
     assert ran.returncode == 0, ran.stderr
 
 
-def test_boxes_of_no_whole_pixel_are_left_out(small_resnet):
+def test_boxes_smaller_than_a_pixel_are_left_out(small_resnet):
     image = draw_portrait(30, 1, 2, np.random.default_rng(1), size=64)[20:24, 30:34]
-    enlarged = ScalePolicy(upscale=True, short_side=128, long_side=256)
-    faces = load_detector("resnet50", small_resnet, 0.4, enlarged)(image)
+    enlarged = Scale(upscale=True, short_side=128, long_side=256)
+    faces = load("resnet50", small_resnet, 0.4, enlarged)(image)
     assert faces  # from boxes of some 16 to 500 pixels, of which 32 are one of the image
     for face in faces:
         assert int(face.x2) > int(face.x1)

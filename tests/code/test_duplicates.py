@@ -93,7 +93,7 @@ def test_planted_copies_share_the_group_of_their_original(people, change, found)
     assert len(set(groups[:60])) == 60
 
 
-def test_mirrored_copies_are_told_from_plain_ones(people):
+def test_mirrored_copies_are_distinguished_from_plain_ones(people):
     crops = np.concatenate([people[:3], people[:2], people[2:3, :, ::-1]])
     pairs = near_duplicates(crops, BITS, CORRELATION)
     assert pairs[["first", "second"]].to_numpy().tolist() == [[0, 3], [1, 4], [2, 5]]

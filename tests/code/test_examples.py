@@ -19,13 +19,13 @@ LISTS = Path("data/lists/published-split.csv")
 def faces(tmp_path, monkeypatch):
     """Four faces and a file without one; b is in train and in test, d in no list."""
     monkeypatch.chdir(tmp_path)
-    fates = [
+    extractions = [
         (Row(name, "x.tar", "cropped", age, gender, race), np.full((32, 32, 3), age, np.uint8))
         for name, age, gender, race in (("a", 5, 0, 1), ("b", 30, 1, 2), ("c", 70, 0, 4))
     ]
-    fates.insert(1, (Row("no face", "x.tar", "no_face"), None))
-    fates.append((Row("d", "x.tar", "cropped", 20, 1, 0), np.zeros((32, 32, 3), np.uint8)))
-    write_faces(fates, Path("faces/index.csv"), Path("faces/crops.npy"), 32)
+    extractions.insert(1, (Row("no face", "x.tar", "no_face"), None))
+    extractions.append((Row("d", "x.tar", "cropped", 20, 1, 0), np.zeros((32, 32, 3), np.uint8)))
+    write_faces(extractions, Path("faces/index.csv"), Path("faces/crops.npy"), 32)
     table = {"name": list("cbad"), "train": [0, 1, 1, 0], "val": [1, 0, 0, 0], "test": [1, 1, 0, 0]}
     write_csv(LISTS, pd.DataFrame(table))
     return Path("faces")
@@ -58,7 +58,7 @@ def test_an_empty_list_and_one_of_unknown_images_are_refused(faces):
         read_examples(faces, LISTS, "val", ["age"], BOUNDS)
 
 
-def test_what_was_trained_on_is_told_from_what_validated(tmp_path):
+def test_training_images_are_distinguished_from_validation_images(tmp_path):
     file = tmp_path / "images.csv"
     write_csv(file, pd.DataFrame({"name": ["1", "b", "b"], "used_for": ["train", "train", "val"]}))
     assert was_trained_on(["b", "c", "1"], file).tolist() == [1, 0, 1]

@@ -1,4 +1,4 @@
-"""Every member's fate, and the two files that keep them: index.csv and crops.npy."""
+"""Every member's row and crop, and the two files that keep them: index.csv and crops.npy."""
 
 import io
 import multiprocessing
@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from stages.core.errors import UserError
-from stages.dataset.archives import Limits, Member, read_members
+from stages.dataset.archives import Member, read_members
 from stages.dataset.forgetting import fingerprint
 from stages.dataset.images import decode
 from stages.dataset.index import (
@@ -28,13 +28,13 @@ from stages.dataset.index import (
 )
 from stages.dataset.portraits import draw_background, draw_portrait
 from stages.detection.crops import crop
-from stages.detection.detector import Face, ScalePolicy, load_detector
-from stages.detection.extraction import CropSettings, extract_face, extract_faces
-from stages.detection.parallel import extract_in_processes
+from stages.detection.detector import Face, load_detector
+from stages.detection.extraction import extract_face, extract_faces, extract_in_processes
 from stages.parallel import processes
 from stages.parallel import threads as threads_module
+from tests.settings import changed, detect_settings, limits
 
-SETTINGS = CropSettings(face="score", margin=0.2, size=32, max_pixels=10**6)
+SETTINGS = detect_settings(face="score", margin=0.2, size=32, max_pixels=10**6)
 SIZE = SETTINGS.size
 
 
@@ -46,12 +46,12 @@ def png(pixels):
 
 @pytest.fixture(scope="module")
 def detector(mobilenet_weights):
-    return load_detector("mobilenet0.25", mobilenet_weights, 0.9, ScalePolicy(False, 1024, 1980))
+    return load_detector(detect_settings(), mobilenet_weights)
 
 
 @pytest.fixture(scope="module")
 def members():
-    """Return members of each fate, mixed: portraits, backgrounds, damaged and oddly named ones."""
+    """Return members of each status, mixed: portraits, backgrounds, damaged and oddly named."""
     generator = np.random.default_rng(2)
     found = []
     for serial in range(8):
@@ -68,7 +68,7 @@ def members():
 
 
 @pytest.fixture(scope="module")
-def serial_fates(members, detector):
+def serial_extractions(members, detector):
     return [extract_face(member, detector, SETTINGS) for member in members]
 
 
@@ -89,7 +89,7 @@ def same(first, second):
 # --- one member -----------------------------------------------------------------------
 
 
-def test_a_face_is_cropped_and_its_row_tells_all(detector):
+def test_a_face_is_cropped_and_its_row_is_complete(detector):
     pixels = draw_portrait(30, 1, 2, np.random.default_rng(0))
     row, face = extract_face(Member("a.tar", "set/30_1_2_1.png", png(pixels)), detector, SETTINGS)
     (found,) = detector(pixels)
@@ -121,7 +121,7 @@ def test_an_image_without_a_face_keeps_its_labels_and_size(detector):
 
 
 @pytest.mark.parametrize("data", [b"", b"text", png(np.zeros((64, 64, 3), np.uint8))[:60]])
-def test_an_unreadable_image_keeps_its_labels_and_says_why(data, detector):
+def test_an_unreadable_image_keeps_its_labels_and_has_a_reason(data, detector):
     row, face = extract_face(Member("a.tar", "40_0_3_1.png", data), detector, SETTINGS)
     assert (row.status, row.age, row.gender, row.race) == ("unreadable", 40, 0, 3)
     assert row.reason
@@ -129,7 +129,7 @@ def test_an_unreadable_image_keeps_its_labels_and_says_why(data, detector):
 
 
 def test_a_too_large_image_is_unreadable(detector):
-    settings = replace(SETTINGS, max_pixels=63)
+    settings = changed(SETTINGS, max_pixels=63)
     data = png(np.zeros((8, 8, 3), np.uint8))
     row, _ = extract_face(Member("a.tar", "40_0_3_1.png", data), detector, settings)
     assert row.status == "unreadable"
@@ -152,7 +152,7 @@ def test_of_several_faces_the_setting_chooses_and_all_are_counted():
     sure, large = Face(0.99, 0, 0, 8, 8), Face(0.9, 10.9, 12.2, 60.7, 63.9)
     member = Member("a.tar", "40_0_3_1.png", png(np.zeros((64, 64, 3), np.uint8)))
     for choice, left in (("score", 0), ("largest", 10)):
-        row, _ = extract_face(member, lambda _: [sure, large], replace(SETTINGS, face=choice))
+        row, _ = extract_face(member, lambda _: [sure, large], changed(SETTINGS, face=choice))
         assert (row.faces_found, row.x1) == (2, left)
     assert (row.x1, row.y1, row.x2, row.y2) == (10, 12, 60, 63)
 
@@ -161,24 +161,22 @@ def test_of_several_faces_the_setting_chooses_and_all_are_counted():
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
-def test_the_order_does_not_depend_on_the_threads(threads, members, detector, serial_fates):
-    assert same(list(extract_faces(members, detector, SETTINGS, threads)), serial_fates)
+def test_the_order_does_not_depend_on_the_threads(threads, members, detector, serial_extractions):
+    assert same(list(extract_faces(members, detector, SETTINGS, threads)), serial_extractions)
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 @pytest.mark.parametrize("number", [1, 3])
 def test_processes_find_the_same(
-    start, number, members, mobilenet_weights, serial_fates, monkeypatch
+    start, number, members, mobilenet_weights, serial_extractions, monkeypatch
 ):
     context = multiprocessing.get_context(start)
     monkeypatch.setattr(processes, "CONTEXT", context)
     monkeypatch.setattr(processes, "BATCH", 3)
-    assert len(members) > 3 * processes.under_way(1), "places of crops are used again"
-    scale = ScalePolicy(False, 1024, 1980)
-    load = partial(load_detector, "mobilenet0.25", mobilenet_weights, 0.9, scale)
+    load = partial(load_detector, detect_settings(), mobilenet_weights)
     gone = {fingerprint(members[1])}
     found = list(extract_in_processes(members, load, SETTINGS, number, gone))
-    assert same(found, serial_fates[:1] + serial_fates[2:])
+    assert same(found, serial_extractions[:1] + serial_extractions[2:])
 
 
 def test_the_order_holds_when_the_first_takes_longest(members):
@@ -189,8 +187,8 @@ def test_the_order_holds_when_the_first_takes_longest(members):
         return []
 
     good = [member for member in members if member.name.startswith("40_0_0")]
-    fates = extract_faces(good, slow, SETTINGS, 4)
-    assert [row.name for row, _ in fates] == [member.name for member in good]
+    extractions = extract_faces(good, slow, SETTINGS, 4)
+    assert [row.name for row, _ in extractions] == [member.name for member in good]
 
 
 def test_few_members_are_under_way_at_a_time():
@@ -202,10 +200,10 @@ def test_few_members_are_under_way_at_a_time():
             drawn += 1
             yield Member("a.tar", f"{drawn}.txt", b"")
 
-    fates = extract_faces(endless(), lambda _: [], SETTINGS, 2)
+    extractions = extract_faces(endless(), lambda _: [], SETTINGS, 2)
     for _ in range(100):
-        next(fates)
-    fates.close()
+        next(extractions)
+    extractions.close()
     assert drawn <= 100 + 8 * 2
 
 
@@ -219,9 +217,9 @@ def test_a_defect_in_a_thread_ends_the_run_with_its_error(members):
 
 def test_an_abandoned_run_leaves_no_thread_behind(members, detector):
     before = threading.active_count()
-    fates = extract_faces(members, detector, SETTINGS, 3)
-    next(fates)
-    fates.close()
+    extractions = extract_faces(members, detector, SETTINGS, 3)
+    next(extractions)
+    extractions.close()
     assert threading.active_count() == before
 
 
@@ -259,10 +257,10 @@ def test_the_size_of_what_is_under_way_is_bounded(monkeypatch):
             drawn += 1
             yield Member("a.tar", f"{drawn}.txt", bytes(4000))
 
-    fates = extract_faces(large(), lambda _: [], SETTINGS, 8)
+    extractions = extract_faces(large(), lambda _: [], SETTINGS, 8)
     for _ in range(20):
-        next(fates)
-    fates.close()
+        next(extractions)
+    extractions.close()
     assert drawn <= 20 + 10_000 // 4000 + 1
 
 
@@ -284,8 +282,10 @@ def test_every_member_of_an_archive_has_one_row(tmp_path, detector):
         archive.addfile(link)
         archive.addfile(tarfile.TarInfo("\udcff\udcfe.jpg"))
     index = tmp_path / "index.csv"
-    fates = extract_faces(read_members(path, Limits(10**6, 1 << 34, 10**6)), detector, SETTINGS, 2)
-    counts = write_faces(fates, index, tmp_path / "crops.npy", SIZE)
+    extractions = extract_faces(
+        read_members(path, limits(10**6, 1 << 34, 10**6)), detector, SETTINGS, 2
+    )
+    counts = write_faces(extractions, index, tmp_path / "crops.npy", SIZE)
     frame = read_index(index)
     assert len(frame) == sum(counts.values()) == 9
     assert frame["name"].is_unique
@@ -315,18 +315,18 @@ def test_the_index_has_one_row_for_each_member_in_their_order(written, members):
     assert counts == {"cropped": 8, "no_face": 8, "unreadable": 16, "bad_label": 8}
 
 
-def test_what_is_written_is_read_back(tmp_path, serial_fates):
+def test_written_files_are_read_back(tmp_path, serial_extractions):
     index = tmp_path / "index.csv"
-    write_faces(serial_fates, index, tmp_path / "crops.npy", SIZE)
+    write_faces(serial_extractions, index, tmp_path / "crops.npy", SIZE)
     frame = read_index(index)
     assert list(frame.columns) == COLUMNS
-    for (row, _), (_, read) in zip(serial_fates, frame.iterrows(), strict=True):
+    for (row, _), (_, read) in zip(serial_extractions, frame.iterrows(), strict=True):
         for column in COLUMNS:
             value, kept = getattr(row, column), read[column]
             assert pd.isna(kept) if value is None else kept == value
 
 
-def test_the_same_fates_give_the_same_bytes(tmp_path, members, detector):
+def test_the_same_extractions_give_the_same_bytes(tmp_path, members, detector):
     files = []
     for threads in (1, 4):
         index, crops = tmp_path / f"{threads}.csv", tmp_path / f"{threads}.npy"
@@ -336,10 +336,10 @@ def test_the_same_fates_give_the_same_bytes(tmp_path, members, detector):
 
 
 @pytest.mark.parametrize("number", [0, 1, 9, 10, 1234])
-def test_the_header_tells_the_number_of_crops(number, tmp_path):
+def test_the_header_has_the_number_of_crops(number, tmp_path):
     face = np.arange(2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 3)
-    fates = ((Row(f"{i}.jpg", "a.tar", "cropped"), face) for i in range(number))
-    write_faces(fates, tmp_path / "index.csv", tmp_path / "crops.npy", 2)
+    extractions = ((Row(f"{i}.jpg", "a.tar", "cropped"), face) for i in range(number))
+    write_faces(extractions, tmp_path / "index.csv", tmp_path / "crops.npy", 2)
     crops = read_crops(tmp_path / "crops.npy")
     assert crops.shape == (number, 2, 2, 3)
     np.testing.assert_array_equal(crops, np.broadcast_to(face, crops.shape))
@@ -355,9 +355,9 @@ def test_no_members_give_an_empty_index_and_no_crops(tmp_path):
 
 
 @pytest.mark.parametrize("error", [UserError("a.tar: damaged"), KeyboardInterrupt()])
-def test_an_interrupted_writing_leaves_neither_file(error, tmp_path, serial_fates):
+def test_an_interrupted_writing_leaves_neither_file(error, tmp_path, serial_extractions):
     def broken():
-        yield from serial_fates
+        yield from serial_extractions
         raise error
 
     with pytest.raises(type(error)):
@@ -365,13 +365,13 @@ def test_an_interrupted_writing_leaves_neither_file(error, tmp_path, serial_fate
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_writing_keeps_the_files_of_an_earlier_run(tmp_path, serial_fates):
+def test_an_interrupted_writing_keeps_the_files_of_an_earlier_run(tmp_path, serial_extractions):
     index, crops = tmp_path / "index.csv", tmp_path / "crops.npy"
-    write_faces(serial_fates, index, crops, SIZE)
+    write_faces(serial_extractions, index, crops, SIZE)
     before = index.read_bytes(), crops.read_bytes()
 
     def broken():
-        yield serial_fates[0]
+        yield serial_extractions[0]
         raise UserError("a.tar: damaged")
 
     with pytest.raises(UserError):
@@ -379,9 +379,9 @@ def test_an_interrupted_writing_keeps_the_files_of_an_earlier_run(tmp_path, seri
     assert (index.read_bytes(), crops.read_bytes()) == before
 
 
-def test_a_name_may_not_have_two_rows(tmp_path, serial_fates):
+def test_a_name_may_not_have_two_rows(tmp_path, serial_extractions):
     with pytest.raises(ValueError, match="two rows"):
-        write_faces(serial_fates[:1] * 2, tmp_path / "i.csv", tmp_path / "c.npy", SIZE)
+        write_faces(serial_extractions[:1] * 2, tmp_path / "i.csv", tmp_path / "c.npy", SIZE)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -45,7 +45,7 @@ WHEEL = (
 
 
 class Site(ThreadingHTTPServer):
-    """A server of one file that misbehaves as told, and counts what it is asked and sends."""
+    """A server of one file that misbehaves as configured, and counts requests and bytes."""
 
     daemon_threads = True
 
@@ -156,7 +156,7 @@ def files_beside(target):
 # --- the ordinary way
 
 
-def test_a_download_leaves_the_whole_file_and_nothing_else(site, target):
+def test_a_download_leaves_the_complete_file_and_nothing_else(site, target):
     download(site.address, target, checksum=SHA256, size=len(BODY))
     assert target.read_bytes() == BODY
     assert files_beside(target) == ["file.bin"]
@@ -177,7 +177,7 @@ def test_a_malformed_checksum_is_refused_before_anything_is_asked(site, target, 
     assert site.asked == []
 
 
-def test_a_body_that_is_called_gzip_is_stored_as_it_came(site, target):
+def test_a_body_declared_as_gzip_is_stored_unchanged(site, target):
     site.body = gzip.compress(BODY)
     site.headers["Content-Encoding"] = "gzip"
     download(site.address, target)
@@ -231,7 +231,7 @@ def test_a_keyboard_interrupt_leaves_a_beginning_that_is_resumed(site, target):
     assert target.read_bytes() == BODY
 
 
-def test_a_partial_that_is_already_whole_is_not_fetched_again(site, target):
+def test_a_complete_partial_file_is_not_fetched_again(site, target):
     leave_a_beginning(site, target)
     partial_path(target).write_bytes(BODY)  # a process killed just before the move
     download(site.address, target, checksum=SHA256)
@@ -263,7 +263,7 @@ def test_a_file_that_changed_is_not_joined_to_the_old_beginning(site, target):
     assert target.read_bytes() == OTHER_BODY
 
 
-def test_a_changed_file_is_noticed_even_if_the_server_overlooks_if_range(site, target):
+def test_a_changed_file_is_noticed_even_if_the_server_ignores_if_range(site, target):
     leave_a_beginning(site, target)
     site.body, site.headers["ETag"], site.obeys_if_range = OTHER_BODY, '"two"', False
     download(site.address, target)
@@ -362,7 +362,7 @@ def test_a_page_is_welcome_where_a_page_is_wanted(site, target):
 
 def test_a_file_shorter_than_announced_is_refused(site, target):
     site.added_length = 10
-    with pytest.raises(FetchError, match=f"broke off {CUTS_MENDED + 1} times"):
+    with pytest.raises(FetchError, match=f"interrupted {CUTS_MENDED + 1} times"):
         download(site.address, target)
     assert len(site.asked) == CUTS_MENDED + 1
     assert not target.exists()
@@ -496,7 +496,7 @@ def test_the_beginning_of_a_download_is_not_taken_for_a_drive_file(site, target)
 # --- this machine
 
 
-def test_a_local_file_is_copied_whole(tmp_path, target):
+def test_a_local_file_is_copied_completely(tmp_path, target):
     source = tmp_path / "source.bin"
     source.write_bytes(BODY)
     copy_local(source, target, checksum=SHA256)

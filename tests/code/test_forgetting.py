@@ -23,10 +23,11 @@ from stages.dataset.forgetting import (
     with_copies,
 )
 from stages.dataset.index import Row, read_crops, write_faces
-from stages.detection.extraction import CropSettings, extract_faces
+from stages.detection.extraction import extract_faces
 from stages.inference import models
+from tests.settings import detect_settings
 
-SETTINGS = CropSettings(face="score", margin=0.2, size=4, max_pixels=10**6)
+SETTINGS = detect_settings(face="score", margin=0.2, size=4, max_pixels=10**6)
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -80,12 +81,12 @@ def test_a_missing_record_is_an_error_and_not_an_empty_one(tmp_path: Path):
 
 def test_rows_and_crops_are_removed_by_exact_name(tmp_path: Path):
     names = ["1.jpg", "11.jpg", 'a,"b.jpg', "no face"]
-    fates = [
+    extractions = [
         (Row(name, "a.tar", "cropped"), np.full((4, 4, 3), number, np.uint8))
         for number, name in enumerate(names[:3])
     ]
     index, crops = tmp_path / "index.csv", tmp_path / "crops.npy"
-    write_faces([*fates, (Row("no face", "a.tar", "no_face"), None)], index, crops, 4)
+    write_faces([*extractions, (Row("no face", "a.tar", "no_face"), None)], index, crops, 4)
     assert remove_crops(["1.jpg", 'a,"b.jpg', "no face"], index, crops) == 2
     assert remove_rows(["1.jpg", 'a,"b.jpg', "no face"], index) == 3
     assert [row[0] for row in rows(index)] == ["name", "11.jpg"]
@@ -96,12 +97,12 @@ def test_rows_and_crops_are_removed_by_exact_name(tmp_path: Path):
 def test_what_was_interrupted_can_be_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     names = ["1.jpg", "2.jpg", "3.jpg"]
-    fates = [
+    extractions = [
         (Row(name, "a.tar", "cropped"), np.full((4, 4, 3), number, np.uint8))
         for number, name in enumerate(names)
     ]
     Path("data/faces").mkdir(parents=True)
-    write_faces(fates, forget.FACES / "index.csv", forget.FACES / "crops.npy", 4)
+    write_faces(extractions, forget.FACES / "index.csv", forget.FACES / "crops.npy", 4)
     split, predictions = Path("data/split/split.csv"), Path("data/predictions/a.csv")
     for table, columns in ((split, "name,split,group"), (predictions, "name,split,x")):
         table.parent.mkdir()
@@ -143,7 +144,7 @@ def test_any_other_file_that_names_an_image_is_found(tmp_path: Path):
     assert not mentions(["x"], empty)
 
 
-def test_whoever_uses_a_stale_network_is_told(
+def test_opening_a_stale_network_prints_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Mutated images and archives through what the node detect calls: a fate, never a crash or hang.
+"""Mutated images and archives through what the node detect calls: a status, never a crash or hang.
 
 Hypothesis draws the mutations, always the same ones. The normal suite tries a few; `-m long`
 tries 5,000 images and 1,000 archives. An input that breaks something is added to BROKEN.
@@ -24,14 +24,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages.core.errors import UserError
-from stages.dataset.archives import Limits, Member, is_archive, read_members
+from stages.dataset.archives import Member, is_archive, read_members
 from stages.dataset.index import STATUSES, read_crops, read_index, write_faces
 from stages.dataset.portraits import draw_portrait
-from stages.detection.detector import Detector, ScalePolicy, load_detector
-from stages.detection.extraction import CropSettings, extract_face, extract_faces
+from stages.detection.detector import Detector, load_detector
+from stages.detection.extraction import extract_face, extract_faces
+from tests.settings import detect_settings, limits
 
-SETTINGS = CropSettings(face="score", margin=0.2, size=32, max_pixels=10**6)
-LIMITS = Limits(member_bytes=1 << 20, archive_bytes=1 << 24, members=1000)
+SETTINGS = detect_settings(face="score", margin=0.2, size=32, max_pixels=10**6)
+LIMITS = limits(1 << 20, 1 << 24, 1000)
 LONGEST = 60  # seconds for one input, on a loaded machine; an ordinary one takes 0.01
 FORMULA = ("=", "+", "-", "@")
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -108,7 +109,7 @@ def seeds() -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def detector(mobilenet_weights: Path) -> Detector:
-    return load_detector("mobilenet0.25", mobilenet_weights, 0.9, ScalePolicy(False, 1024, 1980))
+    return load_detector(detect_settings(), mobilenet_weights)
 
 
 @pytest.fixture(autouse=True)
@@ -143,33 +144,33 @@ def fuzz(test: Callable[..., None], examples: int, *strategies: st.SearchStrateg
 
 
 def fuzz_images(detector: Detector, examples: int) -> dict[str, int]:
-    fates = dict.fromkeys(STATUSES, 0)
+    extractions = dict.fromkeys(STATUSES, 0)
     files = seeds()
 
     def one(number: int, mutations: list[Mutation]) -> None:
         faulthandler.dump_traceback_later(LONGEST, exit=True)
-        fates[survive_image(mutate(files[number], mutations), detector)] += 1
+        extractions[survive_image(mutate(files[number], mutations), detector)] += 1
 
     fuzz(one, examples, st.integers(0, len(files) - 1), MUTATIONS)
-    return fates
+    return extractions
 
 
 def test_the_seeds_are_cropped(detector: Detector):
     assert {survive_image(data, detector) for data in seeds()} == {"cropped"}
 
 
-def test_some_mutated_images_have_a_fate(detector: Detector):
-    fates = fuzz_images(detector, 250)
-    assert fates["cropped"]
-    assert fates["unreadable"]
+def test_some_mutated_images_have_a_status(detector: Detector):
+    extractions = fuzz_images(detector, 250)
+    assert extractions["cropped"]
+    assert extractions["unreadable"]
 
 
 @pytest.mark.long
-def test_5000_mutated_images_have_a_fate(detector: Detector):
-    fates = fuzz_images(detector, 5000)
-    print(f"mutated images: {fates}")
-    assert sum(fates.values()) >= 5000
-    assert min(fates["cropped"], fates["unreadable"]) > 500
+def test_5000_mutated_images_have_a_status(detector: Detector):
+    extractions = fuzz_images(detector, 5000)
+    print(f"mutated images: {extractions}")
+    assert sum(extractions.values()) >= 5000
+    assert min(extractions["cropped"], extractions["unreadable"]) > 500
 
 
 # --- archives -------------------------------------------------------------------------------
@@ -248,8 +249,8 @@ def survive_archive(data: bytes, folder: Path, detector: Detector) -> str:
         outcome = "refused"
     members = read_members(path, LIMITS, keep_damaged=True)
     faces = folder / "index.csv", folder / "crops.npy"
-    fates = extract_faces(members, detector, SETTINGS, 2)
-    counts = write_faces(fates, *faces, SETTINGS.size)
+    extractions = extract_faces(members, detector, SETTINGS, 2)
+    counts = write_faces(extractions, *faces, SETTINGS.size)
     index = read_index(faces[0])
     assert len(index) == sum(counts.values())
     assert len(read_crops(faces[1])) == counts["cropped"]
@@ -273,7 +274,9 @@ def fuzz_archives(folder: Path, detector: Detector, examples: int) -> dict[str, 
     return outcomes
 
 
-def test_the_archives_are_read_whole_before_they_are_mutated(tmp_path: Path, detector: Detector):
+def test_the_archives_are_read_completely_before_they_are_mutated(
+    tmp_path: Path, detector: Detector
+):
     for data, wrap in ARCHIVES:
         assert survive_archive(wrap(data), tmp_path, detector) == "read"
         assert set(read_index(tmp_path / "index.csv")["status"]) <= {

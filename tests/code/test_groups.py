@@ -66,7 +66,7 @@ def test_each_stratum_misses_its_target_by_less_than_an_image_or_its_largest_gro
 
 @pytest.mark.parametrize("policy", ["keep", "train-only", "drop"])
 @pytest.mark.parametrize("across", [False, True])
-def test_groups_are_whole_in_splits_and_folds_whatever_becomes_of_conflicting_ones(policy, across):
+def test_groups_are_not_divided_under_any_policy_for_conflicting_ones(policy, across):
     for seed in SEEDS:
         strata, groups = random_case(seed, across)
         division = divide(strata, groups, SHARES, policy, 5, seed)

@@ -1,4 +1,4 @@
-"""Archives and images as nobody would pack them: each has a row that tells its fate and why."""
+"""Archives and images as nobody would pack them: each has a row that tells its status and why."""
 
 import gzip
 import io
@@ -18,17 +18,19 @@ from PIL import Image, ImageCms
 
 from stages.core.files import write_csv
 from stages.core.run_names import RunName
-from stages.dataset.archives import Limits, list_archives, read_members
+from stages.dataset.archives import list_archives, read_members
+from stages.dataset.image_lists import read_lists
 from stages.dataset.index import read_cropped, read_crops, read_index, write_faces
 from stages.dataset.portraits import draw_portrait
-from stages.detection.detector import ScalePolicy, load_detector
-from stages.detection.extraction import CropSettings, extract_faces
-from stages.splitting.lists import lists_of, published_lists, read_lists
+from stages.detection.detector import load_detector
+from stages.detection.extraction import extract_faces
+from stages.splitting.lists import lists_of, published_lists
 from stages.splitting.stratified import read_split
+from tests.settings import detect_settings, limits
 
 TOP = Path(__file__).parents[2]
-LIMITS = Limits(member_bytes=1 << 20, archive_bytes=1 << 24, members=1000)
-SETTINGS = CropSettings(face="score", margin=0.2, size=32, max_pixels=10**6)
+LIMITS = limits(1 << 20, 1 << 24, 1000)
+SETTINGS = detect_settings(face="score", margin=0.2, size=32, max_pixels=10**6)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -72,7 +74,7 @@ def images() -> dict[str, tuple[bytes, str, str]]:
         "wrong extension": (png, "cropped", ""),
         "profile": (encoded(face, "JPEG", quality=92, icc_profile=profile), "cropped", ""),
         "a tar": (tar({"30_0_0_1.jpg": jpeg}), "unreadable", "not an image"),
-        "too long": (jpeg + bytes(LIMITS.member_bytes), "unreadable", "105"),
+        "too long": (jpeg + bytes(LIMITS.max_file_bytes), "unreadable", "105"),
         "EPS": (encoded(face, "EPS"), "unreadable", "not an image"),
     }
     for orientation in range(1, 9):
@@ -139,29 +141,27 @@ def written(
                 info.type, info.linkname = kind, "/etc/passwd"
                 archive.addfile(info)
     with zipfile.ZipFile(raw / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("30_0_0_300.jpg", bytes(LIMITS.member_bytes + 1))
+        archive.writestr("30_0_0_300.jpg", bytes(LIMITS.max_file_bytes + 1))
         archive.writestr("../30_0_0_301.jpg", FACE)
-    (raw / "bomb.tar.gz").write_bytes(gzip.compress(bytes(LIMITS.archive_bytes * 2)))
+    (raw / "bomb.tar.gz").write_bytes(gzip.compress(bytes(LIMITS.max_archive_bytes * 2)))
     whole = tar({"30_0_0_400.jpg": FACE, "30_0_0_401.jpg": FACE})
     (raw / "cut.tar").write_bytes(whole[: whole.index(b"30_0_0_401") + 1000])
     (raw / "inner.tar").write_bytes(tar({"inner.tar": tar({"30_0_0_1.jpg": FACE})}))
     (raw / "text.tar.gz").write_bytes(b"no archive at all\n" * 99)
 
-    detector = load_detector(
-        "mobilenet0.25", mobilenet_weights, 0.9, ScalePolicy(False, 1024, 1980)
-    )
+    detector = load_detector(detect_settings(), mobilenet_weights)
     members = (
         member
         for archive in list_archives(raw)
         for member in read_members(archive, LIMITS, keep_damaged=True)
     )
-    fates = extract_faces(members, detector, SETTINGS, 2)
-    write_faces(fates, top / "faces/index.csv", top / "faces/crops.npy", SETTINGS.size)
+    extractions = extract_faces(members, detector, SETTINGS, 2)
+    write_faces(extractions, top / "faces/index.csv", top / "faces/crops.npy", SETTINGS.size)
     return top, read_index(top / "faces/index.csv").set_index("name")
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_each_image_has_its_fate_and_a_reason(kind: str, written: tuple[Path, pd.DataFrame]):
+def test_each_image_has_its_status_and_a_reason(kind: str, written: tuple[Path, pd.DataFrame]):
     row = written[1].loc[FILE[kind]]
     _, status, reason = IMAGES[kind]
     if status == "any":
@@ -172,7 +172,7 @@ def test_each_image_has_its_fate_and_a_reason(kind: str, written: tuple[Path, pd
     assert bool(row["reason"]) == (status != "cropped")
 
 
-def test_each_odd_member_has_its_row_under_a_name_that_is_none_else(
+def test_each_odd_member_has_a_row_with_a_unique_name(
     written: tuple[Path, pd.DataFrame],
 ):
     index = written[1]
@@ -190,13 +190,13 @@ def test_each_odd_member_has_its_row_under_a_name_that_is_none_else(
 def test_what_is_left_of_broken_archives_has_a_row_too(written: tuple[Path, pd.DataFrame]):
     index = written[1]
     assert index.loc["30_0_0_400.jpg", "status"] == "cropped"
-    for archive, told in {
+    for archive, message in {
         "cut.tar": "after 1 members: damaged",
         "text.tar.gz": "after 0 members: damaged",
         "bomb.tar.gz": "after 0 members: unpacks to more than detect.max_archive_bytes",
     }.items():
         assert index.loc[archive, "status"] == "unreadable"
-        assert index.loc[archive, "reason"].startswith(told)
+        assert index.loc[archive, "reason"].startswith(message)
     assert "detect.max_file_bytes" in index.loc["30_0_0_300.jpg", "reason"]
     assert index.loc["30_0_0_301.jpg", "status"] == "cropped"
 
@@ -233,15 +233,16 @@ def test_no_cell_is_a_formula_and_names_are_keys_in_every_table(
 MILLION = """
 import resource, sys
 from pathlib import Path
-from stages.dataset.archives import Limits, read_members
-from stages.detection.extraction import CropSettings, extract_faces
+from stages.dataset.archives import read_members
+from stages.detection.extraction import extract_faces
 from stages.dataset.index import write_faces
+from tests.settings import detect_settings, limits
 
 folder = Path(sys.argv[1])
-members = read_members(folder / "many.tar", Limits(1 << 20, 1 << 34, 1_000_000))
-fates = extract_faces(members, lambda _: [], CropSettings("score", 0.2, 32, 10**6), 2)
+members = read_members(folder / "many.tar", limits(1 << 20, 1 << 34, 1_000_000))
+extractions = extract_faces(members, lambda _: [], detect_settings(size=32, max_pixels=10**6), 2)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(write_faces(fates, folder / "index.csv", folder / "crops.npy", 32)["unreadable"])
+print(write_faces(extractions, folder / "index.csv", folder / "crops.npy", 32)["unreadable"])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

@@ -275,12 +275,12 @@ def test_pictures_of_any_shape_within_the_limit_are_read(size):
 
 
 def test_damage_always_has_a_reason_in_one_printable_line(portrait, monkeypatch):
-    for error, told in ((MemoryError(), "MemoryError"), (ValueError("a\n=\x1b[31m\0"), "a =")):
+    for error, message in ((MemoryError(), "MemoryError"), (ValueError("a\n=\x1b[31m\0"), "a =")):
 
         def fail(*_, error=error):
             raise error
 
         monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
-        with pytest.raises(UnreadableImageError, match=f"^damaged image: {told}") as caught:
+        with pytest.raises(UnreadableImageError, match=f"^damaged image: {message}") as caught:
             decode(encoded(portrait), LIMIT)
         assert str(caught.value).isprintable()

@@ -102,7 +102,7 @@ def test_an_image_that_has_no_crop_any_more_is_no_leak_but_a_difference(people):
     assert list_differences(used, lists) == ["gone.jpg"]
 
 
-def test_a_model_of_other_lists_is_told_by_every_image_that_changed_its_use():
+def test_a_model_of_other_lists_is_reported_by_every_image_of_another_use():
     lists = pd.DataFrame(
         {"name": ["a", "b", "c"], "train": [True, True, False], "val": [False, True, False]}
     )
@@ -114,6 +114,6 @@ def test_a_model_of_other_lists_is_told_by_every_image_that_changed_its_use():
     assert list_differences(used_by_lists(lists), lists) == []
     assert list_differences(used_as(["a", "c"]), lists) == ["b", "c"]
     assert list_differences(used_as(["a", "b"]), lists) == ["b"]
-    # Of a part of the lists: what is left out is as it should be, what is not on them is told.
+    # With a subset of the lists, omitted images are fine; images not on them are reported.
     assert list_differences(used_as(["b"]), lists, whole=False) == []
     assert list_differences(used_as(["a", "c"]), lists, whole=False) == ["c"]

@@ -9,7 +9,8 @@ import pytest
 from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.core.run_names import RunName
-from stages.splitting.lists import lists_of, published_lists, read_lists
+from stages.dataset.image_lists import read_lists
+from stages.splitting.lists import lists_of, published_lists
 
 NAMES = pd.Series([f"{number}.jpg" for number in range(5005)])
 
@@ -45,7 +46,7 @@ def test_the_honest_lists_are_the_splits(split, published):
     ("fold", "train", "val", "test"),
     [(0, "efg", "cd", "ab"), (1, "abg", "ef", "cd"), (2, "cdg", "ab", "ef")],
 )
-def test_a_fold_is_tested_the_next_validates_and_the_rest_trains_but_what_is_dropped(
+def test_a_fold_is_tested_the_next_validates_and_the_rest_trains_except_dropped_images(
     split, published, fold, train, val, test
 ):
     lists = lists_of(RunName.parse(f"v+fold-{fold}"), split, published)
@@ -98,10 +99,10 @@ def test_lists_survive_their_file_and_broken_ones_are_refused(tmp_path: Path, pu
     write_csv(file, published)
     assert read_lists(file).astype({"train": int, "val": int, "test": int}).equals(published)
     write_csv(file, pd.concat([published, published.head(1)]))
-    with pytest.raises(UserError, match=r"'0\.jpg' stands there twice"):
+    with pytest.raises(UserError, match=r"duplicate name '0\.jpg'"):
         read_lists(file)
     write_csv(file, published.assign(val=2))
-    with pytest.raises(UserError, match="column val has another value than 0 and 1"):
+    with pytest.raises(UserError, match="column val has values other than 0 and 1"):
         read_lists(file)
     with pytest.raises(UserError, match=r"none\.csv: missing; run `dvc repro -f lists`"):
         read_lists(tmp_path / "lists" / "none.csv")

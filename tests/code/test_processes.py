@@ -135,7 +135,7 @@ from tests.code.test_processes import doubling, no_weight
 from stages.parallel.processes import side_by_side
 
 if __name__ == "__main__":
-    # What a shell starts in the background is told to ignore it.
+    # A shell starts background processes with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for _ in side_by_side(doubling, count(), 2, no_weight):
         print("", flush=True)
@@ -172,9 +172,9 @@ def test_ctrl_c_in_a_terminal_is_the_callers_alone(endless):
     caller, workers = endless
     for process in (*workers, caller):  # a terminal sends it to all
         process.send_signal(signal.SIGINT)
-    _, told = caller.communicate(timeout=20)
-    assert told.count("Traceback") == 1
-    assert told.strip().endswith("KeyboardInterrupt")
+    _, message = caller.communicate(timeout=20)
+    assert message.count("Traceback") == 1
+    assert message.strip().endswith("KeyboardInterrupt")
     assert psutil.wait_procs(workers, 20)[1] == []
 
 

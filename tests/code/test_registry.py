@@ -118,7 +118,7 @@ def test_the_sources_are_tried_in_their_order(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_every_place_tried_is_told_when_all_fail(tmp_path: Path):
+def test_every_source_tried_is_listed_when_all_fail(tmp_path: Path):
     sources = (Source("the first", fails("is down")), Source("the second", writes("wrong")))
     with pytest.raises(UserError) as raised:
         obtain(WeightsFile("thing", "thing.bin", sources, keep), tmp_path, None, "variant x")
@@ -190,7 +190,7 @@ def test_equal_layers_give_equal_bytes_at_any_time(tmp_path: Path):
     assert (tmp_path / "first.h5").read_bytes() == (tmp_path / "second.h5").read_bytes()
 
 
-def test_a_file_in_the_kept_form_is_kept_as_it_is(vgg16_file: Path, tmp_path: Path):
+def test_a_file_in_the_stored_form_is_unchanged(vgg16_file: Path, tmp_path: Path):
     assert digest(obtain(VGG16, tmp_path, str(vgg16_file), "a test")) == digest(vgg16_file)
 
 
@@ -389,14 +389,14 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("make", "told"), WRONG.values(), ids=WRONG)
-def test_a_file_of_another_layout_is_refused_and_leaves_nothing(tmp_path: Path, make, told: str):
+@pytest.mark.parametrize(("make", "message"), WRONG.values(), ids=WRONG)
+def test_a_file_of_another_layout_is_refused_and_leaves_nothing(tmp_path: Path, make, message: str):
     given, folder = tmp_path / "given.h5", tmp_path / "pretrained"
     make(given)
     with pytest.raises(UserError) as raised:
         obtain(VGG16, folder, str(given), "variant mtl-vgg16-imagenet-block5")
     text = str(raised.value)
-    assert told in text
+    assert message in text
     assert str(given) in text
     assert "variant mtl-vgg16-imagenet-block5" in text
     assert "pretrained.vgg16-imagenet in params.yaml" in text
@@ -429,19 +429,19 @@ OTHER_FILES = [
 
 
 @pytest.mark.parametrize(
-    ("backbone", "weights", "shapes", "told"),
+    ("backbone", "weights", "shapes", "message"),
     OTHER_FILES,
     ids=[row[-1][:30] for row in OTHER_FILES],
 )
 def test_the_file_of_another_backbone_is_refused_by_its_layers(
-    backbone: str, weights: str, shapes: Shapes, told: str, tmp_path: Path
+    backbone: str, weights: str, shapes: Shapes, message: str, tmp_path: Path
 ):
     given = tmp_path / "given.h5"
     write_empty(given, shapes)
     with pytest.raises(UserError) as raised:
         obtain(BACKBONES[backbone, weights], tmp_path / "pretrained", str(given), "variant x")
     text = str(raised.value)
-    assert told in text
+    assert message in text
     assert str(given) in text
     assert f"set pretrained.{backbone}-{weights} in params.yaml" in text
     assert list((tmp_path / "pretrained").iterdir()) == []

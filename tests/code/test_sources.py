@@ -13,9 +13,10 @@ import pytest
 
 from stages.core.errors import UserError
 from stages.dataset import sources
-from stages.dataset.archives import Limits, list_archives, read_members
+from stages.dataset.archives import list_archives, read_members
 from stages.dataset.sources import LICENCE, OFFICIAL, fetch_official, pack_folder, take_local
 from stages.remote import fetch
+from tests.settings import limits
 
 FILES = {"30_0_0_1.jpg": b"one", "40_1_2_2.jpg": b"two" * 999, "deep/50_1_3_3.jpg": b""}
 WILD = [archive.file for archive in OFFICIAL["utkface-wild"]]
@@ -40,12 +41,12 @@ def write_files(folder, files=FILES):
 
 def contents(archive):
     return {
-        member.path: member.data for member in read_members(archive, Limits(10**6, 1 << 34, 10**6))
+        member.path: member.data for member in read_members(archive, limits(10**6, 1 << 34, 10**6))
     }
 
 
 class Mirror(ThreadingHTTPServer):
-    """A server of a folder that counts requests and, if told, hangs up after some bytes."""
+    """A server of a folder that counts requests and, if configured, hangs up after some bytes."""
 
     daemon_threads = True
 
@@ -134,7 +135,7 @@ def test_an_archive_with_a_wrong_suffix_is_taken(tmp_path, raw):
     assert contents(path) == FILES
 
 
-def test_an_archive_that_lies_at_its_target_already_stays_whole(raw):
+def test_an_archive_that_is_already_at_its_target_is_unchanged(raw):
     before = write_tar(raw / "a.tar.gz").read_bytes()
     assert take_local([str(raw / "a.tar.gz")], raw) == [raw / "a.tar.gz"]
     assert (raw / "a.tar.gz").read_bytes() == before
@@ -145,7 +146,7 @@ def test_an_archive_that_lies_at_its_target_already_stays_whole(raw):
 )
 def test_a_file_that_is_no_archive_is_refused_by_its_name(name, data, tmp_path, raw):
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(UserError, match=rf"data\.local: .*{name} is no \.tar"):
+    with pytest.raises(UserError, match=rf"data\.local: .*{name} is neither a \.tar"):
         take_local([str(tmp_path / name)], raw)
 
 
@@ -183,7 +184,7 @@ def test_two_sources_of_one_name_are_refused(tmp_path, raw):
 
 def test_a_folder_without_files_is_refused(tmp_path, raw):
     (tmp_path / "set" / "sub").mkdir(parents=True)
-    with pytest.raises(UserError, match="set holds no file"):
+    with pytest.raises(UserError, match="set contains no file"):
         take_local([str(tmp_path / "set")], raw)
 
 
@@ -206,7 +207,7 @@ def test_the_files_of_a_packed_folder_stand_in_the_order_of_their_paths(tmp_path
     assert list(contents(tmp_path / "set.tar")) == expected
 
 
-def test_a_folder_with_odd_names_is_packed_whole(tmp_path):
+def test_a_folder_with_odd_names_is_packed_completely(tmp_path):
     names = ["größe.jpg", "日本.jpg", "a\nb.jpg", "x" * 200 + ".jpg", os.fsdecode(b"\xff.jpg")]
     pack_folder(write_files(tmp_path / "set", dict.fromkeys(names, b"data")), tmp_path / "set.tar")
     packed = contents(tmp_path / "set.tar")
@@ -230,7 +231,7 @@ def test_an_interrupted_packing_leaves_nothing(tmp_path, raw, monkeypatch):
 # --- the official archives ----------------------------------------------------------------
 
 
-def test_the_archives_of_a_mirror_are_fetched_whole_in_their_order(mirror, raw):
+def test_the_archives_of_a_mirror_are_fetched_in_their_order(mirror, raw):
     paths = fetch_official("utkface-wild", raw, f"{mirror.address}/")
     assert paths == [raw / name for name in WILD]
     assert mirror.asked == [f"/{name}" for name in WILD]
@@ -240,7 +241,7 @@ def test_the_archives_of_a_mirror_are_fetched_whole_in_their_order(mirror, raw):
     assert sorted(raw.iterdir()) == paths
 
 
-def test_archives_that_are_there_and_whole_are_not_fetched_again(mirror, raw):
+def test_existing_complete_archives_are_not_fetched_again(mirror, raw):
     fetch_official("utkface-wild", raw, mirror.address)
     mirror.asked.clear()
     assert fetch_official("utkface-wild", raw, mirror.address) == [raw / name for name in WILD]
@@ -301,10 +302,10 @@ def test_a_damaged_archive_of_an_earlier_run_is_refused_and_fetched_the_next_tim
     assert (raw / WILD[0]).read_bytes() == (mirror.folder / WILD[0]).read_bytes()
 
 
-def test_an_interrupted_archive_never_looks_whole(mirror, raw, monkeypatch):
+def test_an_interrupted_archive_never_appears_complete(mirror, raw, monkeypatch):
     monkeypatch.setattr(fetch, "PAUSE_AFTER_CUT", 0)
     mirror.cut = 100
-    with pytest.raises(UserError, match="broke off"):
+    with pytest.raises(UserError, match="interrupted"):
         fetch_official("utkface-wild", raw, mirror.address)
     assert all(path.name.startswith(".") for path in raw.iterdir())
     with pytest.raises(UserError, match="no archive"):

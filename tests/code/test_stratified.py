@@ -69,7 +69,7 @@ def test_each_stratum_comes_within_one_image_of_its_target():
             assert np.abs(deviation).max() < 1
 
 
-def test_the_whole_comes_within_one_image_of_its_target():
+def test_the_totals_are_within_one_image_of_their_targets():
     for seed in CASES:
         strata, groups, shares = random_case(seed, grouped=False)
         split = stratified_split(strata, groups, shares, seed).split
@@ -105,7 +105,7 @@ def test_pairs_are_dealt_to_all_splits_by_their_shares():
     assert np.abs(pairs - TARGET).max() < 0.04
 
 
-def test_a_group_of_several_strata_lies_whole_in_one_split():
+def test_a_group_of_several_strata_is_in_one_split():
     strata = ["young", "old"] * 50
     groups = np.arange(100)
     groups[:10] = 500
@@ -216,12 +216,12 @@ LABELS = {
 @pytest.fixture
 def faces(tmp_path):
     """Return a folder with an index of four crops, of which crop i is filled with i."""
-    fates = []
+    extractions = []
     for number, (name, (age, gender, race)) in enumerate(LABELS.items()):
-        fates.append((Row(f"no face before {name}", "a.tar", "no_face", 30, 0, 0), None))
+        extractions.append((Row(f"no face before {name}", "a.tar", "no_face", 30, 0, 0), None))
         row = Row(name, "a.tar", "cropped", age, gender, race)
-        fates.append((row, np.full((4, 4, 3), number, np.uint8)))
-    write_faces(fates, tmp_path / "index.csv", tmp_path / "crops.npy", 4)
+        extractions.append((row, np.full((4, 4, 3), number, np.uint8)))
+    write_faces(extractions, tmp_path / "index.csv", tmp_path / "crops.npy", 4)
     return tmp_path
 
 
@@ -254,7 +254,7 @@ def test_a_split_file_is_read_as_it_was_written(faces):
         ("name,split\na,train\n", r"lacks the columns \['group'\]"),
         ("", "malformed"),
         ('name,split,group\n"a,train,0\n', "malformed"),
-        ("name,split,group\na,train,0\na,val,0\n", "'a' stands there twice"),
+        ("name,split,group\na,train,0\na,val,0\n", "duplicate name 'a'"),
         ("name,split,group\na,train,0\nb,Test,1\n", "split 'Test' is not one of"),
         ("name,split,group\na,,0\n", "split '' is not one of"),
     ],

@@ -62,7 +62,7 @@ def enormous(file: h5py.File, _: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "told"),
+    ("kernel", "message"),
     [
         (external_dataset, "the values of layer/kernel are in another file"),
         (external_link, "layer/kernel is a link"),
@@ -72,11 +72,11 @@ def enormous(file: h5py.File, _: Path) -> None:
     ],
 )
 def test_an_hdf5_file_that_leads_elsewhere_or_is_too_large_is_refused(
-    kernel, told: str, tmp_path: Path, secret: Path
+    kernel, message: str, tmp_path: Path, secret: Path
 ):
     with weights_file(tmp_path / "weights.h5") as file:
         kernel(file, secret)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         read_h5_layers(tmp_path / "weights.h5", SHAPE)
 
 
@@ -92,7 +92,7 @@ def test_a_damaged_hdf5_file_is_refused_whatever_h5py_makes_of_it(tmp_path: Path
     with weights_file(tmp_path / "weights.h5") as file:
         file["layer"]["kernel"] = np.ones((2, 3), np.float32)
     whole = (tmp_path / "weights.h5").read_bytes()
-    random, told = np.random.default_rng(5), []
+    random, message = np.random.default_rng(5), []
     for _ in range(200):
         data = bytearray(whole)
         for place in random.integers(len(data), size=3):
@@ -101,8 +101,8 @@ def test_a_damaged_hdf5_file_is_refused_whatever_h5py_makes_of_it(tmp_path: Path
         try:
             read_h5_layers(tmp_path / "weights.h5", SHAPE)
         except ValueError as error:
-            told.append(str(error))
-    assert sum(text.startswith("damaged: ") for text in told) > 20
+            message.append(str(error))
+    assert sum(text.startswith("damaged: ") for text in message) > 20
 
 
 def test_an_hdf5_file_whose_names_are_no_list_is_refused(tmp_path: Path):
@@ -165,7 +165,7 @@ def test_an_operation_that_onnx_does_not_define_is_found_inside_a_branch(tmp_pat
         read_onnx(tmp_path / "model.onnx")
 
 
-def test_a_tensor_that_announces_more_than_it_holds_is_refused_wherever_it_stands(tmp_path: Path):
+def test_a_tensor_that_declares_more_than_it_contains_is_refused_anywhere(tmp_path: Path):
     lying = TensorProto(name="huge", data_type=TensorProto.FLOAT, raw_data=bytes(4))
     lying.dims.extend([1_000_000, 1_000_000])
     (tmp_path / "model.onnx").write_bytes(graph(lying).SerializeToString())

@@ -22,10 +22,10 @@ from stages.core.paths import SPLIT, RunPaths
 from stages.core.run_names import RunName
 from stages.core.sections import TASKS
 from stages.dataset.examples import read_examples, was_trained_on
+from stages.dataset.image_lists import read_lists
 from stages.dataset.index import Row, write_faces
 from stages.evaluation.evaluate import Rules, evaluate_files
 from stages.evaluation.predictions import prediction_table
-from stages.splitting.lists import read_lists
 from stages.splitting.stratified import read_split
 from stages.tuning.searches import combinations
 

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.dataset.archives import Limits, read_members
+from stages.dataset.archives import read_members
 from stages.dataset.labels import LabelError, parse_name
 from stages.splitting.duplicates import group_duplicates, near_duplicates
+from tests.settings import limits
 
 FIRST = 8000
 BITS, CORRELATION = 8, 0.95  # as params.yaml has them
@@ -19,7 +20,7 @@ BITS, CORRELATION = 8, 0.95  # as params.yaml has them
 def real(utkface_archive):
     """Return crops, uint8 RGB (N, 100, 100, 3), and the gender code of each."""
     crops, genders = [], []
-    for number, member in enumerate(read_members(utkface_archive, Limits(10**7, 1 << 34, 10**6))):
+    for number, member in enumerate(read_members(utkface_archive, limits(10**7, 1 << 34, 10**6))):
         if number == FIRST:
             break
         try:

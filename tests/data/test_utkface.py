@@ -8,11 +8,12 @@ import re
 import numpy as np
 import pytest
 
-from stages.dataset.archives import Limits, read_members
+from stages.dataset.archives import read_members
 from stages.dataset.index import read_cropped, read_crops, read_index, write_faces
 from stages.dataset.labels import LabelError, parse_name
-from stages.detection.detector import ScalePolicy, load_detector
-from stages.detection.extraction import CropSettings, extract_faces
+from stages.detection.detector import load_detector
+from stages.detection.extraction import extract_faces
+from tests.settings import detect_settings, limits
 
 FIRST = 400
 SIZE = 100
@@ -34,7 +35,7 @@ ODD_BUT_READ = {
 @pytest.fixture(scope="module")
 def names(utkface_archive):
     """Return the base names of the whole archive, in its order."""
-    return [member.name for member in read_members(utkface_archive, Limits(0, 1 << 34, 10**6))]
+    return [member.name for member in read_members(utkface_archive, limits(0, 1 << 34, 10**6))]
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +45,13 @@ def streamed(utkface_archive, mobilenet_weights, tmp_path_factory):
     chosen = (
         member
         for number, member in enumerate(
-            read_members(utkface_archive, Limits(10**7, 1 << 34, 10**6))
+            read_members(utkface_archive, limits(10**7, 1 << 34, 10**6))
         )
         if number < FIRST or member.name in odd
     )
-    detector = load_detector(
-        "mobilenet0.25", mobilenet_weights, 0.9, ScalePolicy(False, 1024, 1980)
-    )
+    detector = load_detector(detect_settings(), mobilenet_weights)
     folder = tmp_path_factory.mktemp("faces")
-    settings = CropSettings("score", 0.2, SIZE, 10**8)
+    settings = detect_settings(margin=0.2, size=SIZE, max_pixels=10**8)
     fates = extract_faces(chosen, detector, settings, 2)
     write_faces(fates, folder / "index.csv", folder / "crops.npy", SIZE)
     return folder

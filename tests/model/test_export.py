@@ -19,7 +19,6 @@ from stages.commands import export
 from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.core.sections import TASKS
-from stages.dataset.archives import Limits
 from stages.dataset.index import Row, write_faces
 from stages.dataset.portraits import draw_portrait
 from stages.inference import agreement, exports
@@ -29,6 +28,7 @@ from stages.inference.models import METADATA, OnnxNetwork, open_detector, open_m
 from stages.inference.predictions import as_record, predict_stream
 from stages.inference.saliency import heat_of
 from stages.networks.network import load_network
+from tests.settings import limits
 
 for package in ("tf2onnx", "ai_edge_litert", "flatbuffers"):
     pytest.importorskip(package, reason=f"NOT TESTED: exports need {package}, of the extra export")
@@ -38,7 +38,7 @@ IMAGES = 24
 WITHOUT_TENSORFLOW = (
     "import runpy, sys; "
     "sys.modules |= dict.fromkeys(('tensorflow', 'keras', 'tf2onnx', {})); "
-    "sys.argv[0] = 'utkface-mtl'; runpy.run_module('stages', run_name='__main__')"
+    "sys.argv[0] = 'utkface-mtl'; runpy.run_module('stages.commands', run_name='__main__')"
 )
 
 
@@ -141,16 +141,16 @@ def test_the_onnx_file_alone_predicts_without_tensorflow(
         capture_output=True,
         check=False,
     )
-    assert done.stderr == ""  # nobody looks on, so no progress
+    assert done.stderr == ""  # not a terminal, so no progress bar
     found = [json.loads(line) for line in done.stdout.splitlines()]
 
     model = open_model(workspace / "models/small")
-    look = face_extractor(model.input_spec, open_detector(model, mobilenet_weights))
-    looks = map(look, read_inputs([str(tmp_path)], Limits(10**6, 1 << 34, 10**6), io.BytesIO()))
-    answers = list(predict_stream(looks, model, 64, calibrated=True))
-    assert len(found) == len(answers) == 3
-    for record, answer in zip(found, answers, strict=True):
-        (face,), (same,) = record["faces"], as_record(answer, model.input_spec)["faces"]
+    extract = face_extractor(model.input_spec, open_detector(model, mobilenet_weights))
+    images = map(extract, read_inputs([str(tmp_path)], limits(10**6, 1 << 34, 10**6), io.BytesIO()))
+    predictions = list(predict_stream(images, model, 64, calibrated=True))
+    assert len(found) == len(predictions) == 3
+    for record, each in zip(found, predictions, strict=True):
+        (face,), (same,) = record["faces"], as_record(each, model.input_spec)["faces"]
         assert (face["box"], face["score"]) == (same["box"], same["score"])
         for task in TASKS:
             assert face[task]["class"] == same[task]["class"]
@@ -159,7 +159,7 @@ def test_the_onnx_file_alone_predicts_without_tensorflow(
 
 
 @pytest.mark.parametrize("form", ["float16", "int8"])
-def test_a_tflite_file_answers_as_near_as_its_json_says_without_tensorflow(
+def test_a_tflite_file_agrees_as_its_json_states_without_tensorflow(
     form, workspace: Path, tmp_path: Path
 ):
     crops = np.load(workspace / "data/faces/crops.npy")[2::3]
@@ -233,7 +233,7 @@ def test_a_tflite_file_with_an_operation_of_tensorflow_is_refused(workspace: Pat
         open_model(tmp_path / origin.name)
 
 
-def test_where_a_tflite_file_looked_is_found_by_covering(workspace: Path):
+def test_the_saliency_of_a_tflite_file_is_computed_by_occlusion(workspace: Path):
     model = open_model(workspace / "exports/small/small.float16.tflite")
     crop = np.load(workspace / "data/faces/crops.npy")[2]
     heat = heat_of(model.network, crop, "gender", 0)
@@ -241,7 +241,9 @@ def test_where_a_tflite_file_looked_is_found_by_covering(workspace: Path):
     np.testing.assert_allclose(heat, own, atol=0.05)
 
 
-def test_the_folder_without_tensorflow_is_told_so(workspace: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_model_folder_without_tensorflow_is_a_clear_error(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setitem(sys.modules, "keras", None)
     with pytest.raises(UserError, match="models/small: needs TensorFlow"):
         open_model(workspace / "models/small")
@@ -253,7 +255,7 @@ def test_an_onnx_file_that_does_not_say_how_it_is_fed_is_refused(workspace: Path
     assert about.key == METADATA
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "mute.onnx")
-    with pytest.raises(UserError, match=r"mute\.onnx: does not say how it is fed"):
+    with pytest.raises(UserError, match=r"mute\.onnx: contains no input spec"):
         open_model(tmp_path / "mute.onnx")
     (tmp_path / "no.onnx").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"no\.onnx: not an ONNX file"):
@@ -261,7 +263,7 @@ def test_an_onnx_file_that_does_not_say_how_it_is_fed_is_refused(workspace: Path
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda about: about.pop("run"), "run: Field required"),
         (lambda about: about.update(run=["small"]), "run: Input should be a valid string"),
@@ -281,8 +283,8 @@ def test_an_onnx_file_that_does_not_say_how_it_is_fed_is_refused(workspace: Path
         *("another size", "a formula"),
     ],
 )
-def test_an_onnx_file_that_is_not_what_it_says_is_refused(
-    workspace: Path, tmp_path: Path, change: Callable[[dict], object], told: str | None
+def test_an_onnx_file_with_invalid_metadata_is_refused(
+    workspace: Path, tmp_path: Path, change: Callable[[dict], object], message: str | None
 ):
     graph = onnx.load(workspace / "exports/small/small.onnx")
     entry = next(e for e in graph.metadata_props if e.key == METADATA)
@@ -290,10 +292,10 @@ def test_an_onnx_file_that_is_not_what_it_says_is_refused(
     change(about)
     entry.value = json.dumps(about)
     onnx.save(graph, tmp_path / "small.onnx")
-    if told is None:
+    if message is None:
         assert open_model(tmp_path / "small.onnx").input_spec.tasks == ["gender", "age"]
         return
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         open_model(tmp_path / "small.onnx")
 
 
@@ -316,7 +318,7 @@ def test_an_onnx_file_of_other_types_or_ranks_is_refused(tmp_path: Path):
         onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), path)
         return path
 
-    assert OnnxNetwork(written(tmp_path / "a.onnx", onnx.TensorProto.UINT8, 2)).sizes == {
+    assert OnnxNetwork(written(tmp_path / "a.onnx", onnx.TensorProto.UINT8, 2)).classes == {
         "age": 192
     }
     with pytest.raises(UserError, match=r"tensor\(float\) of shape \[\] as age"):
@@ -326,7 +328,7 @@ def test_an_onnx_file_of_other_types_or_ranks_is_refused(tmp_path: Path):
 
 
 def test_an_onnx_file_of_other_outputs_or_inputs_is_refused(workspace: Path, tmp_path: Path):
-    for kind, told in (("output", "5 classes of age, but gives nothing"), ("input", "takes")):
+    for kind, message in (("output", "5 classes of age, but it gives nothing"), ("input", "takes")):
         graph = onnx.load(workspace / "exports/small/small.onnx")
         values = getattr(graph.graph, kind)
         value = next(v for v in values if v.name in ("age", "image"))
@@ -335,7 +337,7 @@ def test_an_onnx_file_of_other_outputs_or_inputs_is_refused(workspace: Path, tmp
                 names[:] = ["other" if name == value.name else name for name in names]
         value.name = "other"
         onnx.save(graph, tmp_path / "other.onnx")
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             open_model(tmp_path / "other.onnx")
 
 
@@ -346,7 +348,7 @@ def test_8_bits_that_tell_other_classes_are_not_kept(
     monkeypatch.setitem(exports.LOWEST_AGREEMENT, "int8", 1.01)
     monkeypatch.setattr(export, "EXPORTS", Path("other"))
     monkeypatch.setattr(sys, "argv", ["export", "small", "--formats", "int8"])
-    with pytest.raises(UserError, match=r"tells the age as Keras does for .* not kept"):
+    with pytest.raises(UserError, match=r"agrees with Keras on the age of .* not kept"):
         export.main()
     assert not any(Path("other").rglob("*.*"))
 

@@ -22,7 +22,7 @@ from stages.core.sections import TASKS
 from stages.dataset.archives import read_members
 from stages.dataset.labels import parse_name
 from stages.dataset.portraits import draw_background, draw_portrait
-from stages.detection.extraction import CropSettings, extract_faces
+from stages.detection.extraction import extract_faces
 from stages.evaluation.predictions import prediction_table
 from stages.inference.face_extraction import MAX_PIXELS, face_extractor
 from stages.inference.inputs import LIMITS
@@ -30,6 +30,7 @@ from stages.inference.models import open_detector, open_model
 from stages.networks.network import load_network
 from stages.networks.prediction import BATCH_SIZE, predict_rows
 from stages.runs.input_spec import read_input_spec
+from tests.settings import detect_settings
 
 NAMES = ("30_1_2_1.png", "70_0_1_2.png", "6_0_0_3.png", "45_1_3_4.png", "20_0_4_5.png")
 
@@ -94,8 +95,7 @@ def test_a_face_is_cut_as_node_detect_cuts_it(
                 file.addfile(info, io.BytesIO(data))
     model = open_model(small_model)
     detector = open_detector(model, mobilenet_weights)
-    d = model.input_spec.detect
-    settings = CropSettings(d.face, d.margin, d.size, MAX_PIXELS)
+    settings = detect_settings(**dict(model.input_spec.detect), max_pixels=MAX_PIXELS)
     detected = list(extract_faces(read_members(archive, LIMITS), detector, settings, 2))
     one, every = (face_extractor(model.input_spec, detector, e) for e in (False, True))
     assert len(detected) == 10
@@ -139,7 +139,7 @@ def test_crops_in_batches_as_node_evaluate_has_them_give_its_very_figures(
     np.testing.assert_allclose(found.astype(float), wanted.astype(float), atol=1e-5)
 
 
-def test_what_cannot_be_read_is_told_in_its_place_and_stops_nothing(
+def test_an_unreadable_input_is_reported_in_its_place_and_stops_nothing(
     ask: Predict, portraits: dict, tmp_path: Path
 ):
     folder = tmp_path / "in"
@@ -177,7 +177,7 @@ def test_what_cannot_be_read_is_told_in_its_place_and_stops_nothing(
     assert list(rows["face"].fillna(0)) == [0, 1, 0, 0, 1, 0, 1]
 
 
-def test_every_face_of_a_piped_picture_is_told_by_falling_score(
+def test_every_face_of_a_piped_picture_is_listed_by_decreasing_score(
     ask: Predict, portraits: dict, monkeypatch: pytest.MonkeyPatch
 ):
     data = png(np.concatenate([portraits[name] for name in NAMES[:3]], axis=1))
@@ -254,7 +254,7 @@ def test_a_model_that_cannot_be_fed_rightly_is_refused(
 ):
     folder = tmp_path / "models/copy"
     folder.mkdir(parents=True)
-    arguments, wanted = ["x.jpg"], {"no model": "no model; .* here: none"}.get(fault, "")
+    arguments, wanted = ["x.jpg"], {"no model": "no model; .* available: none"}.get(fault, "")
     if fault != "no model":
         (folder / "model.keras").write_bytes((small_model / "model.keras").read_bytes())
         wanted = "preprocessor_config.json: missing"
@@ -262,7 +262,7 @@ def test_a_model_that_cannot_be_fed_rightly_is_refused(
         input_spec = json.loads((small_model / "preprocessor_config.json").read_text())
         input_spec["detect"]["size"] = 64 if fault == "another size" else 100
         (folder / "preprocessor_config.json").write_text(json.dumps(input_spec))
-        wanted = "takes 100 px, but says that it is fed with 64 px"
+        wanted = "takes 100 px, but its input spec says 64 px"
     if fault == "other weights":
         (tmp_path / "other.onnx").write_bytes(b"something else")
         arguments += ["--detector", str(tmp_path / "other.onnx")]

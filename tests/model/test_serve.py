@@ -85,7 +85,7 @@ def server(
     (port,) = free_ports(1)
     words = ["--port", str(port), "--max-upload", str(MAX_UPLOAD / 1e6), "--timeout", str(TIMEOUT)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages", "serve", *words],
+        [sys.executable, "-m", "stages.commands", "serve", *words],
         cwd=top,
         env=os.environ | {"PYTHONPATH": str(TOP), "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
@@ -111,17 +111,17 @@ def ask(
     return requests.post(f"{server}/api/{path}", data=data, params=query, timeout=30)
 
 
-def test_the_endpoint_says_what_predict_says(
+def test_the_endpoint_returns_what_predict_writes(
     server: str, small_model: Path, mobilenet_weights: Path, portrait: np.ndarray
 ):
     data = encoded(portrait)
     found = ask(server, "predict", data, model="models/one").json()
     model = open_model(small_model)
-    look = face_extractor(model.input_spec, open_detector(model, mobilenet_weights))
-    seen = look(Member("", "upload", data))
+    extract = face_extractor(model.input_spec, open_detector(model, mobilenet_weights))
+    image = extract(Member("", "upload", data))
     for name, calibrated in (("models/one", True), ("models/two", False)):
-        outputs = outputs_of(model, list(seen.faces), BATCH_SIZE, calibrated, calibrated)
-        wanted = as_record(ImagePredictions(seen, outputs), model.input_spec)
+        outputs = outputs_of(model, list(image.faces), BATCH_SIZE, calibrated, calibrated)
+        wanted = as_record(ImagePredictions(image, outputs), model.input_spec)
         found = ask(server, "predict", data, model=name).json()
         assert (found.pop("model"), found.pop("calibrated")) == (name, calibrated)
         assert found == wanted
@@ -142,24 +142,26 @@ def test_the_heat_is_drawn_on_the_crop(server: str, portrait: np.ndarray):
 
 
 @pytest.mark.parametrize(
-    ("path", "query", "body", "status", "told"),
+    ("path", "query", "body", "status", "message"),
     [
         ("predict", {}, b"no image", 422, "not an image"),
         ("predict", {}, b"", 422, "not an image"),
         ("predict", {"model": "../../etc"}, b"x", 404, "unknown model"),
         ("predict", {}, bytes(MAX_UPLOAD + 1), 413, "more than 400000"),
-        ("predict", {}, [bytes(10**5)] * 5, 413, "more than 400000"),  # length not told before
+        ("predict", {}, [bytes(10**5)] * 5, 413, "more than 400000"),  # of undeclared length
         ("explain", {"face": 1, "task": "hair"}, "portrait", 400, "one of age, gender, race"),
         ("explain", {"face": 2, "task": "age"}, "portrait", 400, "face must be in 1..1"),
         ("explain", {"face": "-1", "task": "age"}, "portrait", 400, "face must be in 1..1"),
         ("explain", {"face": "9" * 5000, "task": "age"}, "portrait", 400, "face must be in 1..1"),
     ],
 )
-def test_what_does_not_fit_is_refused_and_said(path, query, body, status, told, server, portrait):
+def test_invalid_requests_are_refused_with_a_reason(
+    path, query, body, status, message, server, portrait
+):
     data = encoded(portrait) if body == "portrait" else body
     answer = ask(server, path, iter(data) if isinstance(data, list) else data, **query)
     assert answer.status_code == status
-    assert told in answer.json()["error"]
+    assert message in answer.json()["error"]
 
 
 def test_an_upload_that_does_not_end_is_ended(server: str):
@@ -271,7 +273,9 @@ def test_a_portrait_is_boxed_named_and_explained(
     page.close()
 
 
-def test_a_photo_without_a_face_and_no_photo_are_told(open_page: Callable, background, tmp_path):
+def test_the_page_reports_a_photo_without_a_face_and_an_invalid_file(
+    open_page: Callable, background, tmp_path
+):
     (tmp_path / "background.png").write_bytes(encoded(background))
     page = open_page()
     page.set_input_files("#file", tmp_path / "background.png")

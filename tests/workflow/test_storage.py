@@ -10,11 +10,12 @@ import pytest
 from storage import KEYS, s3_server
 
 from stages.core.errors import UserError
-from stages.dataset.archives import Limits, list_archives, read_members
+from stages.dataset.archives import list_archives, read_members
 from stages.dataset.demo import write_demo
 from stages.dataset.sources import fetch_official, take_local
+from tests.settings import limits
 
-LIMITS = Limits(1 << 26, 1 << 36, 1_000_000)
+LIMITS = limits(1 << 26, 1 << 36, 1_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_what_is_no_archive_is_one_clear_error(store: object, tmp_path: Path, ke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_storage_that_stops_answering_is_an_error_of_reading_not_of_the_archive(
+def test_a_storage_that_stops_responding_is_a_read_error_not_a_damaged_archive(
     store: object, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from stages.remote import storage as remote
