@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
+from stages.core.params import TASKS
 from stages.reporting.theme import (
     BETTER,
     CATEGORIES,
@@ -22,6 +23,10 @@ from stages.reporting.theme import (
     zoom,
 )
 
+CURVES = [
+    *("score", *(f"{task} accuracy" for task in TASKS)),
+    *("loss", *(f"{task} loss" for task in TASKS)),
+]
 BELOW = alt.Legend(orient="bottom")  # at the side it would take a phone's width
 _LIST_BELOW = alt.Legend(orient="bottom", columns=1, labelLimit=320)
 _KNOWN = "isValid(toNumber(datum.{}))"
@@ -137,12 +142,10 @@ def _heat_map(
         ],
         "value": "white",
     }
-    return (
-        base.transform_filter(known)
-        .mark_rect()
-        .encode(color=alt.Color(f"{colour}:Q", legend=None, scale=scale)),
-        base.mark_text().encode(text=text, color=ink),
-    )
+    fill = alt.Color(f"{colour}:Q", legend=None, scale=scale)
+    # A filter would change the order of the classes.
+    fill_known = alt.condition(f"!{known}", alt.value("transparent"), fill)
+    return base.mark_rect().encode(color=fill_known), base.mark_text().encode(text=text, color=ink)
 
 
 def split_shares() -> alt.Chart:
@@ -208,7 +211,12 @@ def accuracy_over_cost() -> alt.Chart:
         alt.Chart(ROWS)
         .mark_line(interpolate="step-after", point=alt.OverlayMarkDef(size=14))
         .encode(
-            x=alt.X("tflop:Q", title="training, 10¹² operations", scale=alt.Scale(type="log")),
+            x=alt.X(
+                "tflop:Q",
+                title="training, 10¹² operations",
+                axis=alt.Axis(tickCount=4),
+                scale=alt.Scale(type="log", nice=False, padding=8),
+            ),
             y=alt.Y("accuracy:Q", title="accuracy, validation", scale=alt.Scale(zero=False)),
             color=alt.Color("variant:N", sort=None, title=None),
             strokeDash=alt.StrokeDash(
@@ -278,7 +286,8 @@ def score_intervals() -> alt.LayerChart:
     )
     unit = alt.Scale(domain=[0, 1])
     value = alt.X("value:Q", title="value with its interval", scale=unit)
-    return _layered(*_intervals_and_points(base, value))
+    interval, points = _intervals_and_points(base, value)
+    return _layered(points, interval)  # the first layer gives the order of the scores
 
 
 _ACCURACY = alt.X("accuracy:Q", title="accuracy", axis=alt.Axis(tickCount=5), scale=FREE)
@@ -345,8 +354,9 @@ def reliability_diagram() -> alt.LayerChart:
 def change_bars() -> alt.LayerChart:
     """What each change of an ablation is worth. Columns change, state, val_score, difference."""
     title = "difference of the validation score"
+    space = alt.Scale(padding=60)  # for the texts beside the bars
     base = alt.Chart().encode(
-        x=alt.X("difference:Q", title=title, axis=alt.Axis(tickCount=6)),
+        x=alt.X("difference:Q", title=title, axis=alt.Axis(tickCount=6), scale=space),
         y=alt.Y("change:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)),
         tooltip=tooltip("change", "state", shares=["val_score", "difference"]),
     )
@@ -362,7 +372,7 @@ def change_bars() -> alt.LayerChart:
     )
     absent = base.transform_filter(f"!{known}").mark_text(align="left", dx=4, color=GREY)
     return _layered(
+        bars.add_params(zoom("x")).properties(name="bars"),
         label.encode(text=alt.Text("difference:Q", format="+.4f")),
         absent.encode(x=alt.datum(0), text="state:N"),
-        bars.add_params(zoom("x")).properties(name="bars"),
     )

@@ -28,17 +28,13 @@ from stages.reporting.tables import (
 )
 from stages.reporting.theme import ROW
 
-CURVES = [
-    *("score", *(f"{task} accuracy" for task in TASKS)),
-    *("loss", *(f"{task} loss" for task in TASKS)),
-]
 
 
 def curve_figures(results: Results) -> list[Figure]:
     """A chart for each figure, with every variant of the suite."""
     curves = results.curves[results.curves["variant"].isin(list(results.runs))]
     figures = []
-    for name in CURVES:
+    for name in charts.CURVES:
         table = curves[curves["figure"] == name]
         if table.empty:
             continue
