@@ -219,9 +219,9 @@ def draw(path: Path, found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> 
     stage = alt.Color("stage:N", sort=None, title=None, legend=alt.Legend(columns=2))
     lines = alt.Chart().mark_line(point=True).encode(x=images, color=stage)
     lines = lines.properties(width=330, height=260)
-    logarithmic = alt.Scale(type="log")
+    decades = alt.Axis(tickCount=4)
     panels = alt.hconcat(
-        lines.encode(y=alt.Y("seconds:Q", scale=logarithmic)),
+        lines.encode(y=alt.Y("seconds:Q", axis=decades, scale=alt.Scale(type="log"))),
         lines.encode(y=alt.Y("peak_mib:Q", title="own memory, MiB")),
         data=ROWS,
     )

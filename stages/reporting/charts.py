@@ -97,7 +97,8 @@ def search_map(up: str, right: str) -> alt.LayerChart:
     return (
         _layered(cells, *frames, text)
         .transform_calculate(score="toNumber(datum.val_score)")
-        .transform_joinaggregate(low="min(score)", high="max(score)")
+        # Without groupby Vega-Lite 5 fails in the panels of DVC.
+        .transform_joinaggregate(low="min(score)", high="max(score)", groupby=[])
     )
 
 

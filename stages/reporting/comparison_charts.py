@@ -66,7 +66,7 @@ def draw_cost(path: Path, cost: pd.DataFrame) -> None:
         cost: as `accuracy_over_cost` returns it; runs of conditions are left out.
     """
     rows = cost[~cost["variant"].str.contains("+", regex=False)]
-    legend = alt.Legend(orient="bottom", columns=3)
+    legend = alt.Legend(orient="bottom", columns=3, symbolType="stroke")
     panels = (
         charts.accuracy_over_cost()
         .encode(color=alt.Color("variant:N", sort=None, title=None, legend=legend))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from stages.comparison.table import KINDS
-from stages.core.params import TASKS, Search
+from stages.core.params import Search
 from stages.evaluation.scores import COMBINED
 from stages.reporting import charts
 from stages.reporting.comparison_charts import accuracy_rows
@@ -27,7 +27,6 @@ from stages.reporting.tables import (
     with_interval,
 )
 from stages.reporting.theme import ROW
-
 
 
 def curve_figures(results: Results) -> list[Figure]:

@@ -51,6 +51,7 @@ FREE = alt.Scale(zero=False, nice=False, padding=8)
 
 _FILE_CONFIG = THEMES["light"] | {
     "background": "white",
+    "padding": 10,
     "view": {"stroke": None},
     "axis": {"gridColor": "#e3e6ea", "labelColor": "#1b1f24", "titleColor": "#1b1f24"},
     "axisY": {"labelLimit": 260},
