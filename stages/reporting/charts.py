@@ -242,8 +242,9 @@ def accuracies(kinds: Sequence[str]) -> alt.LayerChart:
     """
     colours = alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
     shapes = alt.Scale(domain=kinds, range=[KIND_SHAPES[kind] for kind in kinds])
-    colour = alt.Color("kind:N", title=None, scale=colours, legend=BELOW)
-    shape = alt.Shape("kind:N", title=None, scale=shapes, legend=BELOW)
+    legend = alt.Legend(orient="bottom", columns=2)  # fits beside long names on a phone
+    colour = alt.Color("kind:N", title=None, scale=colours, legend=legend)
+    shape = alt.Shape("kind:N", title=None, scale=shapes, legend=legend)
     tips = tooltip("variant", "kind", shares=["accuracy", "low", "high"])
     base = alt.Chart().encode(
         y=alt.Y("variant:N", sort=None, title=None, axis=alt.Axis(labelLimit=260))
@@ -340,7 +341,7 @@ def reliability_diagram() -> alt.LayerChart:
     diagonal = (
         alt.Chart()
         .transform_aggregate(rows="count()")  # one line, not one for each row
-        .mark_rule(color=GREY, strokeDash=[4, 4])
+        .mark_rule(color=GREY, strokeDash=[4, 4], aria=False)
         .encode(x=alt.datum(0), x2=alt.datum(1), y=alt.datum(0), y2=alt.datum(1))
     )
     size = alt.Size("images:Q", legend=None, scale=alt.Scale(range=[15, 250]))
@@ -354,8 +355,8 @@ def reliability_diagram() -> alt.LayerChart:
 
 def change_bars() -> alt.LayerChart:
     """What each change of an ablation is worth. Columns change, state, val_score, difference."""
-    title = "difference of the validation score"
-    space = alt.Scale(padding=60)  # for the texts beside the bars
+    title = "difference in score"
+    space = alt.Scale(padding=70)  # for the texts beside the bars
     base = alt.Chart().encode(
         x=alt.X("difference:Q", title=title, axis=alt.Axis(tickCount=6), scale=space),
         y=alt.Y("change:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)),

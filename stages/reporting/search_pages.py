@@ -124,10 +124,10 @@ def _signs(mark: str) -> str:
 def draw_search(table: pd.DataFrame, search: Search, title: str, path: Path) -> None:
     """Draw a search as a PNG file."""
     chart, rows, height = search_chart(table, search)
-    subtitle = f"{UNCHANGED}: {table[SCORE].iloc[0]:.4f}"
+    subtitle = f"validation score; {UNCHANGED}: {table[SCORE].iloc[0]:.4f}"
     width: int | alt.Step = 420
     if search.vary != "one-by-one":
-        subtitle = "validation accuracy; solid frame: best here, dashed: best of the published"
+        subtitle = "validation score; solid frame: best here, dashed: best of the published"
         width = alt.Step(76)
         # Not every machine has a font with the signs; the frames mean the same.
         rows = rows.assign(text=rows["text"].str.rstrip("".join(_MARKS.values())))
