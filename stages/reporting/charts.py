@@ -284,6 +284,7 @@ def score_intervals() -> alt.LayerChart:
     """Each score with its interval. Columns metric, value, low, high."""
     base = alt.Chart().encode(
         y=alt.Y("metric:N", sort=None, title="score"),
+        color=alt.value(CATEGORIES["light"][0]),
         tooltip=tooltip("metric", shares=["value", "low", "high"]),
     )
     unit = alt.Scale(domain=[0, 1])

@@ -1,15 +1,13 @@
-"""The templates of `dvc plots` in .dvc/plots/, made from the charts of the report.
+"""The templates of `dvc plots` in .dvc/plots/, generated from the charts of the report.
 
     python -m stages.reporting.dvc_templates
 
 DVC puts rows, columns and titles in place of anchors such as <DVC_METRIC_X>
-(https://dvc.org/doc/user-guide/experiment-management/visualizing-plots). A template has a panel
-for each task and each revision.
+(https://dvc.org/doc/user-guide/experiment-management/visualizing-plots).
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,100 +19,76 @@ from stages.reporting import charts
 from stages.reporting.theme import THEMES, Spec, to_spec
 
 FOLDER = Path(__file__).parents[2] / ".dvc/plots"
-# DVC's page loads Vega-Lite 5.
-SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
+SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # DVC's page loads Vega-Lite 5
+CONFIG = THEMES["light"] | {"legend": {"labelLimit": 0, "symbolLimit": 0}}
 
 
-@dataclass(frozen=True)
-class Template:
-    """How a chart becomes a template.
+def templates() -> dict[str, Spec]:
+    """All templates by name."""
+    names = "datum.gender + datum.race + datum.age"  # one of them is not empty
+    text = "datum.state === 'finished' ? format(datum.val_score, '.3f') : datum.state"
+    figures = alt.FieldOneOfPredicate("figure", charts.CURVES)
+    unbounded = "indexof(['nll', 'nll_scaled', 'mae'], datum.metric) < 0"
+    return {
+        "accuracy_over_cost": _template(
+            charts.accuracy_over_cost(), "tflop", "accuracy", (520, 200), independent=["y"]
+        ),
+        "confusion_by_task": _template(
+            *(charts.confusion_matrix(), "predicted", "actual", (300, 220)),
+            independent=["x", "y"],
+        ),
+        "curves_by_variant": _template(
+            charts.learning_curves(None).transform_filter(figures),
+            *("epoch", "value", (420, 160), "figure", charts.CURVES, ["y"]),
+        ),
+        "reliability_by_task": _template(
+            charts.reliability_diagram(), "confidence", "accuracy", (300, 300)
+        ),
+        "scores_by_task": _template(
+            charts.score_intervals().transform_filter(unbounded),
+            *("value", "metric", (420, alt.Step(22)), "task", [*TASKS, COMBINED], ["y"]),
+        ),
+        "search": _template(
+            charts.search_map("up", "right").transform_calculate(text=text),
+            *("right", "up", (alt.Step(75), alt.Step(45)), None),
+        ),
+        "subgroups_by_task": _template(
+            charts.subgroup_accuracies().transform_calculate(group=names),
+            *("accuracy", "by", (420, alt.Step(20))),
+        ),
+    }
 
-    Attributes:
-        chart: makes the chart.
-        x, y: columns that `x` and `y` in dvc.yaml name.
-        size: of a panel: properties width and height.
-        by: column of the panels from top to bottom; None: one.
-        order: of these panels.
+
+def _template(
+    chart: alt.Chart | alt.LayerChart,
+    x: str,
+    y: str,
+    size: tuple[int | alt.Step, int | alt.Step],
+    by: str | None = "task",
+    order: Sequence[str] = TASKS,
+    independent: Sequence[str] = (),
+) -> Spec:
+    """A chart with a panel for each revision, side by side, and DVC's anchors.
+
+    Args:
+        chart: without zoom in the panels.
+        x: column that `x` in dvc.yaml names.
+        y: column that `y` in dvc.yaml names.
+        size: width and height of a panel.
+        by: column of the panels from top to bottom; None: one row of panels.
+        order: of the panels from top to bottom.
         independent: channels whose scales differ between panels.
     """
-
-    chart: Callable[[], alt.Chart | alt.LayerChart]
-    x: str
-    y: str
-    size: dict[str, Any]
-    by: str | None = "task"
-    order: list[str] = field(default_factory=lambda: list(TASKS))
-    independent: tuple[str, ...] = ()
-
-
-def _search() -> alt.LayerChart:
-    chart = charts.search_map("up", "right")
-    score = "datum.state === 'finished' ? format(datum.val_score, '.3f') : datum.state"
-    return chart.transform_calculate(text=score)
-
-
-def _subgroups() -> alt.LayerChart:
-    group = "datum.gender + datum.race + datum.age"  # all but one are empty
-    return charts.subgroup_accuracies().transform_calculate(group=group)
-
-
-TEMPLATES = {
-    "accuracy_over_cost": Template(
-        charts.accuracy_over_cost,
-        *("tflop", "accuracy", {"width": 520, "height": 200}),
-        independent=("y",),
-    ),
-    "confusion_by_task": Template(
-        charts.confusion_matrix,
-        *("predicted", "actual", {"width": 300, "height": 220}),
-        independent=("x", "y"),
-    ),
-    "curves_by_variant": Template(
-        lambda: charts.learning_curves(None).transform_filter(
-            alt.FieldOneOfPredicate("figure", charts.CURVES)
-        ),
-        *("epoch", "value", {"width": 420, "height": 160}),
-        by="figure",
-        order=charts.CURVES,
-        independent=("y",),
-    ),
-    "reliability_by_task": Template(
-        charts.reliability_diagram,
-        *("confidence", "accuracy", {"width": 300, "height": 300}),
-    ),
-    "scores_by_task": Template(
-        lambda: charts.score_intervals().transform_filter(
-            "indexof(['nll', 'nll_scaled', 'mae'], datum.metric) < 0"
-        ),
-        *("value", "metric", {"width": 420, "height": alt.Step(22)}),
-        order=[*TASKS, COMBINED],
-        independent=("y",),
-    ),
-    "search": Template(
-        _search,
-        *("right", "up", {"width": alt.Step(75), "height": alt.Step(45)}),
-        by=None,
-    ),
-    "subgroups_by_task": Template(
-        _subgroups,
-        *("accuracy", "by", {"width": 420, "height": alt.Step(20)}),
-    ),
-}
-
-
-def make_template(template: Template) -> Spec:
-    """A template as a Vega-Lite specification with DVC's anchors."""
     panels: dict[str, Any] = {"column": alt.Column("rev:N", sort=[], title=None)}
-    if template.by:
-        panels["row"] = alt.Row(f"{template.by}:N", sort=template.order, title=None)
-    chart = template.chart().properties(**template.size).facet(**panels)
-    if template.independent:
-        chart = chart.resolve_scale(**dict.fromkeys(template.independent, "independent"))
-    spec = to_spec(chart, "<DVC_METRIC_DATA>")
-    spec.pop("params", None)  # panels do not zoom
+    if by:
+        panels["row"] = alt.Row(f"{by}:N", sort=list(order), title=None)
+    chart = chart.properties(width=size[0], height=size[1])
+    scales: dict[str, Any] = dict.fromkeys(independent, "independent")
+    spec = to_spec(chart.facet(**panels).resolve_scale(**scales), "<DVC_METRIC_DATA>")
+    spec.pop("params", None)
     title = {"text": "<DVC_METRIC_TITLE>", "anchor": "middle"}
-    text = json.dumps({"$schema": SCHEMA, "title": title, "config": THEMES["light"], **spec})
-    for column, axis in ((template.x, "X"), (template.y, "Y")):
+    text = json.dumps({"$schema": SCHEMA, "title": title, "config": CONFIG, **spec})
+    for column, axis in ((x, "X"), (y, "Y")):
         text = text.replace(f'"field": "{column}"', f'"field": "<DVC_METRIC_{axis}>"')
         text = text.replace(f'"title": "{column}"', f'"title": "<DVC_METRIC_{axis}_LABEL>"')
     return dict(json.loads(text))
@@ -122,10 +96,10 @@ def make_template(template: Template) -> Spec:
 
 def main() -> None:
     """Write the templates."""
-    for name, template in TEMPLATES.items():
-        text = json.dumps(make_template(template), indent=2, sort_keys=True) + "\n"
+    for name, template in templates().items():
+        text = json.dumps(template, indent=2, sort_keys=True) + "\n"
         (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
-    print(f"{len(TEMPLATES)} templates in {FOLDER}")
+    print(f"templates: {FOLDER}")
 
 
 if __name__ == "__main__":
