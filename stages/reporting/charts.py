@@ -189,16 +189,17 @@ def interactive_curves(title: str, epochs: int) -> alt.LayerChart:
 
     Args:
         title: of the vertical axis.
-        epochs: the longest training; between two epochs there are no ticks.
+        epochs: of the longest training.
     """
     chosen = alt.selection_point(name="of", fields=["variant"], bind="legend")
-    curves = learning_curves(title).properties(name="lines", data=alt.Undefined)
+    # With few epochs Vega would set ticks between them.
     ticks = alt.Axis(tickMinStep=1, tickCount=min(6, max(1, epochs - 1)))
-    curves = curves.encode(
+    curves = learning_curves(title).properties(name="lines", data=alt.Undefined)
+    curves = curves.add_params(zoom("x", "y"), chosen).encode(
         x=alt.X("epoch:Q", axis=ticks, scale=FREE),
         opacity=alt.condition(chosen, alt.value(1), alt.value(0.08)),
     )
-    return _layered(curves.add_params(zoom("x", "y"), chosen))
+    return _layered(curves)
 
 
 def accuracy_over_cost() -> alt.Chart:

@@ -9,8 +9,7 @@ from stages.core.params import Search
 from stages.evaluation.scores import COMBINED
 from stages.reporting import charts
 from stages.reporting.comparison_charts import accuracy_rows
-from stages.reporting.comparison_tables import TITLES, columns_of, figure_cell, row_name
-from stages.reporting.figures import Figure, make_figure
+from stages.reporting.comparison_tables import comparison_table
 from stages.reporting.results import Results
 from stages.reporting.search_pages import describe_search, search_chart
 from stages.reporting.tables import (
@@ -26,7 +25,7 @@ from stages.reporting.tables import (
     signed,
     with_interval,
 )
-from stages.reporting.theme import ROW
+from stages.reporting.theme import ROW, Figure, make_figure
 
 
 def curve_figures(results: Results) -> list[Figure]:
@@ -49,24 +48,13 @@ def curve_figures(results: Results) -> list[Figure]:
     return figures
 
 
-def comparison_table(results: Results, figure: str) -> Table:
-    """All runs side by side: published, rerun and honest figures of each task.
-
-    Args:
-        results: of the workspace.
-        figure: `accuracy` or `macro_f1`.
-    """
-    columns = columns_of(results.comparison, figure)
-    header = [f"{task} {kind}" for task, _, kind in columns]
-    rows = []
-    for _, row in results.comparison.iterrows():
-        cells = [Cell(row_name(row)), *(figure_cell(row, column) for column in columns)]
-        if figure == "accuracy":
-            run = results.runs.get(row["variant"])
-            cells.append(with_interval(*run.score(COMBINED, "score")) if run else Cell(EMPTY))
-        rows.append(cells)
-    header += ["combined score"] if figure == "accuracy" else []
-    return crossed(TITLES[figure], "variant", header, rows)
+def accuracy_table(results: Results) -> Table:
+    """The accuracies of all runs side by side, and their combined scores."""
+    table = comparison_table(results.comparison, "accuracy")
+    runs = [results.runs.get(variant) for variant in results.comparison["variant"]]
+    scores = [with_interval(*r.score(COMBINED, "score")) if r else Cell(EMPTY) for r in runs]
+    rows = [[*row, score] for row, score in zip(table.rows, scores, strict=True)]
+    return crossed(table.caption, "variant", [*table.header[1:], "combined score"], rows)
 
 
 def accuracy_figures(results: Results, kinds: Sequence[str] = tuple(KINDS)) -> list[Figure]:

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 
 import pandas as pd
-from rich import box
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from stages.comparison.table import FIGURES, FOLDS, KINDS, SEEDS
 from stages.core.params import TASKS
@@ -70,13 +67,6 @@ def figure_cell(row: pd.Series, column: Column) -> Cell:
     return Cell(text, float(value), " ".join(asides))
 
 
-def _epochs(row: pd.Series) -> list[Cell]:
-    """The cell of the column `epochs`, where the comparison has it."""
-    if "epochs" not in row:
-        return []
-    return [Cell(EMPTY if pd.isna(row["epochs"]) else str(int(row["epochs"])))]
-
-
 def comparison_markdown(comparison: pd.DataFrame) -> str:
     """A Markdown table for each task that a run has, with a note on the columns."""
     parts = []
@@ -88,8 +78,10 @@ def comparison_markdown(comparison: pd.DataFrame) -> str:
         rows = []
         for _, row in comparison[comparison[names].notna().any(axis=1)].iterrows():
             variant, comma, condition = row_name(row).partition(",")
-            name = Cell(f"`{variant}`{comma}{condition}")
-            rows.append([name, *_epochs(row), *(figure_cell(row, c) for c in columns)])
+            cells = [Cell(f"`{variant}`{comma}{condition}")]
+            if "epochs" in row:
+                cells.append(Cell(EMPTY if pd.isna(row["epochs"]) else str(int(row["epochs"]))))
+            rows.append([*cells, *(figure_cell(row, column) for column in columns)])
         if rows:
             parts.append(crossed("", _TASK_TITLES[task], header, rows).as_markdown())
     single = comparison[~comparison["variant"].str.endswith(f"+{FOLDS}")]
@@ -97,23 +89,27 @@ def comparison_markdown(comparison: pd.DataFrame) -> str:
     return "\n\n".join([*parts, f"Measured on {images} test images. {NOTE}"]) + "\n"
 
 
+def comparison_table(comparison: pd.DataFrame, figure: str) -> Table:
+    """All runs side by side: published, rerun and honest figures of each task.
+
+    Args:
+        comparison: as `compare` returns it.
+        figure: `accuracy` or `macro_f1`.
+    """
+    columns = columns_of(comparison, figure)
+    rows = [
+        [Cell(row_name(row)), *(figure_cell(row, column) for column in columns)]
+        for _, row in comparison.iterrows()
+    ]
+    header = [f"{task} {kind}" for task, _, kind in columns]
+    return crossed(TITLES[figure], "variant", header, rows)
+
+
 def print_comparison(comparison: pd.DataFrame) -> None:
-    """Print a table for each figure; as wide as needed if the output is no terminal."""
-    console = Console()
-    wide = Console(width=None if console.is_terminal else 200)
+    """Print a table for each figure."""
     for figure in FIGURES:
-        table = RichTable(title=TITLES[figure], box=box.SIMPLE)
-        columns = columns_of(comparison, figure)
-        table.add_column("variant", no_wrap=True)
-        if "epochs" in comparison:
-            table.add_column("epochs", justify="right")
-        for task, _, kind in columns:
-            table.add_column(f"{task}\n{kind}", justify="right", no_wrap=True)
-        for _, row in comparison.iterrows():
-            cells = [*_epochs(row), *(figure_cell(row, column) for column in columns)]
-            table.add_row(row_name(row), *(f"{c.text} {c.aside}".strip() for c in cells))
-        wide.print(table)
-    wide.print(NOTE, highlight=False)
+        print(f"{TITLES[figure]}\n\n{comparison_table(comparison, figure).as_text()}\n")
+    print(NOTE)
 
 
 def leakage_table(leakage: pd.DataFrame) -> Table:
@@ -131,8 +127,9 @@ def leakage_markdown(leakage: pd.DataFrame) -> str:
     """The arithmetic in words and a table of all variants; empty without a rerun."""
     if leakage.empty:
         return ""
-    table = leakage_table(leakage[["variant", "task", *_LEAKAGE_TITLES]]).as_markdown(code=0)
-    return "".join(f"\n{part}\n" for part in (describe_leakage(leakage), table))
+    shown = leakage[["variant", "task", *_LEAKAGE_TITLES]]
+    table = leakage_table(shown.assign(variant="`" + shown["variant"] + "`")).as_markdown()
+    return f"\n{describe_leakage(leakage)}\n\n{table}\n"
 
 
 def describe_leakage(leakage: pd.DataFrame) -> str:

@@ -7,9 +7,8 @@ import pandas as pd
 
 from stages.core.params import TASKS
 from stages.reporting import charts
-from stages.reporting.figures import Figure, make_figure
 from stages.reporting.tables import Cell, Table, count, crossed, make_table, percent
-from stages.reporting.theme import CELL
+from stages.reporting.theme import CELL, Figure, make_figure
 
 # Of the published run, on the 24,109 in-the-wild images.
 PUBLISHED_FATES = {"cropped": 23561, "no_face": 521, "unreadable": 23, "bad_label": 4}

@@ -9,7 +9,6 @@ from stages.evaluation.calibration import at_bound
 from stages.evaluation.predictions import Predictions
 from stages.evaluation.scores import COMBINED
 from stages.reporting import charts
-from stages.reporting.figures import Figure, make_figure
 from stages.reporting.results import RunResults
 from stages.reporting.tables import (
     Cell,
@@ -20,7 +19,7 @@ from stages.reporting.tables import (
     share,
     with_interval,
 )
-from stages.reporting.theme import CELL, ROW
+from stages.reporting.theme import CELL, ROW, Figure, make_figure
 
 TRAITS = ("gender", "race", "age")
 ACCURACIES = {

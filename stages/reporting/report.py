@@ -7,7 +7,6 @@ bytes.
 """
 
 import functools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +21,18 @@ from stages.core.params import TASKS, Params
 from stages.reporting import comparison_section as compared
 from stages.reporting import data_section as data
 from stages.reporting import model_section as models
-from stages.reporting.comparison_tables import describe_leakage, leakage_table
+from stages.reporting.comparison_tables import comparison_table, describe_leakage, leakage_table
 from stages.reporting.diagram import draw_structure
-from stages.reporting.figures import Figure
 from stages.reporting.licences import SOURCES
 from stages.reporting.pictures import Pictures, contact_sheet
 from stages.reporting.results import Results, RunResults
 from stages.reporting.summary import summarise
-from stages.reporting.tables import Table
 from stages.reporting.theme import THEMES
 
 TEMPLATES = Path(__file__).with_name("templates")
 SPLITS = ("train", "val", "test")
 DROPPED = "dropped"
 PER_GROUP = 1  # pictures of each race, age group and gender in the contact sheet
-
-
-@dataclass(frozen=True)
-class Model:
-    """One variant's section: tables and charts by subject, most confident errors by task."""
-
-    name: str
-    picture: Markup
-    tables: dict[str, Table]
-    charts: dict[str, list[Figure]]
-    errors: dict[str, pd.DataFrame]
 
 
 def render_report(
@@ -145,7 +131,10 @@ def _of_all_runs(results: Results, params: Params) -> dict[str, Any]:
     return {
         "curves": compared.curve_figures(results),
         "accuracies": compared.accuracy_figures(results, ["published", "honest"]),
-        "comparisons": [compared.comparison_table(results, f) for f in ("accuracy", "macro_f1")],
+        "comparisons": [
+            compared.accuracy_table(results),
+            comparison_table(results.comparison, "macro_f1"),
+        ],
         "verdicts": describe(own, predictions, 1 - confidence),
         "tests": compared.tests_table(tests, confidence),
         "protocols": compared.accuracy_figures(results) if rerun else [],
@@ -161,22 +150,19 @@ def _of_all_runs(results: Results, params: Params) -> dict[str, Any]:
     }
 
 
-def _model(name: str, run: RunResults, params: Params) -> Model:
-    return Model(
-        name,
-        draw_structure(run.structure, name),
-        {
-            "training": models.training_table(run, name),
-            "scores": models.scores_table(run, name, params.evaluate.confidence),
-            "classes": models.classes_table(run, name),
-        },
-        {
-            "confusion": models.confusion_figures(run, name),
-            "reliability": models.reliability_figures(run, name),
-            "subgroups": models.subgroup_figures(run, name),
-        },
-        {
+def _model(name: str, run: RunResults, params: Params) -> dict[str, Any]:
+    """The section of one variant."""
+    return {
+        "name": name,
+        "picture": draw_structure(run.structure, name),
+        "training": models.training_table(run, name),
+        "scores": models.scores_table(run, name, params.evaluate.confidence),
+        "classes": models.classes_table(run, name),
+        "confusion": models.confusion_figures(run, name),
+        "reliability": models.reliability_figures(run, name),
+        "subgroups": models.subgroup_figures(run, name),
+        "errors": {
             task: models.confident_errors(run.predictions, task, params.report.errors)
             for task in run.predictions.tasks
         },
-    )
+    }

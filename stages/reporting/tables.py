@@ -29,12 +29,14 @@ class Table:
     numeric: list[bool]
     rows: list[list[Cell]]
 
-    def as_markdown(self, code: int | None = None) -> str:
-        """The table in Markdown, without its caption; column `code` is set as code."""
+    def as_text(self) -> str:
+        """The table for a terminal, without its caption."""
+        rows = [[f"{cell.text} {cell.aside}".strip() for cell in row] for row in self.rows]
+        return tabulate(rows, self.header, disable_numparse=True)
+
+    def as_markdown(self) -> str:
+        """The table in Markdown, without its caption."""
         rows = [[f"{c.text} {c.aside}".strip().replace("|", "\\|") for c in r] for r in self.rows]
-        if code is not None:
-            for row in rows:
-                row[code] = f"`{row[code]}`"
         return tabulate(rows, self.header, tablefmt="github", disable_numparse=True)
 
 

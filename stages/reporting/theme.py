@@ -7,6 +7,7 @@ colours from here.
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,6 +95,24 @@ def to_spec(drawing: Drawing, rows: pd.DataFrame | str) -> Spec:
     if not isinstance(rows, str):
         rows = json.loads(rows.to_json(orient="records", double_precision=15))
     return spec | {"data": {"values": rows}}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart of the report: title, content in words (no full stop), Vega-Lite specification."""
+
+    title: str
+    description: str
+    spec: Spec
+
+
+def make_figure(
+    title: str, description: str, drawing: Drawing, rows: pd.DataFrame, height: int
+) -> Figure:
+    """A chart of the report, as wide as the page; height in pixels, without axis and legend."""
+    fit = alt.AutoSizeParams(type="fit-x", contains="padding")
+    sized = drawing.properties(width="container", height=height, autosize=fit)
+    return Figure(title, description, to_spec(sized, rows))
 
 
 def save(
