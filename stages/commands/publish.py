@@ -17,7 +17,12 @@ from pathlib import Path
 from stages.core.errors import UserError, run_stage
 from stages.core.files import atomic_write, write_csv
 from stages.core.params import load_params
-from stages.reporting.pages import describe_audit, describe_search, describe_split, fill_blocks
+from stages.reporting.page_blocks import (
+    describe_audit,
+    describe_search,
+    describe_split,
+    fill_blocks,
+)
 from stages.runs.records import record_file, write_record
 from stages.runs.resolve import run_names
 from stages.splitting.stratified import SPLITS, read_split
