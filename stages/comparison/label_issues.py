@@ -38,7 +38,7 @@ def find_label_issues(
         UserError: a prediction file is missing or malformed, or folds overlap.
     """
     tables = [_read_folds(predictions, folds, classes) for folds in runs]
-    found = [pd.DataFrame(columns=list(COLUMNS))]
+    flagged = [pd.DataFrame(columns=list(COLUMNS))]
     for task, names in classes.items():
         columns = [f"{task}_p_{name}" for name in names]
         parts = [table for table in tables if set(columns) <= set(table)]
@@ -48,7 +48,7 @@ def find_label_issues(
         mean /= mean.sum(axis=1, keepdims=True)  # with six digits each, only nearly 1
         codes = pd.Index(names).get_indexer(parts[0][f"{task}_true"])
         conflicting = contradicted_labels(codes, mean, filter_by="confident_learning", n_jobs=1)
-        found.append(
+        flagged.append(
             pd.DataFrame(
                 {
                     "name": parts[0].index[conflicting],
@@ -59,7 +59,7 @@ def find_label_issues(
                 }
             )
         )
-    issues = pd.concat([part for part in found if len(part)] or found[:1], ignore_index=True)
+    issues = pd.concat([part for part in flagged if len(part)] or flagged[:1], ignore_index=True)
     return issues.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
 

@@ -53,10 +53,10 @@ def pairwise_tests(
     rows: list[tuple[object, ...]] = []
     for names in alike.values():
         same = {run: runs[run] for run in names}
-        found = _tests_on_same_images(same, groups[names[0]], confidence, resamples, seed)
-        if found:
-            corrected = multipletests([row[-1] for row in found], method="holm")[1]
-            rows += [(*row, float(p)) for row, p in zip(found, corrected, strict=True)]
+        tests = _tests_on_same_images(same, groups[names[0]], confidence, resamples, seed)
+        if tests:
+            corrected = multipletests([row[-1] for row in tests], method="holm")[1]
+            rows += [(*row, float(p)) for row, p in zip(tests, corrected, strict=True)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

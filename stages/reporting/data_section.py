@@ -61,8 +61,8 @@ def sample_figures(samples: pd.DataFrame) -> list[Figure]:
         figures.append(make_figure(_TITLES[task], words, chart, counts, 170))
     years = samples.groupby(["years", "gender"], observed=True).size().reset_index(name="images")
     words = (
-        f"{samples['years'].min()} to {samples['years'].max()} years; half of the people are "
-        f"{samples['years'].median():g} or younger"
+        f"{samples['years'].min()} to {samples['years'].max()} years; the median age is "
+        f"{samples['years'].median():g}"
     )
     figures.append(make_figure("Age and gender", words, charts.age_histogram(), years, 230))
     for x, y in (("age", "race"), ("gender", "race")):
