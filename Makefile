@@ -19,7 +19,7 @@ INSTALL := install --quiet --no-compile
 unexport PYTHONDONTWRITEBYTECODE
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: install repro test test-long test-lowest check audit format dag publish report suite docs \
+.PHONY: install repro test test-long test-lowest check audit format dag plots publish report suite docs \
   clean
 
 install: .venv/installed
@@ -73,6 +73,10 @@ suite: .venv/installed
 docs: .venv/installed-docs
 	$(RUN) NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict
 	@echo "$(CURDIR)/build/docs/index.html"
+
+# The templates of `dvc plots`, from the report's charts.
+plots: .venv/installed
+	$(RUN) python -m stages.reporting.dvc_templates
 
 # The picture of the workflow in the README; needs graphviz.
 dag: .venv/installed

@@ -26,9 +26,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import altair as alt
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
+import pandas as pd
 from PIL import Image
 
 from benchmarks.machine import peak_memory, peak_resident_mib
@@ -44,6 +45,7 @@ from stages.dataset.labels import age_group
 from stages.detection.detector import Detector, Face
 from stages.detection.extraction import extract_in_processes
 from stages.networks import device
+from stages.reporting.theme import ROWS, save
 from stages.runs.resolve import resolve
 from stages.splitting.duplicates import group_duplicates
 from stages.splitting.groups import divide
@@ -219,17 +221,18 @@ NODES: dict[str, Callable[[Path, argparse.Namespace], Work]] = {
 
 
 def draw(path: Path, found: dict[str, dict[str, float]]) -> None:
-    """Seconds and memory of each node, as SVG."""
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    titles = {"seconds": "seconds", "peak_mib": "own memory, MiB"}
-    for axes, (key, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-        bars = axes.barh(list(found), [each[key] for each in found.values()], color="#0072B2")
-        axes.bar_label(bars, fmt="%.0f", padding=3)
-        axes.invert_yaxis()
-        axes.set_xlabel(title)
-        axes.margins(x=0.15)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    """Draw seconds and memory of each stage as an SVG file."""
+    rows = pd.DataFrame(each | {"stage": stage} for stage, each in found.items())
+    base = alt.Chart().encode(y=alt.Y("stage:N", sort=None, title=None))
+    panels = []
+    for column, title in (("seconds", "seconds"), ("peak_mib", "own memory, MiB")):
+        space = alt.Scale(domainMax=1.15 * float(rows[column].max()), nice=False)
+        bars = base.encode(x=alt.X(f"{column}:Q", title=title, scale=space))
+        numbers = bars.mark_text(align="left", dx=4).encode(
+            text=alt.Text(f"{column}:Q", format=",.0f")
+        )
+        panels.append(alt.layer(bars.mark_bar(), numbers).properties(width=310, height=130))
+    save(alt.hconcat(*panels, data=ROWS), rows, path)
 
 
 if __name__ == "__main__":

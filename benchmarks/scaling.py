@@ -23,16 +23,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib as mpl
+import altair as alt
 import numpy as np
-from matplotlib.figure import Figure
+import pandas as pd
 
 from benchmarks.faces import THREADS, Faces, cut_faces, mobilenet_loader
 from benchmarks.machine import peak_memory, peak_resident_mib
 from benchmarks.side_by_side import print_report
 from benchmarks.training import make_task
 from stages.core.errors import UserError
-from stages.core.files import atomic_write
 from stages.core.params import Params, load_params
 from stages.core.sections import TASKS, ArchiveLimits
 from stages.core.stage import run_stage
@@ -40,6 +39,7 @@ from stages.dataset.archives import Member, read_members
 from stages.dataset.index import read_crops, write_faces
 from stages.detection.extraction import extract_in_processes
 from stages.networks import device
+from stages.reporting.theme import ROWS, save
 from stages.splitting.duplicates import group_duplicates
 from stages.splitting.groups import divide
 from stages.splitting.stratified import SPLITS
@@ -49,7 +49,6 @@ CROPS, LABELS = "crops.npy", "labels.npy"
 CUT = 20_000  # crops that are cut at most; more are these rolled
 BLOCK = 1000  # crops rolled alike
 LIMIT_MIB = 1536.0  # of detect and split
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00")  # Okabe and Ito's
 
 
 def main() -> None:
@@ -210,27 +209,31 @@ NODES: dict[str, Callable[[Params, Path, Path, int], Work]] = {
 
 
 def draw(path: Path, found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> None:
-    """Time, on logarithmic axes, and memory over the number of images, as SVG."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    time_axes, memory_axes = figure.subplots(1, 2)
-    for (node, by_size), colour in zip(found.items(), COLOURS, strict=False):
-        sizes, seconds = list(by_size), [each["seconds"] for each in by_size.values()]
-        label = node
-        if len(sizes) > 1:
-            label = f"{node}, exponent {exponent(sizes, seconds):.2f}"
-        time_axes.loglog(sizes, seconds, marker="o", color=colour, label=label)
-        memory = [each["peak_mib"] for each in by_size.values()]
-        memory_axes.semilogx(sizes, memory, marker="o", color=colour)
-    time_axes.set_title("seconds")
-    memory_axes.set(title="own memory, MiB", ylim=(0, None))
-    for axes in (time_axes, memory_axes):
-        axes.set_xlabel("images")
-        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-        axes.minorticks_off()
-        axes.grid(color="#eeeeee")
-    figure.legend(loc="outside lower center", ncols=len(found), frameon=False)
-    with mpl.rc_context({"svg.hashsalt": "scaling"}), atomic_write(path) as partial:
-        figure.savefig(partial, format="svg", metadata={"Date": None})
+    """Draw time, on logarithmic axes, and memory over the number of images as an SVG file."""
+    rows = pd.DataFrame(
+        {"stage": _legend(stage, by_size), "images": size, **measured}
+        for stage, by_size in found.items()
+        for size, measured in by_size.items()
+    )
+    sizes = sorted(set(rows["images"]))
+    axis = alt.Axis(values=sizes, format=",")
+    images = alt.X("images:Q", axis=axis, scale=alt.Scale(type="log", nice=False, padding=12))
+    stage = alt.Color("stage:N", sort=None, title=None, legend=alt.Legend(columns=2))
+    lines = alt.Chart().mark_line(point=True).encode(x=images, color=stage)
+    lines = lines.properties(width=330, height=260)
+    decades = alt.Axis(tickCount=4)
+    panels = alt.hconcat(
+        lines.encode(y=alt.Y("seconds:Q", axis=decades, scale=alt.Scale(type="log"))),
+        lines.encode(y=alt.Y("peak_mib:Q", title="own memory, MiB")),
+        data=ROWS,
+    )
+    save(panels, rows, path)
+
+
+def _legend(stage: str, by_size: Mapping[int, Mapping[str, float]]) -> str:
+    seconds = [each["seconds"] for each in by_size.values()]
+    known = len(seconds) > 1
+    return f"{stage}, exponent {exponent(list(by_size), seconds):.2f}" if known else stage
 
 
 if __name__ == "__main__":

@@ -3,23 +3,21 @@
 from stages.comparison.costs import accuracy_over_cost, read_costs, read_timings
 from stages.comparison.curves import collect_curves
 from stages.comparison.label_issues import find_label_issues
-from stages.comparison.leakage import as_markdown as gap_as_markdown
 from stages.comparison.leakage import explain_leakage
 from stages.comparison.significance import describe, pairwise_tests
-from stages.comparison.table import (
-    as_markdown,
-    compare,
-    print_table,
-    with_epochs,
-    with_intervals,
-)
+from stages.comparison.table import compare, with_epochs, with_intervals
 from stages.core.files import atomic_write, write_csv
 from stages.core.params import Params, load_params
 from stages.core.paths import COMPARISON, CURVES, EVALUATION, PREDICTIONS, SPLIT, TIMINGS, RunPaths
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
 from stages.evaluation.predictions import groups_of, read_predictions
-from stages.reporting.chart import draw_cost, draw_leak
+from stages.reporting.comparison_charts import draw_cost, draw_leak
+from stages.reporting.comparison_tables import (
+    comparison_markdown,
+    leakage_markdown,
+    print_comparison,
+)
 from stages.splitting.stratified import read_split
 
 
@@ -39,13 +37,13 @@ def main() -> None:
     write_csv(COMPARISON / "comparison.csv", table.merge(costs, on="variant", how="left"))
     write_csv(COMPARISON / "leakage.csv", gap)
     with atomic_write(COMPARISON / "comparison.md") as partial:
-        partial.write_text(as_markdown(table) + gap_as_markdown(gap), encoding="utf-8")
+        partial.write_text(comparison_markdown(table) + leakage_markdown(gap), encoding="utf-8")
     draw_leak(COMPARISON / "leak.svg", table)
     classes = {task: params.classes.of(task) for task in TASKS}
     issues = find_label_issues(PREDICTIONS, fold_runs(params), classes)
     write_csv(COMPARISON / "label_issues.csv", issues)
-    print_table(table)
-    print(gap_as_markdown(gap), end="")
+    print_comparison(table)
+    print(leakage_markdown(gap), end="")
     timings = read_timings(TIMINGS, runs)
     write_csv(TIMINGS / "comparison.csv", timings)
     print(costs.merge(timings, on="variant").to_string(index=False, na_rep="-"))

@@ -1,4 +1,4 @@
-"""Node report: everything that was found as a page, report/index.html, and as model cards."""
+"""Stage report: all results as a page, report/index.html, and as model cards."""
 
 from pathlib import Path
 
@@ -23,24 +23,24 @@ CARDS = Path("report/cards")
 
 
 def main() -> None:
-    """Read what the other nodes left; write the page and the cards."""
+    """Read the results of the other stages; write the page and the cards."""
     params = load_params()
-    people = read_samples(params)
+    samples = read_samples(params)
     crops = read_crops(FACES / "crops.npy") if params.shows_pictures else None
-    pictures = Pictures(people["name"].tolist(), crops)
+    pictures = Pictures(samples["name"].tolist(), crops)
     results = read_results(params)
-    page = render_report(results, people, pictures, params)
+    page = render_report(results, samples, pictures, params)
     cards = {
-        CARDS / f"{variant}.md": render_card(variant, results, people, params)
+        CARDS / f"{variant}.md": render_card(variant, results, samples, params)
         for variant in params.run_variants
     }
     for path, text in (cards | {PAGE: page}).items():
         with atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8")
     remove_others(CARDS, list(cards))
-    told = "with pictures" if pictures.shown else "without pictures"
+    shown = "with pictures" if pictures.shown else "without pictures"
     size, number = len(page.encode()) / 1e6, f"{len(cards)} model card{'s' * (len(cards) != 1)}"
-    print(f"report: {PAGE}, {size:.1f} MB, {told}; {number}")
+    print(f"report: {PAGE}, {size:.1f} MB, {shown}; {number}")
 
 
 def read_samples(params: Params) -> pd.DataFrame:
@@ -56,8 +56,8 @@ def read_samples(params: Params) -> pd.DataFrame:
         task: pd.Categorical.from_codes(codes[task], pd.Index(params.classes.of(task)), True)
         for task in TASKS
     }
-    people = pd.DataFrame({"name": faces["name"], "years": years, **classes})
-    return people.merge(split[["name", "split", "group"]], on="name", how="left", validate="1:1")
+    samples = pd.DataFrame({"name": faces["name"], "years": years, **classes})
+    return samples.merge(split[["name", "split", "group"]], on="name", how="left", validate="1:1")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,12 @@ from stages.core.files import atomic_write, write_csv
 from stages.core.params import load_params
 from stages.core.stage import run_stage
 from stages.publishing.records import record_file, write_record
-from stages.reporting.pages import describe_audit, describe_search, describe_split, fill_blocks
+from stages.reporting.page_blocks import (
+    describe_audit,
+    describe_search,
+    describe_split,
+    fill_blocks,
+)
 from stages.splitting.stratified import SPLITS, read_split
 
 COMPARISON = Path("data/comparison")

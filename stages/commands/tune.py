@@ -11,13 +11,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from stages.comparison.ablation import changes_as_markdown, draw_changes, tabulate_changes
-from stages.comparison.search_table import as_markdown, describe, draw_heat_map, tabulate_search
+from stages.comparison.search_table import tabulate_changes, tabulate_search
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, write_csv
 from stages.core.params import Params, load_params
 from stages.core.sections import suggestion
 from stages.core.stage import run_stage
+from stages.reporting.search_pages import draw_search, search_markdown
 from stages.tuning.outcomes import judge, missing
 from stages.tuning.queue import FAILED, FINISHED, Queue, open_queue
 from stages.tuning.searches import combinations, training_inputs
@@ -93,18 +93,13 @@ def show(params: Params, queue: Queue, search: str) -> None:
     title = f"{search}: {chosen.variant}"
     if chosen.vary == "one-by-one":
         table = tabulate_changes(grid, states, summaries)
-        text = changes_as_markdown(table, title)
-        draw = partial(draw_changes, table, title)
     else:
         table = tabulate_search(grid, states, summaries, chosen.published)
-        names = list(chosen.grid)
-        text = as_markdown(table, title, describe(table, names, chosen.published))
-        draw = partial(draw_heat_map, table, names, title)
+    text = search_markdown(table, chosen, title)
     write_csv(TUNING / f"{search}.csv", table)
     with atomic_write(TUNING / f"{search}.md") as file:
         file.write_text(text, encoding="utf-8")
-    with atomic_write(TUNING / f"{search}.png") as file:
-        draw(file)
+    draw_search(table, chosen, title, TUNING / f"{search}.png")
     print(text)
     if other := queue.elsewhere(combination.name for combination in grid):
         print(

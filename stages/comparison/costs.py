@@ -1,4 +1,4 @@
-"""What the runs cost: beside their scores, and how long this machine took for them."""
+"""What the runs cost: parameters, size, arithmetic, and the time of their training."""
 
 import json
 from collections.abc import Sequence
@@ -11,20 +11,18 @@ from stages.core.sections import TASKS
 
 COSTS = ("parameters", "megabytes", "gflops")
 ONCE, EPOCH = "training_tflop_once", "training_tflop_epoch"
-SMALL, SMALL_EPOCH = (
-    "progressive_epochs",
-    "training_tflop_progressive_epoch",
-)  # where images were small
+# Of the first epochs, if they train on smaller images.
+PROGRESSIVE, PROGRESSIVE_EPOCH = "progressive_epochs", "training_tflop_progressive_epoch"
 TIMINGS = ("seconds", "images_per_second")
 
 
 def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
-    """What costs.json holds in <evaluation>/<run>/, by variant.
+    """The content of <evaluation>/<run>/costs.json, by variant.
 
     Returns:
         Columns variant, parameters, megabytes, gflops (of one image), training_tflop_once and
         training_tflop_epoch (before the first epoch and in each), progressive_epochs and
-        training_tflop_progressive_epoch (how many of the first epochs had small images; in each).
+        training_tflop_progressive_epoch (number of first epochs with smaller images; in each).
 
     Raises:
         UserError: a run has none.
@@ -35,16 +33,17 @@ def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
         if not path.is_file():
             raise UserError(f"{path}: missing; run `dvc repro evaluate@{run}`")
         costs = json.loads(path.read_text(encoding="utf-8"))
-        small = [costs.get(SMALL, 0), costs.get(SMALL_EPOCH, 0.0)]
-        rows.append([run, *(costs[name] for name in (*COSTS, ONCE, EPOCH)), *small])
-    table = pd.DataFrame(rows, columns=["variant", *COSTS, ONCE, EPOCH, SMALL, SMALL_EPOCH])
-    return table.astype({"parameters": "Int64"})  # whole also beside rows that have none
+        progressive = [costs.get(PROGRESSIVE, 0), costs.get(PROGRESSIVE_EPOCH, 0.0)]
+        rows.append([run, *(costs[name] for name in (*COSTS, ONCE, EPOCH)), *progressive])
+    columns = ["variant", *COSTS, ONCE, EPOCH, PROGRESSIVE, PROGRESSIVE_EPOCH]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype({"parameters": "Int64"})  # whole numbers beside missing ones
 
 
 def read_timings(folder: Path, runs: Sequence[str]) -> pd.DataFrame:
     """Columns variant, seconds (of training) and images_per_second, from <folder>/<run>.json.
 
-    Empty where the run was not trained in this workspace.
+    Empty if the run was not trained in this workspace.
     """
     rows = []
     for run in runs:
@@ -55,15 +54,15 @@ def read_timings(folder: Path, runs: Sequence[str]) -> pd.DataFrame:
 
 
 def accuracy_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """How good each variant was after how much training.
+    """Validation accuracy of each variant over the cost of its training so far.
 
     Args:
-        curves: as `collect_curves` gives them.
-        costs: as `read_costs` gives them, of the same variants.
+        curves: as `collect_curves` returns them.
+        costs: as `read_costs` returns them, of the same variants.
 
     Returns:
         Columns variant, task, epoch, tflop (10^12 operations up to its end) and accuracy (on the
-        validation images, of the weights that would be kept then: those of the epoch with the
+        validation images, of the weights of the epoch with the
         best score so far). A variant has rows of its own tasks only.
     """
     val = curves[curves["side"] == "val"]
@@ -73,9 +72,9 @@ def accuracy_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFram
     rises = best.groupby(scores["variant"], sort=False).diff().ne(0)
     kept = scores["epoch"].where(rises).groupby(scores["variant"], sort=False).ffill()
     table = scores[["variant", "epoch"]].assign(kept=kept.astype(int)).merge(costs, on="variant")
-    small = table["epoch"].clip(upper=table[SMALL])
-    learnt = small * table[SMALL_EPOCH] + (table["epoch"] - small) * table[EPOCH]
-    table["tflop"] = table[ONCE] + learnt
+    first = table["epoch"].clip(upper=table[PROGRESSIVE])
+    epochs = first * table[PROGRESSIVE_EPOCH] + (table["epoch"] - first) * table[EPOCH]
+    table["tflop"] = table[ONCE] + epochs
     by_task = [
         table.merge(
             val[val["figure"] == f"{task} accuracy"][["variant", "epoch", "value"]],

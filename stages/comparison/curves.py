@@ -1,7 +1,7 @@
 """Learning curves of several variants in one table, for one plot.
 
-DVCLive writes a .tsv for each figure of each variant; drawn one by one they are dozens of
-plots. Here they become rows: variant, epoch (from 1), figure (as `age accuracy`), side
+DVCLive writes a .tsv for each figure of each variant, which would be dozens of plots. Here they
+become rows: variant, epoch (from 1), figure (as `age accuracy`), side
 (`train` or `val`) and value.
 """
 

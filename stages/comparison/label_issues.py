@@ -1,10 +1,10 @@
-"""Labels that networks dispute which never saw the image: candidates for a wrong label.
+"""Labels contradicted by out-of-fold predictions: candidates for wrong labels.
 
 Cross-validation predicts each image by a network that was not trained on it. Confident learning
 (C. Northcutt, L. Jiang, I. Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels,
-JAIR 70, 2021; here by its authors' library, cleanlab) takes a label for conflicting when another
-class is predicted with at least the mean confidence that the class has among its own images.
-That is no proof: a network's errors are among them, and those of rare classes more so.
+JAIR 70, 2021; implemented by its authors' library, cleanlab) flags a label if another class is
+predicted with at least the mean confidence of that class among its own images. Flagged labels
+include errors of the networks, especially for rare classes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ COLUMNS = ("name", "task", "given", "suggested", "confidence")
 def find_label_issues(
     predictions: Path, runs: Sequence[Sequence[str]], classes: Mapping[str, Sequence[str]]
 ) -> pd.DataFrame:
-    """The conflicting labels, the most confidently conflicting first.
+    """The contradicted labels, the most confident contradictions first.
 
     Args:
         predictions: folder of <run>.csv.
@@ -38,7 +38,7 @@ def find_label_issues(
         UserError: a prediction file is missing or malformed, or folds overlap.
     """
     tables = [_read_folds(predictions, folds, classes) for folds in runs]
-    found = [pd.DataFrame(columns=list(COLUMNS))]
+    flagged = [pd.DataFrame(columns=list(COLUMNS))]
     for task, names in classes.items():
         columns = [f"{task}_p_{name}" for name in names]
         parts = [table for table in tables if set(columns) <= set(table)]
@@ -48,7 +48,7 @@ def find_label_issues(
         mean /= mean.sum(axis=1, keepdims=True)  # with six digits each, only nearly 1
         codes = pd.Index(names).get_indexer(parts[0][f"{task}_true"])
         conflicting = contradicted_labels(codes, mean, filter_by="confident_learning", n_jobs=1)
-        found.append(
+        flagged.append(
             pd.DataFrame(
                 {
                     "name": parts[0].index[conflicting],
@@ -59,7 +59,7 @@ def find_label_issues(
                 }
             )
         )
-    issues = pd.concat([part for part in found if len(part)] or found[:1], ignore_index=True)
+    issues = pd.concat([part for part in flagged if len(part)] or flagged[:1], ignore_index=True)
     return issues.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
 

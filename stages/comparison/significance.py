@@ -1,7 +1,6 @@
-"""Is one run better than another, or was it the choice of test images?
+"""Paired tests: whether one run is significantly better than another on the same test images.
 
-Runs are compared in pairs on the same images, task by task. The duplicate group is the unit of
-both tests, since copies of a picture are not independent.
+The duplicate group is the unit of both tests, since copies of a picture are not independent.
 """
 
 from collections.abc import Mapping
@@ -34,7 +33,7 @@ def pairwise_tests(
 
     Args:
         runs: predictions by run. Runs that predicted other images, or the same in another
-            order, are not paired: a fold's with another fold's.
+            order, are not paired, such as runs of two folds.
         groups: the duplicate group of each predicted image, by run.
         confidence: of the intervals, in (0, 1).
         resamples: of the bootstrap.
@@ -54,10 +53,10 @@ def pairwise_tests(
     rows: list[tuple[object, ...]] = []
     for names in alike.values():
         same = {run: runs[run] for run in names}
-        found = _tests_on_same_images(same, groups[names[0]], confidence, resamples, seed)
-        if found:
-            corrected = multipletests([row[-1] for row in found], method="holm")[1]
-            rows += [(*row, float(p)) for row, p in zip(found, corrected, strict=True)]
+        tests = _tests_on_same_images(same, groups[names[0]], confidence, resamples, seed)
+        if tests:
+            corrected = multipletests([row[-1] for row in tests], method="holm")[1]
+            rows += [(*row, float(p)) for row, p in zip(tests, corrected, strict=True)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -105,7 +104,7 @@ def describe(tests: pd.DataFrame, runs: Mapping[str, Predictions], level: float)
 
     Args:
         tests: what `pairwise_tests` returns for the runs.
-        runs: predictions by run; those for other images than the first's are passed over.
+        runs: predictions by run; those for other images than the first's are left out.
         level: a difference is significant if p_holm is below.
     """
     images = next(iter(runs.values())).names

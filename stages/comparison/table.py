@@ -1,21 +1,17 @@
 """All variants of a suite side by side: published, rerun, honest.
 
-The published figures (`published.csv`, facts as they were printed) come from a protocol
-whose test images were for the most part trained on. A rerun is the same network here, trained
-and tested under that protocol. The honest figures come from test images that were never trained
-on. The two are not comparable.
+The published figures (`published.csv`, as they were printed) come from a protocol that trained
+on most of its test images. A rerun is the same network here, trained and tested under that
+protocol. Honest figures come from test images that were never trained on; they are not comparable
+with the other two.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from tabulate import tabulate
 
 from stages.core.errors import UserError
 from stages.core.files import read_csv
@@ -24,20 +20,10 @@ from stages.core.sections import TASKS
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 FIGURES = ("accuracy", "macro_f1")
-_TASK_TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 NAMES = [f"{task}_{figure}" for task in TASKS for figure in FIGURES]
 KINDS = {"published": "published_", "rerun": "rerun_", "honest": ""}  # prefixes of columns
-# Okabe and Ito's, which colour-blind people can tell apart; the same in all pictures.
-COLOURS = {"published": "#D55E00", "rerun": "#E69F00", "honest": "#0072B2"}
 SCORES = ("task", "metric", "low", "high")  # columns of scores.csv
 SEEDS, FOLDS = "seeds", "folds"  # stand as the condition of a row that has the mean of several
-NOTE = (
-    "Published: as printed, under a protocol that trained on most of its test images. Rerun: "
-    "trained and tested here under that protocol. Honest: on test images that were never trained "
-    "on, with the interval of the bootstrap over the test images; native: on native pixels, with "
-    "the difference to the variant; of several seeds or folds the mean ± standard deviation. All "
-    "in [0, 1]."
-)
 
 
 def compare(evaluation: Path, runs: Sequence[RunName]) -> pd.DataFrame:
@@ -149,83 +135,3 @@ def _spread(runs: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
     figures = pd.DataFrame(runs)[NAMES].astype(float)
     deviations = figures.std(ddof=1).add_prefix("sd_")
     return {"runs": len(figures)} | figures.mean().to_dict() | deviations.to_dict()
-
-
-def as_markdown(comparison: pd.DataFrame) -> str:
-    """The comparison as Markdown tables, one for each task, with a note on the columns."""
-    parts = []
-    for task in TASKS:
-        columns = [
-            (task, figure, kind) for figure in FIGURES for kind in _kinds(comparison, figure)
-        ]
-        names = [KINDS[kind] + f"{task}_{figure}" for _, figure, kind in columns]
-        learnt = comparison[comparison[names].notna().any(axis=1)]
-        header = [_TASK_TITLES[task], *_epochs_title(comparison)]
-        header += [f"{figure.replace('_f1', ' F1')} {kind}" for _, figure, kind in columns]
-        rows = [[_label(row, "`"), *_cells(row, columns)] for _, row in learnt.iterrows()]
-        if rows:
-            parts.append(tabulate(rows, header, tablefmt="github", disable_numparse=True))
-    single = comparison[~comparison["variant"].str.endswith(f"+{FOLDS}")]
-    images = ", ".join(f"{int(n):,}" for n in sorted(set(single["images"])))
-    return "\n\n".join([*parts, f"Measured on {images} test images. {NOTE}"]) + "\n"
-
-
-def print_table(comparison: pd.DataFrame) -> None:
-    """Print the comparison to the terminal; as wide as needed where it is no terminal."""
-    console = Console()
-    wide = Console(width=None if console.is_terminal else 200)
-    for figure in FIGURES:
-        table = Table(title=_title(figure), box=box.SIMPLE)
-        table.add_column("variant", no_wrap=True)
-        kinds = _kinds(comparison, figure)
-        columns = [(task, figure, kind) for task in TASKS for kind in kinds]
-        for title in _epochs_title(comparison):
-            table.add_column(title, justify="right")
-        for task, _, kind in columns:
-            table.add_column(f"{task}\n{kind}", justify="right", no_wrap=True)
-        for _, row in comparison.iterrows():
-            table.add_row(_label(row), *_cells(row, columns))
-        wide.print(table)
-    wide.print(NOTE, highlight=False)
-
-
-def _kinds(comparison: pd.DataFrame, figure: str) -> list[str]:
-    """The kinds of columns, without those of which there is no figure at all."""
-    return [
-        kind
-        for kind, prefix in KINDS.items()
-        if comparison[[f"{prefix}{task}_{figure}" for task in TASKS]].notna().any(axis=None)
-    ]
-
-
-def _epochs_title(comparison: pd.DataFrame) -> list[str]:
-    return ["epochs"] if "epochs" in comparison else []
-
-
-def _title(figure: str) -> str:
-    return {"accuracy": "Accuracy", "macro_f1": "Macro F1"}[figure]
-
-
-def _label(row: pd.Series, quote: str = "") -> str:
-    variant, _, condition = row["variant"].partition("+")
-    several = f"{row['runs']} " if condition in (SEEDS, FOLDS) else ""
-    return f"{quote}{variant}{quote}" + (f", {several}{condition}" if condition else "")
-
-
-def _cells(row: pd.Series, columns: Iterable[tuple[str, str, str]]) -> list[str]:
-    """Epochs, and the figure of each column, which is a task, a figure and a kind."""
-    cells = []
-    if "epochs" in row:
-        cells.append("-" if pd.isna(row["epochs"]) else f"{int(row['epochs'])}")
-    for task, figure, kind in columns:
-        name = f"{task}_{figure}"
-        cell = "" if pd.isna(value := row[KINDS[kind] + name]) else f"{value:.3f}"
-        if kind == "honest" and cell:
-            if pd.notna(deviation := row[f"sd_{name}"]):
-                cell += f" ± {deviation:.3f}"
-            if pd.notna(low := row.get(f"low_{name}")):
-                cell += f" [{low:.3f}, {row[f'high_{name}']:.3f}]"
-            if pd.notna(difference := row[f"difference_{name}"]):
-                cell += f" ({difference:+.3f})"
-        cells.append(cell or "-")
-    return cells

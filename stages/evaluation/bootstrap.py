@@ -1,11 +1,10 @@
-"""Bootstrap over duplicate groups: how far a figure would move with other test images.
+"""Bootstrap over duplicate groups: how much a figure depends on the choice of test images.
 
-Copies of a picture are not independent, so groups are drawn, with replacement, as many as
-there are, each with all its images (the cluster bootstrap: Davison & Hinkley, Bootstrap
-Methods and their Application, 1997, section 3.8). Every figure here is a function of sums
-over images; a resample's sums are one product of how often each group was drawn with the
-groups' own sums, so that thousands of resamples cost about a second.
-`scipy.stats.bootstrap` draws single observations and calls the statistic with each resample.
+Copies of a picture are not independent, so whole groups are drawn with replacement (the cluster
+bootstrap: Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). Every
+figure is a function of sums over images, and one matrix product gives the sums of all resamples;
+thousands take about a second. `scipy.stats.bootstrap` draws single observations and calls the
+statistic for each resample.
 """
 
 from typing import Any
@@ -64,7 +63,7 @@ def interval(resampled: Array, confidence: float) -> tuple[Array, Array]:
 
 
 def effective_number(groups: npt.NDArray[np.int64]) -> float:
-    """How many independent images are worth as much, copies of a picture counting as dependent.
+    """The number of independent images with the same information; copies are fully dependent.
 
     Kish's (sum m)^2 / sum m^2 over the groups of m images (Survey Sampling, 1965).
 
@@ -76,12 +75,12 @@ def effective_number(groups: npt.NDArray[np.int64]) -> float:
 
 
 def wilson(share: Any, number: Any, confidence: float) -> tuple[Any, Any]:
-    """Wilson's interval of a share, which also fits few images and shares near 0 or 1.
+    """Wilson's interval of a share, valid also for few images and shares near 0 or 1.
 
     Brown, Cai & DasGupta, Statistical Science 16(2), 2001.
 
     Args:
-        share: of images that are right, 0..1 (...).
+        share: of correct predictions, in [0, 1] (...).
         number: of independent images (...).
         confidence: of the interval, in (0, 1).
 
@@ -93,11 +92,10 @@ def wilson(share: Any, number: Any, confidence: float) -> tuple[Any, Any]:
 
 
 def p_value(resampled: Array) -> Array:
-    """Two-sided p-value of a difference: how rarely the resamples lie on one side of 0.
+    """Two-sided p-value of a difference, from the resamples on either side of 0.
 
-    The smallest confidence at which the percentile interval holds 0, taken from 1. The sample
-    itself counts as one resample more (Davison & Hinkley, 1997, section 4.2), so that no
-    p-value is 0: the smallest is 2 / (B + 1).
+    It is 1 minus the smallest confidence whose percentile interval includes 0. The sample counts
+    as one more resample (Davison & Hinkley, 1997, section 4.2); the smallest value is 2 / (B + 1).
 
     Args:
         resampled: a difference in each resample, (B, ...).

@@ -1,4 +1,4 @@
-"""Are the probabilities true? Likelihood, calibration error, and temperature scaling."""
+"""Likelihood, calibration error, and temperature scaling of probabilities."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,11 +8,11 @@ from scipy.special import log_softmax
 
 Array = npt.NDArray[np.float64]
 
-# A probability of 0 is what the file's digits left of a tiny one. It counts as the smallest
-# step of a float64 at 1, as in scikit-learn's log_loss, for else one image made all infinite.
+# A tiny probability is 0 in the file. As in scikit-learn's log_loss it counts as the float64
+# epsilon; otherwise one image would make the mean infinite.
 FLOOR = float(np.finfo(np.float64).eps)
-COOLEST, WARMEST = 0.05, 20.0  # where a temperature is sought
-BOUND = 1.01  # factor up to which one is taken for an end of that
+COOLEST, WARMEST = 0.05, 20.0  # range of the search for a temperature
+BOUND = 1.01  # a temperature within this factor of an end of the range is at the end
 
 
 def negative_log_likelihood(probabilities: Array, true: npt.NDArray[np.int64]) -> Array:
@@ -26,11 +26,11 @@ def negative_log_likelihood(probabilities: Array, true: npt.NDArray[np.int64]) -
 
 
 def scaled(probabilities: Array, temperature: float) -> Array:
-    """Probabilities (N, classes) at a temperature; their logarithms serve as logits.
+    """Probabilities (N, classes) at a temperature; their logarithms are the logits.
 
     Args:
         probabilities: (N, classes).
-        temperature: > 0; above 1 makes them less sure.
+        temperature: > 0; above 1 they become less confident.
     """
     logits = np.log(np.maximum(probabilities, FLOOR)) / temperature
     return np.exp(log_softmax(logits, axis=1))
@@ -39,7 +39,7 @@ def scaled(probabilities: Array, temperature: float) -> Array:
 def fit_temperature(probabilities: Array, true: npt.NDArray[np.int64]) -> float:
     """The temperature of least mean NLL (Guo et al., On Calibration, ICML 2017, section 4.2).
 
-    Sought from 0.05 to 20; ends at a bound where, for example, every image is right.
+    The search covers 0.05 to 20; it ends at a bound if, for example, every image is correct.
 
     Args:
         probabilities: of validation images, (N, classes).
@@ -56,7 +56,7 @@ def fit_temperature(probabilities: Array, true: npt.NDArray[np.int64]) -> float:
 
 
 def at_bound(temperature: float) -> bool:
-    """Whether a fitted temperature is where the search ends, and so no minimum."""
+    """Whether a fitted temperature is an end of the range and so not a minimum."""
     return min(temperature / COOLEST, WARMEST / temperature) < BOUND
 
 

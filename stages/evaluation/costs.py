@@ -1,4 +1,4 @@
-"""What a network costs: parameters, file, and the arithmetic for an image and for a training."""
+"""Costs of a network: parameters, file size, and operations of an image and of a training."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,7 @@ from stages.networks.network import at_size, split_frozen
 
 
 def count_parameters(model: keras.Model) -> tuple[int, int]:
-    """The numbers of the trainable and of all weights, those of batch normalisation included."""
+    """The numbers of trainable and of all weights, including those of batch normalisation."""
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     return trainable, model.count_params()
 
@@ -19,13 +19,13 @@ def count_parameters(model: keras.Model) -> tuple[int, int]:
 def gflops(model: keras.Model) -> float:
     """Floating-point operations for one image in one forward pass, in 10^9.
 
-    Counted by TensorFlow's profiler on the graph: a multiplication and an addition are two.
+    TensorFlow's profiler counts them; a multiplication and an addition are two.
     """
     signature = tf.TensorSpec((1, *model.input.shape[1:]), model.input.dtype)
     graph = tf.function(lambda x: model(x, training=False)).get_concrete_function(signature).graph
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     options["output"] = "none"
-    tf.get_logger().setLevel("ERROR")  # its deprecation is announced at each call
+    tf.get_logger().setLevel("ERROR")  # each call warns of its deprecation
     found = tf.compat.v1.profiler.profile(graph, options=options)
     return float(found.total_float_ops) / 1e9
 
@@ -35,7 +35,7 @@ def costs_of(model: keras.Model, file: Path) -> dict[str, float]:
 
     Args:
         model: the network.
-        file: where it lies; megabytes are its size in 10^6 bytes.
+        file: of the network; megabytes are 10^6 bytes.
     """
     trainable, total = count_parameters(model)
     return {
@@ -49,11 +49,11 @@ def costs_of(model: keras.Model, file: Path) -> dict[str, float]:
 def training_costs(
     model: keras.Model, train: int, val: int, training: Training
 ) -> dict[str, float]:
-    """The arithmetic of a training, which is the same on any machine.
+    """The operations of a training, independent of the machine.
 
-    A step forward and back counts as three forward passes of what learns, as in
-    https://openai.com/index/ai-and-compute/. What is frozen goes forward once for each image,
-    and at each epoch where the images are changed or small.
+    A training step counts as three forward passes of the trainable part, as in
+    https://openai.com/index/ai-and-compute/. The frozen part runs once for each image, or in each
+    epoch if images are augmented or small.
 
     Args:
         model: the network, with its layers frozen as they were.

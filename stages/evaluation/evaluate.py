@@ -1,4 +1,4 @@
-"""All figures of one run, from its prediction files and the duplicate groups alone."""
+"""All figures of one run, from its prediction files and the duplicate groups."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of a run: its summary, tables by file name, temperatures by task."""
+    """The figures of a run: its summary, tables by file name, temperatures by task."""
 
     summary: dict[str, object]
     tables: dict[str, pd.DataFrame]
@@ -58,7 +58,7 @@ class Evaluation:
 
     @property
     def in_one_line(self) -> str:
-        """The accuracies and the combined score, to be printed."""
+        """The accuracies and the combined score, for the terminal."""
         tasks = {task: of for task, of in self.summary.items() if isinstance(of, dict)}
         shares = ", ".join(f"{task} {of['accuracy']:.3f}" for task, of in tasks.items())
         images, score = self.summary["images"], self.summary["score"]

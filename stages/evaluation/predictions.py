@@ -1,10 +1,10 @@
-"""The prediction files: what a run said of each image. Every figure follows from them.
+"""The prediction files of a run, from which all its figures follow.
 
 `data/predictions/<run>.csv` (test split) and `<run>.val.csv` have a row for each image: `name`,
 the true class of all three tasks (`<task>_true`), and for each task of the run
 `<task>_predicted` (class names) and `<task>_p_<class>` (probability in [0, 1], six digits).
-Where the network tells the age in years, `years_true` and `years_predicted` (the expected
-age) stand there too.
+If the network predicts the age in years, there are also `years_true` and `years_predicted` (the
+expected age).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ Classes = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a file says of N images, in its order.
+    """The content of a file with N images, in its order.
 
     Attributes:
         names: of the images.
@@ -63,8 +63,8 @@ def prediction_table(
 
     Args:
         names: of the images (N).
-        labels: true class indices by task (N), also of tasks that were not predicted.
-        probabilities: by task, (N, classes); `age_years`, where it is there: (N, years), from 1.
+        labels: true class indices by task (N), also of tasks without predictions.
+        probabilities: by task, (N, classes); optionally `age_years`: (N, years), from 1.
         classes: class names by task.
         ages: true ages in years (N).
     """
@@ -84,11 +84,11 @@ def prediction_table(
 
 
 def read_predictions(path: Path, classes: Classes) -> Predictions:
-    """Read a prediction file. The tasks of the run are those that have any predicted column.
+    """Read a prediction file. The tasks of the run are those with a predicted column.
 
     Raises:
-        UserError: missing, malformed, without any image or task, an image twice, a column of
-            a task is missing, an unknown class, or something that is no probability.
+        UserError: the file is missing or malformed, has no image or task, an image twice, an
+            unknown class or an invalid probability, or lacks a column of a task.
     """
     mend = "run `dvc repro -f evaluate`"
     truths = [f"{task}_true" for task in classes]
@@ -129,7 +129,7 @@ def groups_of(predictions: Predictions, split: pd.DataFrame) -> npt.NDArray[np.i
 
 
 def sides_of(predictions: Predictions, split: pd.DataFrame) -> dict[str, int]:
-    """How many of the predicted images lie in each split that any of them lies in.
+    """The number of predicted images by split, without empty splits.
 
     Args:
         predictions: of images.
@@ -166,7 +166,7 @@ def _codes(
 def _probabilities(
     path: Path, frame: pd.DataFrame, task: str, names: Sequence[str]
 ) -> npt.NDArray[np.float64]:
-    """A task's probabilities; with six digits each, their sum in the file is only nearly 1."""
+    """A task's probabilities; in the file, rounded to six digits, their sum is only nearly 1."""
     values = _numbers(path, frame, [f"{task}_p_{name}" for name in names])
     total = values.sum(axis=1, keepdims=True)
     if not ((values >= 0).all() and (abs(total - 1) < 1e-3).all()):

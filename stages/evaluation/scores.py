@@ -1,8 +1,8 @@
 """Scores of a run's predictions, with bootstrap intervals; per class; confusion matrices.
 
-Most scores follow from a confusion matrix. They are computed here from one or thousands of
-them at once, for the sample and all its resamples; scikit-learn, with whose figures the tests
-compare these, takes one list of labels a call.
+Most scores follow from a confusion matrix. They are computed for the sample and thousands of
+resamples at once; scikit-learn, which the tests compare them with, takes one list of labels a
+call.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from stages.evaluation.bootstrap import (
 from stages.evaluation.calibration import negative_log_likelihood, scaled
 from stages.evaluation.predictions import Predictions
 
-COMBINED = "all"  # stands as the task of the combined score
+COMBINED = "all"  # the task of the combined score
 ORDERED = "age"  # the task whose classes have an order
 _SUMMARY = ("accuracy", "macro_f1", "nll", "ece", "one_off", "mae")
 
@@ -34,7 +34,7 @@ def rates(counts: Array, ordered: bool = False) -> dict[str, Array]:
 
     Args:
         counts: images, (..., true classes, predicted classes).
-        ordered: whether neighbouring classes are near each other.
+        ordered: whether the classes have an order.
 
     Returns:
         Each (...). accuracy. balanced_accuracy: the mean recall of the classes that have an
@@ -84,8 +84,8 @@ def score_table(
     Returns:
         Columns task, metric, value, low, high. Metrics of a task: those of `rates`; nll (mean,
         nats) and nll_scaled (at the task's temperature); mae (mean absolute error of the
-        expected age, years). The last row is the combined score (task `all`). Where all images
-        are right, or none, every resample says the same: the interval of accuracy and one_off
+        expected age, years). The last row is the combined score (task `all`). If all
+        images are correct, or none, all resamples are equal: the interval of accuracy and one_off
         is then Wilson's, as in `subgroup_table`.
     """
     parts = _parts(predictions, temperatures)
@@ -119,7 +119,7 @@ def score_table(
 def _parts(
     predictions: Predictions, temperatures: Mapping[str, float]
 ) -> dict[tuple[str, str], npt.NDArray[Any]]:
-    """What is summed over the images, (N, K) each, by task and name."""
+    """Quantities to be summed over the images, (N, K) each, by task and name."""
     parts: dict[tuple[str, str], npt.NDArray[Any]] = {}
     for task in predictions.tasks:
         true, probabilities = predictions.true[task], predictions.probabilities[task]
@@ -136,7 +136,7 @@ def _parts(
 
 
 def summarise(scores: pd.DataFrame, images: int) -> dict[str, object]:
-    """The few figures by which runs are compared: a section for each task, and the whole.
+    """The main figures of a run: a section for each task, and the combined score.
 
     Args:
         scores: what `score_table` returns, and rows of the metric `ece`.

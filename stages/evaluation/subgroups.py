@@ -1,8 +1,8 @@
-"""Accuracy in every subgroup of people, and how far the subgroups lie apart.
+"""Accuracy of every subgroup, and the gaps between subgroups.
 
-A subgroup is a cell of gender x race x age group, or of any one or two of the three, by the
-true labels. Cells of few images are marked as `small`: they are shown, but neither the worst
-group, nor the gap, nor the odds are taken from them.
+A subgroup has one class of gender, race and age group, or of one or two of them, by the true
+labels. Subgroups of few images are marked as `small`; worst and best group, gap and odds leave
+them out.
 """
 
 from itertools import combinations
@@ -25,30 +25,29 @@ def subgroup_table(
     confidence: float,
     min_subgroup_size: int,
 ) -> pd.DataFrame:
-    """The accuracy of each task in each subgroup, those without an image included.
+    """The accuracy of each task in each subgroup, including those without an image.
 
-    The interval is Wilson's (`bootstrap.wilson`); the bootstrap's has no width where all are
-    right. Copies of a picture count as wholly dependent: n is Kish's `effective_number`.
+    The interval is Wilson's (`bootstrap.wilson`), since that of the bootstrap has no width if all
+    images are correct; n is Kish's `effective_number`.
 
     Args:
         predictions: of N images.
         groups: the duplicate group of each image (N).
         confidence: of the intervals, in (0, 1).
-        min_subgroup_size: cells of fewer images are small.
+        min_subgroup_size: subgroups of fewer images are small.
 
     Returns:
-        Columns task; by (the traits that define the cell, joined by a space); gender, race,
-        age (the cell's class, empty: all); images; accuracy, low, high (empty without an
+        Columns task; by (the traits, joined by a space); gender, race,
+        age (the class; empty: all); images; accuracy, low, high (empty without an
         image); small (whether there are fewer than `min_subgroup_size` images).
     """
-    people = _samples(predictions).assign(group=groups)
     right = {f"{task} right": predictions.right(task) for task in predictions.tasks}
-    people = people.assign(**right)
+    samples = _samples(predictions).assign(group=groups, **right)
     tables = []
     for by in GROUPINGS:
-        cells = people.groupby(list(by), observed=False)
+        cells = samples.groupby(list(by), observed=False)
         images = cells.size()
-        copies = people.groupby([*by, "group"], observed=True).size()
+        copies = samples.groupby([*by, "group"], observed=True).size()
         squares = (copies**2).groupby(level=list(by), observed=False).sum()
         effective = images**2 / squares.reindex(images.index)
         for task in predictions.tasks:
@@ -73,11 +72,11 @@ def fairness_table(
 ) -> pd.DataFrame:
     """For each task and grouping: the worst and the best group, their gap, equalised odds.
 
-    Equalised odds (Hardt, Price & Srebro, NeurIPS 2016) is defined for two classes. Here each
-    class in turn stands against all others, and the largest difference counts: 0 where every
-    class is recognised, and wrongly assumed, equally often in all groups. For a class, only
-    groups are compared that have at least `min_subgroup_size` images of it and as many others;
-    so there is none where the task itself is among the traits.
+    Equalised odds (Hardt, Price & Srebro, NeurIPS 2016) is defined for two classes. Here it is
+    computed for each class against all others, and the largest difference is taken: 0 if every
+    class has the same true and false positive rates in all groups. Groups need at least
+    `min_subgroup_size` images of the class and of the others, so there is none if the task is
+    among the traits.
 
     Args:
         predictions: of N images.
@@ -85,11 +84,11 @@ def fairness_table(
         min_subgroup_size: see there.
 
     Returns:
-        Columns task, by; groups (cells that are not small), worst, worst_accuracy, best,
+        Columns task, by; groups (those that are not small), worst, worst_accuracy, best,
         best_accuracy, gap (best - worst); odds_difference, odds_class (the class that has it).
-        Empty where fewer than two groups can be compared.
+        Empty if fewer than two groups can be compared.
     """
-    people = _samples(predictions)
+    samples = _samples(predictions)
     rows = []
     for task in predictions.tasks:
         for by in GROUPINGS:
@@ -104,7 +103,7 @@ def fairness_table(
                     row[f"{name}_accuracy"] = cell["accuracy"]
                 row["gap"] = best["accuracy"] - worst["accuracy"]
             if task not in by:
-                cell_of = people.groupby(list(by), observed=True).ngroup().to_numpy()
+                cell_of = samples.groupby(list(by), observed=True).ngroup().to_numpy()
                 row |= _odds(predictions, task, cell_of, min_subgroup_size)
             rows.append(row)
     columns = ["task", "by", "groups", "worst", "worst_accuracy", "best", "best_accuracy", "gap"]
@@ -117,7 +116,9 @@ def _odds(
     """The largest equalised-odds difference over the classes, and its class."""
     names = list(predictions.classes[task])
     differences = {}
-    for code, name in enumerate(names[:1] if len(names) == 2 else names):  # of two, both tell it
+    for code, name in enumerate(
+        names[:1] if len(names) == 2 else names
+    ):  # of two, both give the same
         true, predicted = predictions.true[task] == code, predictions.predicted[task] == code
         enough = _enough(cells, true, min_subgroup_size) & _enough(cells, ~true, min_subgroup_size)
         if len(np.unique(cells[enough])) > 1:
@@ -126,7 +127,7 @@ def _odds(
                 predicted[enough].astype(int),
                 sensitive_features=cells[enough],
             )
-            differences[name] = round(float(difference), 9)  # at a tie the first is named
+            differences[name] = round(float(difference), 9)  # the first one wins a tie
     if not differences:
         return {}
     largest = max(differences, key=lambda name: differences[name])

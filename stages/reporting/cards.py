@@ -1,4 +1,4 @@
-"""A model card for each variant: Markdown in the shape that Hugging Face gives them.
+"""A model card for each variant: Markdown in the format of Hugging Face.
 
 The header is YAML as https://huggingface.co/docs/hub/model-cards describes it, with the scores as
 `model-index`; the sections follow M. Mitchell et al., Model Cards for Model Reporting, FAT* 2019
@@ -6,13 +6,12 @@ The header is YAML as https://huggingface.co/docs/hub/model-cards describes it, 
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
-from tabulate import tabulate
 
 from stages.core.files import digest
 from stages.core.params import Params
@@ -21,59 +20,57 @@ from stages.evaluation.scores import COMBINED
 from stages.reporting.data_section import class_counts
 from stages.reporting.diagram import in_words
 from stages.reporting.licences import (
-    LICENCE_OF_IMAGES,
     SOURCES,
     Licence,
     licence_of_model,
     licences,
 )
+from stages.reporting.model_section import (
+    ACCURACIES,
+    CALIBRATION,
+    classes_table,
+    group_names,
+    score_rows,
+)
 from stages.reporting.report import make_environment
 from stages.reporting.results import Results, RunResults
+from stages.reporting.tables import EMPTY, Cell, crossed, make_table, percent, share, with_interval
 
-_SCORES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "one_off": "off by one group at most",
-    "mae": "mean absolute error, years",
-}
-_CALIBRATION = {
-    "nll": "negative log-likelihood, nats",
-    "nll_scaled": "the same after temperature scaling",
-    "ece": "expected calibration error",
-    "ece_scaled": "the same after temperature scaling",
-}
 MODELS = Path("models")
 
 
-def render_card(variant: str, results: Results, people: pd.DataFrame, params: Params) -> str:
+def render_card(variant: str, results: Results, samples: pd.DataFrame, params: Params) -> str:
     """The card of one variant.
 
     Args:
         variant: of the suite.
         results: of the workspace in the current folder.
-        people: as `report.render_report` takes it.
+        samples: see `report.render_report`.
         params: of the workspace.
     """
     run, source = results.runs[variant], params.data.source
-    weights = run.plan["structure"]["weights"]
-    backbone = None if weights == "none" else (run.plan["structure"]["backbone"], weights)
+    structure = run.plan["structure"]
+    pretrained = structure["weights"] != "none"
+    backbone = (structure["backbone"], structure["weights"]) if pretrained else None
     own = licence_of_model(source, backbone)
+    parts = licences(source, params.detect.detector, backbone)
+    rows = pd.DataFrame([(part, each.text) for part, each in parts], columns=["what", "licence"])
+    combined = with_interval(*run.score(COMBINED, "score"))
+    per_class = run.tables["per_class"]
     page = make_environment(autoescape=False).get_template("card.md.j2")
     return page.render(
         header=_yaml(_header(variant, run, source, own)),
         variant=variant,
         demo=source == "demo",
         source=SOURCES[source],
-        structure=run.plan["structure"],
+        structure=structure,
         parts=in_words(run.structure),
-        size=params.detect.size,
         detect=params.detect,
         classes={task: params.classes.of(task) for task in run.predictions.tasks},
-        splits=results.divided,
-        fates=results.fates,
+        split=results.split,
+        detected=results.detected,
         audit=results.audit,
-        people=_samples(people),
+        samples=_samples(samples),
         training=run.training,
         recipe=run.plan["recipe"],
         augmentation=run.plan["augmentation"],
@@ -81,19 +78,17 @@ def render_card(variant: str, results: Results, people: pd.DataFrame, params: Pa
         seed=params.seed,
         images=len(run.predictions.names),
         confidence=params.evaluate.confidence,
-        scores=_scores(run, _SCORES, results.comparison, variant),
-        combined=_bracketed(*run.score(COMBINED, "score")),
-        per_class=_per_class(run.tables["per_class"]),
-        weakest=_weakest(run.tables["per_class"]),
+        scores=_scores(run, results.comparison.set_index("variant").loc[variant]),
+        combined=f"{combined.text} {combined.aside}".strip(),
+        per_class=classes_table(run, variant).as_markdown(),
+        weakest=_weakest(per_class[per_class["support"] > 0]),
         subgroups=_subgroups(run.tables["subgroups"]),
         gaps=_gaps(run.tables["fairness"]),
         min_subgroup_size=params.evaluate.min_subgroup_size,
-        calibration=_scores(run, _CALIBRATION),
+        calibration=_table_by_task(run, score_rows(run, CALIBRATION)),
         temperatures=run.temperatures,
         costs=run.costs,
-        licences=_licences(licences(source, params.detect.detector, backbone)),
-        images_licence=LICENCE_OF_IMAGES[source],
-        own=own,
+        licences=make_table("", rows, {}).as_markdown(),
         sha256=digest(MODELS / variant / "model.keras"),
     )
 
@@ -101,36 +96,25 @@ def render_card(variant: str, results: Results, people: pd.DataFrame, params: Pa
 def _header(variant: str, run: RunResults, source: str, licence: Licence) -> dict[str, Any]:
     tasks = run.predictions.tasks
     metrics = [
-        {
-            "type": kind,
-            "name": f"{task} {name}",
-            "value": round(run.score(task, metric)[0], 6),
-        }
+        {"type": kind, "name": f"{task} {name}", "value": round(run.score(task, metric)[0], 6)}
         for task in tasks
         for kind, metric, name in (
             ("accuracy", "accuracy", "accuracy"),
             ("f1", "macro_f1", "macro F1"),
         )
     ]
-    dataset = {"type": source, "name": SOURCES[source], "split": "test"}
+    result = {
+        "task": {"type": "image-classification", "name": "face attributes"},
+        "dataset": {"type": source, "name": SOURCES[source], "split": "test"},
+        "metrics": metrics,
+    }
     return {
         **licence.header(),
         "library_name": "keras",
         "pipeline_tag": "image-classification",
         "tags": ["face", *tasks, "multi-task" if len(tasks) > 1 else "single-task"],
         "metrics": ["accuracy", "f1"],
-        "model-index": [
-            {
-                "name": variant,
-                "results": [
-                    {
-                        "task": {"type": "image-classification", "name": "face attributes"},
-                        "dataset": dataset,
-                        "metrics": metrics,
-                    }
-                ],
-            }
-        ],
+        "model-index": [{"name": variant, "results": [result]}],
     }
 
 
@@ -142,90 +126,56 @@ def _yaml(content: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return tabulate(escaped, header, tablefmt="github", disable_numparse=True)
+def _samples(samples: pd.DataFrame) -> str:
+    counts = [class_counts(samples, task).rename(columns={task: "class"}) for task in TASKS]
+    table = pd.concat(counts, keys=TASKS, names=["task", None]).reset_index("task")
+    formats = {"images": "{:,}".format, "share": percent}
+    return make_table("", table, formats, {"images": "crops"}).as_markdown()
 
 
-def _bracketed(value: float, low: float, high: float) -> str:
-    if pd.isna(value):
-        return "-"
-    return f"{value:.3f}" if pd.isna(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+def _table_by_task(run: RunResults, rows: list[list[Cell]]) -> str:
+    return crossed("", "score", run.predictions.tasks, rows).as_markdown()
 
 
-def _samples(people: pd.DataFrame) -> str:
-    rows = []
-    for task in TASKS:
-        for row in class_counts(people, task).to_dict(orient="records"):
-            rows.append([task, str(row[task]), f"{row['images']:,}", f"{row['share']:.1%}"])
-    return _table(["task", "class", "crops", "share"], rows)
+def _scores(run: RunResults, comparison: pd.Series) -> str:
+    """The scores and, where there are any, the published ones; a column for each task."""
+    rows = score_rows(run, {m: words for m, words in ACCURACIES.items() if m != "weighted_f1"})
+    for metric, words in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
+        published = [comparison[f"published_{t}_{metric}"] for t in run.predictions.tasks]
+        if not pd.isna(published).all():
+            cells = [Cell(EMPTY if pd.isna(value) else share(value)) for value in published]
+            rows.append([Cell(f"{words}, as published (see below)"), *cells])
+    return _table_by_task(run, rows)
 
 
-def _scores(
-    run: RunResults,
-    names: Mapping[str, str],
-    comparison: pd.DataFrame | None = None,
-    variant: str = "",
-) -> str:
-    """A row for each score that the run has, a column for each task."""
-    tasks, known = run.predictions.tasks, set(run.tables["scores"]["metric"])
-    rows = [
-        [words, *(_bracketed(*run.score(task, metric)) for task in tasks)]
-        for metric, words in names.items()
-        if metric in known
-    ]
-    if comparison is not None:
-        row = comparison.set_index("variant").loc[variant]
-        for metric, words in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
-            published = [row[f"published_{task}_{metric}"] for task in tasks]
-            if not all(map(pd.isna, published)):
-                cells = ["-" if pd.isna(value) else f"{value:.3f}" for value in published]
-                rows.append([f"{words}, as published (see below)", *cells])
-    return _table(["score", *tasks], rows)
-
-
-def _per_class(table: pd.DataFrame) -> str:
-    rows = [
-        [
-            *(row["task"], row["class"]),
-            *(f"{row[score]:.3f}" for score in ("precision", "recall", "f1")),
-            f"{row['support']:,}",
-        ]
-        for row in table.to_dict(orient="records")
-    ]
-    return _table(["task", "class", "precision", "recall", "F1", "images"], rows)
-
-
-def _weakest(table: pd.DataFrame) -> list[str]:
-    """For each task, the class that is recognised least often."""
-    found = []
-    for task, rows in table[table["support"] > 0].groupby("task", sort=False):
+def _weakest(classes: pd.DataFrame) -> list[str]:
+    """For each task, the class of the lowest recall."""
+    lines = []
+    for task, rows in classes.groupby("task", sort=False):
         least = rows.nsmallest(1, "recall").iloc[0]
-        found.append(
+        lines.append(
             f"{task}: {least['class']}, recognised in {least['recall']:.1%} of "
             f"{least['support']:,} images"
             if least["recall"] < 1
             else f"{task}: none, all are always recognised"
         )
-    return found
+    return lines
 
 
 def _subgroups(table: pd.DataFrame) -> str:
     """Accuracy by each single trait, groups as rows and tasks as columns."""
     single = table[~table["by"].str.contains(" ") & (table["images"] > 0)]
-    tasks = list(dict.fromkeys(single["task"]))
+    small = single["small"].map({True: " (few)", False: ""})
     single = single.assign(
-        group=[row[row["by"]] for row in single.to_dict(orient="records")],
-        cell=[_bracketed(r.accuracy, r.low, r.high) for r in single.itertuples()],
+        group=group_names(single),
+        images=single["images"].map("{:,}".format) + small,
+        cell=[with_interval(r.accuracy, r.low, r.high) for r in single.itertuples()],
+        task=single["task"] + " accuracy",
     )
-    rows = []
-    for (by, group), part in single.groupby(["by", "group"], sort=False):
-        small = " (few)" if part["small"].iloc[0] else ""
-        cells = part.set_index("task")["cell"]
-        rows.append(
-            [str(by), str(group), f"{part['images'].iloc[0]:,}{small}", *(cells[t] for t in tasks)]
-        )
-    return _table(["by", "group", "images", *(f"{task} accuracy" for task in tasks)], rows)
+    rows = single.pivot(index=["by", "group", "images"], columns="task", values="cell")
+    order = single[["by", "group", "images"]].drop_duplicates()
+    rows = rows.loc[list(order.itertuples(index=False, name=None)), list(single["task"].unique())]
+    return make_table("", rows.reset_index(), {}).as_markdown()
 
 
 def _gaps(table: pd.DataFrame) -> list[str]:
@@ -236,7 +186,3 @@ def _gaps(table: pd.DataFrame) -> list[str]:
         f"gap {row['gap']:.3f}"
         for row in table[table["gap"].notna()].to_dict(orient="records")
     ]
-
-
-def _licences(rows: Sequence[tuple[str, Licence]]) -> str:
-    return _table(["what", "licence"], [[what, licence.text] for what, licence in rows])

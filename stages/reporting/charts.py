@@ -1,270 +1,382 @@
-"""The report's charts of the data and of all runs side by side, as Vega-Lite specifications."""
+"""The charts of the report, the SVG and PNG files and the DVC templates.
 
-import pandas as pd
+Each function names the columns that its rows must have. `toNumber` in expressions serves DVC,
+which passes all values as text and missing ones as empty text.
+"""
 
-from stages.comparison.table import COLOURS, KINDS
-from stages.reporting.vega import (
-    BELOW,
+from collections.abc import Sequence
+
+import altair as alt
+
+from stages.core.sections import TASKS
+from stages.reporting.theme import (
+    BETTER,
+    CATEGORIES,
+    DASHES,
     FREE,
-    ROW,
-    Spec,
-    chart,
-    heat_map,
+    GREY,
+    KIND_COLOURS,
+    KIND_SHAPES,
+    ROWS,
+    WORSE,
     tooltip,
     zoom,
 )
 
+CURVES = [
+    *("score", *(f"{task} accuracy" for task in TASKS)),
+    *("loss", *(f"{task} loss" for task in TASKS)),
+]
+BELOW = alt.Legend(orient="bottom")  # at the side it would take a phone's width
+_LIST_BELOW = alt.Legend(orient="bottom", columns=1, labelLimit=320)
+_KNOWN = "isValid(toNumber(datum.{}))"
 
-def bars(counts: pd.DataFrame, field: str, title: str) -> Spec:
-    """A bar for each class. `counts`: columns <field>, images, share."""
-    return chart(
-        counts,
-        170,
-        mark={"type": "bar"},
-        encoding={
-            "x": {
-                "field": field,
-                "type": "nominal",
-                "sort": None,
-                "title": title,
-                "axis": {"labelAngle": 0},
-            },
-            "y": {"field": "images", "type": "quantitative", "title": "images"},
-            "tooltip": tooltip(field, "images", shares=["share"]),
-        },
+
+def _layered(*charts: alt.Chart) -> alt.LayerChart:
+    return alt.LayerChart(data=ROWS, layer=list(charts))
+
+
+def class_bars(task: str, title: str) -> alt.Chart:
+    """Images of each class. Columns <task>, images, share."""
+    return (
+        alt.Chart(ROWS)
+        .mark_bar()
+        .encode(
+            x=alt.X(f"{task}:N", sort=None, title=title, axis=alt.Axis(labelAngle=0)),
+            y="images:Q",
+            tooltip=tooltip(task, "images", shares=["share"]),
+        )
     )
 
 
-def age_histogram(counts: pd.DataFrame) -> Spec:
+def age_histogram() -> alt.Chart:
     """Images by year of age, stacked by gender. Columns years, gender, images."""
-    return chart(
-        counts,
-        230,
-        ["years"],
-        params=[zoom("x")],
-        mark={"type": "bar", "clip": True, "binSpacing": 0},
-        encoding={
-            "x": {
-                "field": "years",
-                "type": "quantitative",
-                "title": "age in years",
-                "scale": FREE,
-            },
-            "y": {"field": "images", "type": "quantitative", "title": "images", "stack": "zero"},
-            "color": {"field": "gender", "type": "nominal", "sort": None, "legend": BELOW},
-            "tooltip": tooltip("years", "gender", "images"),
-        },
+    return (
+        alt.Chart(ROWS)
+        .mark_bar(clip=True, binSpacing=0)
+        .encode(
+            x=alt.X("years:Q", title="age in years", scale=FREE),
+            y=alt.Y("images:Q", stack="zero"),
+            color=alt.Color("gender:N", sort=None, legend=BELOW),
+            tooltip=tooltip("years", "gender", "images"),
+        )
+        .add_params(zoom("x"))
     )
 
 
-def cells(counts: pd.DataFrame, x: str, y: str) -> Spec:
-    """A heat map of images. Columns <x>, <y>, images."""
-    top = float(counts["images"].max() or 1)
-    return heat_map(counts, x, y, "images", "images", tooltip(y, x, "images"), [0, top])
-
-
-def split_shares(table: pd.DataFrame) -> Spec:
-    """Whether the splits are alike. Columns class, split, images, share (of the split)."""
-    return chart(
-        table,
-        170,
-        mark="bar",
-        encoding={
-            "x": {
-                "field": "class",
-                "type": "nominal",
-                "sort": None,
-                "title": None,
-                "axis": {"labelAngle": 0},
-            },
-            "xOffset": {"field": "split", "sort": None},
-            "y": {
-                "field": "share",
-                "type": "quantitative",
-                "title": "share of the split",
-                "axis": {"format": "%"},
-            },
-            "color": {"field": "split", "type": "nominal", "sort": None, "legend": BELOW},
-            "tooltip": tooltip("class", "split", "images", shares=["share"]),
-        },
+def count_map(x: str, y: str) -> alt.LayerChart:
+    """Images of each pair of classes. Columns <x>, <y>, images."""
+    text, tips = alt.Text("images:Q", format=","), tooltip(y, x, "images")
+    return _layered(*_heat_map(x, y, "images", text, tips)).transform_joinaggregate(
+        low="min(images)", high="max(images)"
     )
 
 
-def curves(table: pd.DataFrame, title: str) -> Spec:
-    """A figure over the epochs. Columns variant, side, epoch, value."""
-    shown = {"param": "of", "empty": True}
-    epochs = int(table["epoch"].max()) if len(table) else 1
-    # No ticks between two epochs: Vega would set some where there are few.
-    whole = {"tickMinStep": 1, "tickCount": min(6, max(1, epochs - 1))}
-    return chart(
-        table,
-        230,
-        ["epoch", "value"],
-        params=[zoom("x", "y") | {"views": ["lines"]}, _by_legend("variant", "lines")],
-        layer=[
-            {
-                "name": "lines",
-                "mark": {"type": "line", "clip": True, "point": {"size": 14}},
-                "encoding": {
-                    "x": {
-                        "field": "epoch",
-                        "type": "quantitative",
-                        "title": "epoch",
-                        "axis": whole,
-                        "scale": FREE,
-                    },
-                    "y": {
-                        "field": "value",
-                        "type": "quantitative",
-                        "title": title,
-                        "scale": FREE,
-                    },
-                    "color": {
-                        "field": "variant",
-                        "type": "nominal",
-                        "sort": None,
-                        "legend": {
-                            "orient": "bottom",
-                            "columns": 1,
-                            "labelLimit": 320,
-                            "title": "variant",
-                        },
-                    },
-                    "strokeDash": {
-                        "field": "side",
-                        "type": "nominal",
-                        "title": "images",
-                        "scale": {"domain": ["val", "train"], "range": [[1, 0], [3, 3]]},
-                        "legend": BELOW,
-                    },
-                    "opacity": {"condition": {**shown, "value": 1}, "value": 0.08},
-                    "tooltip": tooltip("variant", "side", "epoch", shares=["value"]),
-                },
-            }
-        ],
-    )
+def confusion_matrix() -> alt.LayerChart:
+    """Columns actual, predicted, images, share (of the actual class, in [0, 1])."""
+    text = alt.Text("images:Q", format=",")
+    tips = tooltip("actual", "predicted", "images", shares=["share"])
+    return _layered(*_heat_map("predicted", "actual", "share", text, tips, domain=[0, 1]))
 
 
-def _by_legend(field: str, view: str) -> Spec:
-    """Whatever is clicked in the legend stands out; Shift adds to it."""
-    return {
-        "name": "of",
-        "select": {"type": "point", "fields": [field]},
-        "bind": "legend",
-        "views": [view],
-    }
+def search_map(up: str, right: str) -> alt.LayerChart:
+    """Validation score over the grid of a search.
 
-
-def accuracies(table: pd.DataFrame) -> Spec:
-    """Accuracies of one task with intervals. Columns variant, kind, accuracy, low, high.
-
-    kind: `published`, `rerun` or `honest`, told apart by shape and colour.
+    Columns <up>, <right>, experiment, state, val_score, mark and text (written in the cell). The
+    frame of the best setting is solid, that of the published one dashed.
     """
-    height = ROW * max(table["variant"].nunique(), 1)
-    y = {
-        "field": "variant",
-        "type": "nominal",
-        "sort": None,
-        "title": None,
-        "axis": {"labelLimit": 190},
-    }
-    kinds = [kind for kind in KINDS if kind in set(table["kind"])]
-    return chart(
-        table,
-        height,
-        ["accuracy"],
-        encoding={
-            "y": y,
-            "tooltip": tooltip("variant", "kind", shares=["accuracy", "low", "high"]),
-        },
-        layer=[
-            {
-                "mark": {"type": "rule", "clip": True, "strokeWidth": 2},
-                "transform": [{"filter": "isValid(datum.low)"}],
-                "encoding": {
-                    "x": {"field": "low", "type": "quantitative"},
-                    "x2": {"field": "high"},
-                    "color": {"field": "kind", "type": "nominal"},
-                },
-            },
-            {
-                "params": [zoom("x")],
-                "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1, "clip": True},
-                "encoding": {
-                    "x": {
-                        "field": "accuracy",
-                        "type": "quantitative",
-                        "title": "accuracy",
-                        "axis": {"tickCount": 6},
-                        "scale": FREE,
-                    },
-                    "color": {
-                        "field": "kind",
-                        "type": "nominal",
-                        "title": None,
-                        "scale": {"domain": kinds, "range": [COLOURS[kind] for kind in kinds]},
-                        "legend": BELOW,
-                    },
-                    "shape": {
-                        "field": "kind",
-                        "type": "nominal",
-                        "title": None,
-                        "scale": {"domain": kinds, "range": [_SHAPES[kind] for kind in kinds]},
-                        "legend": BELOW,
-                    },
-                },
-            },
-        ],
+    tips = tooltip("experiment", "state", "mark", shares=["val_score"])
+    cells, text = _heat_map(right, up, "score", alt.Text("text:N"), tips, upwards=True)
+    frames = [
+        alt.Chart()
+        .transform_filter(f"indexof(datum.mark, '{mark}') >= 0")
+        .mark_rect(filled=False, stroke=colour, strokeWidth=3, strokeDash=dash)
+        .encode(x=cells.encoding.x, y=cells.encoding.y)
+        for mark, colour, dash in (("best", WORSE, [1, 0]), ("published", GREY, [5, 4]))
+    ]
+    return (
+        _layered(cells, *frames, text)
+        .transform_calculate(score="toNumber(datum.val_score)")
+        # Without groupby Vega-Lite 5 fails in the panels of DVC.
+        .transform_joinaggregate(low="min(score)", high="max(score)", groupby=[])
     )
 
 
-_SHAPES = {"published": "diamond", "rerun": "square", "honest": "circle"}
+def _heat_map(
+    x: str,
+    y: str,
+    colour: str,
+    text: alt.Text,
+    tips: list[alt.Tooltip],
+    domain: Sequence[float] | None = None,
+    upwards: bool = False,
+) -> tuple[alt.Chart, alt.Chart]:
+    """A rectangle and a text for each pair of classes; only the text where no colour is known.
 
-
-def costs_and_scores(table: pd.DataFrame) -> Spec:
-    """What accuracy costs. Columns variant, gflops, parameters, score, low, high."""
-    return chart(
-        table,
-        260,
-        ["gflops", "score"],
-        params=[zoom("x", "y") | {"views": ["points"]}],
-        layer=[
-            {
-                "mark": {"type": "rule", "clip": True},
-                "encoding": {
-                    "x": {"field": "gflops", "type": "quantitative"},
-                    "y": {"field": "low", "type": "quantitative"},
-                    "y2": {"field": "high"},
-                    "color": {"field": "variant", "type": "nominal", "sort": None},
-                },
-            },
-            {
-                "name": "points",
-                "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1, "clip": True},
-                "encoding": {
-                    "x": {
-                        "field": "gflops",
-                        "type": "quantitative",
-                        "title": "GFLOPs per image",
-                        "scale": {"type": "log", "padding": 10},
-                    },
-                    "y": {
-                        "field": "score",
-                        "type": "quantitative",
-                        "title": "combined score",
-                        "scale": FREE,
-                    },
-                    "color": {
-                        "field": "variant",
-                        "type": "nominal",
-                        "sort": None,
-                        "title": None,
-                        "legend": {"orient": "bottom", "columns": 1, "labelLimit": 320},
-                    },
-                    "tooltip": tooltip(
-                        "variant", "parameters", "gflops", shares=["score", "low", "high"]
-                    ),
-                },
-            },
+    Args:
+        x: column of the classes to the right.
+        y: column of the classes downwards, or upwards.
+        colour: column of the value that gives the colour.
+        text: what is written in the cells.
+        tips: of the cells and the texts.
+        domain: values of the darkest and the brightest colour; None: the rows have the columns
+            `low` and `high`.
+        upwards: whether the first class stands at the bottom.
+    """
+    base = alt.Chart().encode(
+        x=alt.X(
+            f"{x}:N",
+            sort=None,
+            title=x.replace("_", " "),
+            axis=alt.Axis(labelAngle=0, labelOverlap=False, labelLimit=60),
+        ),
+        y=alt.Y(f"{y}:N", sort=None, title=y.replace("_", " "), scale=alt.Scale(reverse=upwards)),
+        tooltip=tips,
+    )
+    scale = alt.Scale(domain=domain) if domain else alt.Scale(zero=False)
+    known = _KNOWN.format(colour)
+    middle = f"{sum(domain) / 2}" if domain else "(datum.low + datum.high) / 2"
+    ink = {
+        "condition": [
+            {"test": f"!{known}", "value": GREY},
+            {"test": f"datum.{colour} > {middle}", "value": "black"},
         ],
+        "value": "white",
+    }
+    fill = alt.Color(f"{colour}:Q", legend=None, scale=scale)
+    # A filter would change the order of the classes.
+    fill_known = alt.condition(f"!{known}", alt.value("transparent"), fill)
+    return base.mark_rect().encode(color=fill_known), base.mark_text().encode(text=text, color=ink)
+
+
+def split_shares() -> alt.Chart:
+    """Share of each class in each split. Columns class, split, images, share (of the split)."""
+    return (
+        alt.Chart(ROWS)
+        .mark_bar()
+        .encode(
+            x=alt.X("class:N", sort=None, title=None, axis=alt.Axis(labelAngle=0)),
+            xOffset=alt.XOffset("split:N", sort=None),
+            y=alt.Y("share:Q", title="share of the split", axis=alt.Axis(format="%")),
+            color=alt.Color("split:N", sort=None, legend=BELOW),
+            tooltip=tooltip("class", "split", "images", shares=["share"]),
+        )
+    )
+
+
+def learning_curves(title: str | None) -> alt.Chart:
+    """A figure over the epochs. Columns variant, side (train or val), epoch, value."""
+    return (
+        alt.Chart(ROWS)
+        .mark_line(clip=True, point=alt.OverlayMarkDef(size=14))
+        .encode(
+            x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1), scale=FREE),
+            y=alt.Y("value:Q", title=title, scale=FREE),
+            color=alt.Color("variant:N", sort=None, legend=_LIST_BELOW),
+            strokeDash=alt.StrokeDash(
+                "side:N",
+                title="images",
+                scale=alt.Scale(domain=["val", "train"], range=[[1, 0], [3, 3]]),
+                legend=BELOW,
+            ),
+            tooltip=tooltip("variant", "side", "epoch", shares=["value"]),
+        )
+    )
+
+
+def interactive_curves(title: str, epochs: int) -> alt.LayerChart:
+    """Learning curves that zoom; a click in the legend emphasises a variant, Shift adds more.
+
+    Args:
+        title: of the vertical axis.
+        epochs: of the longest training.
+    """
+    chosen = alt.selection_point(name="of", fields=["variant"], bind="legend")
+    # With few epochs Vega would set ticks between them.
+    ticks = alt.Axis(tickMinStep=1, tickCount=min(6, max(1, epochs - 1)))
+    curves = learning_curves(title).properties(name="lines", data=alt.Undefined)
+    curves = curves.add_params(zoom("x", "y"), chosen).encode(
+        x=alt.X("epoch:Q", axis=ticks, scale=FREE),
+        opacity=alt.condition(chosen, alt.value(1), alt.value(0.08)),
+    )
+    return _layered(curves)
+
+
+def accuracy_over_cost() -> alt.Chart:
+    """Validation accuracy of the best weights so far over the cost of training.
+
+    Columns variant, epoch, tflop (10^12 operations), accuracy.
+    """
+    colours = len(CATEGORIES["light"])
+    dashes = [dash for dash in DASHES for _ in range(colours)]  # change where the colours repeat
+    return (
+        alt.Chart(ROWS)
+        .mark_line(interpolate="step-after", point=alt.OverlayMarkDef(size=14))
+        .encode(
+            x=alt.X(
+                "tflop:Q",
+                title="training, 10¹² operations",
+                axis=alt.Axis(tickCount=4),
+                scale=alt.Scale(type="log", nice=False, padding=8),
+            ),
+            y=alt.Y("accuracy:Q", title="accuracy, validation", scale=alt.Scale(zero=False)),
+            color=alt.Color("variant:N", sort=None, title=None),
+            strokeDash=alt.StrokeDash(
+                "variant:N", sort=None, title=None, scale=alt.Scale(range=dashes)
+            ),
+            tooltip=[
+                *tooltip("variant", "epoch"),
+                alt.Tooltip("tflop:Q", format=".3s"),
+                *tooltip(shares=["accuracy"]),
+            ],
+        )
+    )
+
+
+def accuracies(kinds: Sequence[str]) -> alt.LayerChart:
+    """Accuracies of each variant with intervals; a grey line joins the kinds.
+
+    Columns variant, kind, accuracy, low, high (empty without an interval).
+
+    Args:
+        kinds: those among the rows: `published`, `rerun`, `honest`.
+    """
+    colours = alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
+    shapes = alt.Scale(domain=kinds, range=[KIND_SHAPES[kind] for kind in kinds])
+    legend = alt.Legend(orient="bottom", columns=2)  # fits beside long names on a phone
+    colour = alt.Color("kind:N", title=None, scale=colours, legend=legend)
+    shape = alt.Shape("kind:N", title=None, scale=shapes, legend=legend)
+    tips = tooltip("variant", "kind", shares=["accuracy", "low", "high"])
+    base = alt.Chart().encode(
+        y=alt.Y("variant:N", sort=None, title=None, axis=alt.Axis(labelLimit=260))
+    )
+    joined = base.mark_rule(color=GREY, opacity=0.5, clip=True)
+    interval, points = _intervals_and_points(base.encode(color=colour, tooltip=tips), _ACCURACY)
+    return _layered(
+        joined.encode(x="min(accuracy):Q", x2="max(accuracy):Q"),
+        interval,
+        points.encode(shape=shape),
+    )
+
+
+def subgroup_accuracies() -> alt.LayerChart:
+    """Accuracy of each group with its interval; points of small groups are hollow.
+
+    Columns by (traits), group, images, accuracy, low, high, small. Only groups of one trait are
+    drawn.
+    """
+    small = "lower(toString(datum.small)) === 'true'"
+    legend = alt.Legend(orient="bottom", symbolFillColor="transparent", symbolType="circle")
+    base = alt.Chart().encode(
+        y=alt.Y("group:N", sort=None, title=None),
+        stroke=alt.Stroke("by:N", sort=None, title=None, legend=legend),
+        tooltip=tooltip("by", "group", "images", "small", shares=["accuracy", "low", "high"]),
+    )
+    interval, points = _intervals_and_points(base, _ACCURACY)
+    points = points.encode(
+        fill=alt.Fill("by:N", sort=None, legend=None),
+        fillOpacity=alt.condition(small, alt.value(0), alt.value(1)),
+    )
+    single = f"indexof(datum.by, ' ') < 0 && {_KNOWN.format('accuracy')}"
+    return _layered(interval, points).transform_filter(single)
+
+
+def score_intervals() -> alt.LayerChart:
+    """Each score with its interval. Columns metric, value, low, high."""
+    base = alt.Chart().encode(
+        y=alt.Y("metric:N", sort=None, title="score"),
+        color=alt.value(CATEGORIES["light"][0]),
+        tooltip=tooltip("metric", shares=["value", "low", "high"]),
+    )
+    unit = alt.Scale(domain=[0, 1])
+    value = alt.X("value:Q", title="value with its interval", scale=unit)
+    interval, points = _intervals_and_points(base, value)
+    return _layered(points, interval)  # the first layer gives the order of the scores
+
+
+_ACCURACY = alt.X("accuracy:Q", title="accuracy", axis=alt.Axis(tickCount=5), scale=FREE)
+
+
+def _intervals_and_points(base: alt.Chart, x: alt.X) -> tuple[alt.Chart, alt.Chart]:
+    """A line from `low` to `high` where these are known, and a point, which zooms along x."""
+    interval = base.transform_filter(_KNOWN.format("low")).mark_rule(strokeWidth=2, clip=True)
+    points = base.mark_point(filled=True, size=70, opacity=1, clip=True).encode(x=x)
+    return (
+        interval.encode(x="low:Q", x2="high:Q"),
+        points.add_params(zoom("x")).properties(name="points"),
+    )
+
+
+def costs_and_scores() -> alt.LayerChart:
+    """Combined score over arithmetic. Columns variant, gflops, parameters, score, low, high."""
+    tips = tooltip("variant", "parameters", "gflops", shares=["score", "low", "high"])
+    operations = alt.X(
+        "gflops:Q", title="GFLOPs per image", scale=alt.Scale(type="log", padding=10)
+    )
+    base = alt.Chart().encode(
+        x=operations,
+        color=alt.Color("variant:N", sort=None, title=None, legend=_LIST_BELOW),
+        tooltip=tips,
+    )
+    score = alt.Y("score:Q", title="combined score", scale=FREE)
+    return _layered(
+        base.mark_rule(clip=True).encode(y="low:Q", y2="high:Q"),
+        base.mark_point(filled=True, size=80, opacity=1, clip=True)
+        .encode(y=score)
+        .add_params(zoom("x", "y"))
+        .properties(name="points"),
+    )
+
+
+def reliability_diagram() -> alt.LayerChart:
+    """Accuracy over confidence. Columns scaling (before, after), bin, images, confidence, accuracy.
+
+    Calibrated probabilities lie on the dashed diagonal.
+    """
+    unit = alt.Scale(domain=[0, 1])
+    scaling = alt.Color("scaling:N", sort=None, title="temperature scaling", legend=BELOW)
+    base = alt.Chart().encode(
+        x=alt.X("confidence:Q", title="confidence", scale=unit),
+        y=alt.Y("accuracy:Q", title="accuracy", scale=unit),
+        color=scaling,
+    )
+    diagonal = (
+        alt.Chart()
+        .transform_aggregate(rows="count()")  # one line, not one for each row
+        .mark_rule(color=GREY, strokeDash=[4, 4], aria=False)
+        .encode(x=alt.datum(0), x2=alt.datum(1), y=alt.datum(0), y2=alt.datum(1))
+    )
+    size = alt.Size("images:Q", legend=None, scale=alt.Scale(range=[15, 250]))
+    tips = tooltip("scaling", "bin", "images", shares=["confidence", "accuracy"])
+    return _layered(
+        diagonal,
+        base.mark_line(strokeWidth=1.5),
+        base.mark_point(filled=True, opacity=0.85).encode(size=size, tooltip=tips),
+    )
+
+
+def change_bars() -> alt.LayerChart:
+    """What each change of an ablation is worth. Columns change, state, val_score, difference."""
+    title = "difference in score"
+    space = alt.Scale(padding=70)  # for the texts beside the bars
+    base = alt.Chart().encode(
+        x=alt.X("difference:Q", title=title, axis=alt.Axis(tickCount=6), scale=space),
+        y=alt.Y("change:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)),
+        tooltip=tooltip("change", "state", shares=["val_score", "difference"]),
+    )
+    colour = alt.condition("datum.difference > 0", alt.value(BETTER), alt.value(WORSE))
+    bars = base.mark_bar(clip=True).encode(color=colour)
+    known = _KNOWN.format("difference")
+    below = "datum.difference < 0 ? {} : {}".format
+    label = base.transform_filter(known).mark_text(
+        align=alt.ExprRef(below("'right'", "'left'")),
+        dx=alt.ExprRef(below(-4, 4)),
+        clip=True,
+        color=GREY,
+    )
+    absent = base.transform_filter(f"!{known}").mark_text(align="left", dx=4, color=GREY)
+    return _layered(
+        bars.add_params(zoom("x")).properties(name="bars"),
+        label.encode(text=alt.Text("difference:Q", format="+.4f")),
+        absent.encode(x=alt.datum(0), text="state:N"),
     )

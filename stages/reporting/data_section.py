@@ -1,4 +1,4 @@
-"""The report's tables and charts of the data: fates, people, copies, splits."""
+"""The report's tables and charts of the data: raw images, crops, copies, splits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,144 +6,125 @@ from typing import Any
 import pandas as pd
 
 from stages.core.sections import TASKS
-from stages.reporting import charts as charts
+from stages.reporting import charts
 from stages.reporting.tables import Cell, Table, count, crossed, make_table, percent
-from stages.reporting.vega import Chart
+from stages.reporting.theme import CELL, Figure, make_figure
 
 # Of the published run, on the 24,109 in-the-wild images.
 PUBLISHED_FATES = {"cropped": 23561, "no_face": 521, "unreadable": 23, "bad_label": 4}
-FATES = {
-    "cropped": "cropped",
-    "no_face": "no face",
-    "unreadable": "unreadable",
-    "bad_label": "bad label",
-}
 _COPIES = {
-    "groups": "pictures that are there more than once (groups)",
+    "groups": "pictures that occur more than once (groups)",
     "images_in_groups": "images in these groups",
     "images_in_largest_group": "images in the largest group",
-    "groups_of_identical_images": "groups that hold identical crops",
+    "groups_of_identical_images": "groups with identical crops",
     "pairs": "pairs of copies",
     "pairs_mirrored": "of these, mirrored",
     "conflicting_groups": "groups whose labels disagree (conflicting)",
     "conflicting_images": "images in conflicting groups",
     "conflicting_pairs": "pairs whose labels disagree",
 }
+_TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 
 
 def fates_table(fates: Mapping[str, Any]) -> Table:
-    """What became of the raw images, here and in the published run.
+    """How many raw images were cropped, or why not, here and in the published run.
 
     Args:
         fates: the content of metrics/detect.json.
     """
-    total = sum(PUBLISHED_FATES.values())
-    rows = [
-        _fate(words, fates[fate], fates["members"], PUBLISHED_FATES[fate], total)
-        for fate, words in FATES.items()
-    ]
-    rows.append(_fate("all", fates["members"], fates["members"], total, total))
-    header = ["images", "share", "published run", "its share"]
-    return crossed("What became of the raw images", "fate", header, rows)
+    here = pd.Series({fate: fates[fate] for fate in PUBLISHED_FATES} | {"all": fates["members"]})
+    there = pd.Series(PUBLISHED_FATES | {"all": sum(PUBLISHED_FATES.values())})
+    rows = pd.DataFrame(
+        {
+            "fate": [fate.replace("_", " ") for fate in here.index],
+            "images": here,
+            "share": here / max(here["all"], 1),
+            "published run": there,
+            "its share": there / there["all"],
+        }
+    )
+    formats = {"images": count, "share": percent, "published run": count, "its share": percent}
+    return make_table("What became of the raw images", rows, formats)
 
 
-def _fate(words: str, here: int, all_here: int, there: int, all_there: int) -> list[Cell]:
-    numbers = [(here, all_here), (there, all_there)]
-    cells = [Cell(words)]
-    for number, total in numbers:
-        share = number / max(total, 1)
-        cells += [Cell(count(number), number), Cell(percent(share), share)]
-    return cells
-
-
-def sample_charts(people: pd.DataFrame) -> list[Chart]:
-    """Who is in the crops: by task, by year of age, and by pairs of tasks.
+def sample_figures(samples: pd.DataFrame) -> list[Figure]:
+    """The crops by task, by year of age, and by pairs of tasks.
 
     Args:
-        people: a row for each crop: years, and age, gender and race as ordered categories.
+        samples: a row for each crop: years, and age, gender and race as ordered categories.
     """
-    titles = {"age": "Age group", "gender": "Gender", "race": "Race"}
-    found = []
+    figures = []
     for task in TASKS:
-        counts = class_counts(people, task)
+        counts = class_counts(samples, task)
         words = ", ".join(f"{r.images:,} {getattr(r, task)}" for r in counts.itertuples())
-        found.append(Chart(titles[task], words, charts.bars(counts, task, titles[task].lower())))
-    years = people.groupby(["years", "gender"], observed=True).size().reset_index(name="images")
-    spread = f"{people['years'].min()} to {people['years'].max()} years"
-    median = f"half of the people are {people['years'].median():g} or younger"
-    found.append(Chart("Age and gender", f"{spread}; {median}", charts.age_histogram(years)))
+        chart = charts.class_bars(task, _TITLES[task].lower())
+        figures.append(make_figure(_TITLES[task], words, chart, counts, 170))
+    years = samples.groupby(["years", "gender"], observed=True).size().reset_index(name="images")
+    words = (
+        f"{samples['years'].min()} to {samples['years'].max()} years; the median age is "
+        f"{samples['years'].median():g}"
+    )
+    figures.append(make_figure("Age and gender", words, charts.age_histogram(), years, 230))
     for x, y in (("age", "race"), ("gender", "race")):
-        counts = people.groupby([y, x], observed=False).size().reset_index(name="images")
+        counts = samples.groupby([y, x], observed=False).size().reset_index(name="images")
         least = counts.nsmallest(1, "images").iloc[0]
-        words = f"The smallest cell is {least[y]}, {least[x]}: {least['images']:,} images"
-        found.append(
-            Chart(f"{titles[y]} and {titles[x].lower()}", words, charts.cells(counts, x, y))
-        )
-    return found
+        words = f"The smallest group is {least[y]}, {least[x]}: {least['images']:,} images"
+        title = f"{_TITLES[y]} and {_TITLES[x].lower()}"
+        height = CELL * counts[y].nunique()
+        figures.append(make_figure(title, words, charts.count_map(x, y), counts, height))
+    return figures
 
 
-def class_counts(people: pd.DataFrame, task: str) -> pd.DataFrame:
+def class_counts(samples: pd.DataFrame, task: str) -> pd.DataFrame:
     """Images of each class of a task: columns <task>, images, share."""
-    counts = people[task].value_counts(sort=False).rename_axis(task).reset_index(name="images")
-    return counts.assign(share=counts["images"] / max(len(people), 1))
+    counts = samples[task].value_counts(sort=False).rename_axis(task).reset_index(name="images")
+    return counts.assign(share=counts["images"] / max(len(samples), 1))
 
 
-def copies_table(divided: Mapping[str, Any]) -> Table:
-    """What was found of copies. `divided`: the content of metrics/split.json."""
-    rows = [
-        [Cell(words), Cell(count(divided[key]), divided[key])] for key, words in _COPIES.items()
-    ]
+def copies_table(split: Mapping[str, Any]) -> Table:
+    """Copies and conflicting labels. `split`: the content of metrics/split.json."""
+    rows = [[Cell(words), Cell(count(split[key]), split[key])] for key, words in _COPIES.items()]
     return crossed("Copies of a picture", "what was found", ["number"], rows)
 
 
-def splits_of(people: pd.DataFrame, splits: Sequence[str]) -> pd.DataFrame:
+def split_shares(samples: pd.DataFrame, splits: Sequence[str]) -> pd.DataFrame:
     """Images by task, class and split: columns task, class, split, images, share (of the split)."""
-    rows = []
+    parts = []
     for task in TASKS:
-        counts = pd.crosstab(people[task], people["split"], dropna=False)
-        counts = counts.reindex(columns=list(splits), fill_value=0)
-        for name in counts.index:
-            for split in splits:
-                images, all_of_split = counts.at[name, split], counts[split].sum()
-                rows.append((task, str(name), split, images, images / max(all_of_split, 1)))
-    return pd.DataFrame(rows, columns=["task", "class", "split", "images", "share"])
+        counts = pd.crosstab(samples[task].rename("class"), samples["split"], dropna=False)
+        counts = counts.reindex(columns=pd.Index(splits, name="split"), fill_value=0)
+        shares = counts / counts.sum().clip(lower=1)
+        part = pd.DataFrame({"images": counts.stack(), "share": shares.stack()}).reset_index()
+        parts.append(part.astype({"class": str}).assign(task=task))
+    return pd.concat(parts, ignore_index=True)[["task", "class", "split", "images", "share"]]
 
 
-def split_table(people: pd.DataFrame, splits: Sequence[str]) -> Table:
-    """Images of each class in each split, and the share of the split."""
-    table = splits_of(people, splits)
+def split_table(samples: pd.DataFrame, splits: Sequence[str]) -> Table:
+    """Images of each class in each split, and their share of the split."""
+    sizes = samples["split"].value_counts().reindex(list(splits), fill_value=0)
+    total = pd.DataFrame({"images": sizes, "share": sizes / len(samples)}).reset_index()
+    table = pd.concat([split_shares(samples, splits), total.assign(task="all", **{"class": ""})])
     rows = []
     for (task, name), part in table.groupby(["task", "class"], sort=False):
-        by_split = part.set_index("split")
-        cells = [Cell(f"{task}: {name}")]
-        for split in splits:
-            images, share = by_split.loc[split, ["images", "share"]]
-            cells += [Cell(count(images), int(images)), Cell(percent(share), float(share))]
+        cells = [Cell(f"{task}: {name}" if name else "all images")]
+        for images, portion in part[["images", "share"]].itertuples(index=False):
+            cells += [Cell(count(images), int(images)), Cell(percent(portion), float(portion))]
         rows.append(cells)
-    sizes = people["split"].value_counts()
-    last = [Cell("all images")]
-    for split in splits:
-        images = int(sizes.get(split, 0))
-        last += [
-            Cell(count(images), images),
-            Cell(percent(images / len(people)), images / len(people)),
-        ]
     header = [words for split in splits for words in (split, f"{split} share")]
-    return crossed("Images of each class in each split", "class", header, [*rows, last])
+    return crossed("Images of each class in each split", "class", header, rows)
 
 
-def split_charts(people: pd.DataFrame, splits: Sequence[str]) -> list[Chart]:
-    """A chart for each task: are the splits alike?"""
-    table = splits_of(people, splits)
-    words = {"age": "Age groups", "gender": "Genders", "race": "Races"}
-    found = []
-    for task in TASKS:
-        part = table[table["task"] == task]
+def split_figures(samples: pd.DataFrame, splits: Sequence[str]) -> list[Figure]:
+    """A chart for each task that compares the splits."""
+    table = split_shares(samples, splits)
+    figures = []
+    for task, part in table.groupby("task", sort=False):
         shares = part.pivot_table("share", "class", "split", sort=False)
         apart = float((shares.max(axis=1) - shares.min(axis=1)).max())
-        said = f"A class's share differs by {100 * apart:.1f} points at most between splits"
-        found.append(Chart(f"{words[task]} by split", said, charts.split_shares(part)))
-    return found
+        words = f"A class's share differs by at most {100 * apart:.1f} points between splits"
+        title = f"{_TITLES[str(task)]}s by split"
+        figures.append(make_figure(title, words, charts.split_shares(), part, 170))
+    return figures
 
 
 def conflicting_groups(
@@ -158,6 +139,6 @@ def conflicting_groups(
 
 
 def conflicting_table(conflicting: pd.DataFrame) -> Table:
-    """The same as a table."""
+    """The conflicting images."""
     caption = "Pictures that stand under several classes"
     return make_table(caption, conflicting, {"group": str, "age": str})

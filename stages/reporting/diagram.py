@@ -1,7 +1,7 @@
-"""A network as a picture: an SVG drawing of its blocks, what is frozen, and its heads.
+"""A network as an SVG drawing: its blocks, which of them are frozen, and its heads.
 
-The drawing is 380 units wide, so that a telephone shows it unscaled. Its colours are classes
-that the page's style sheet fills; frozen parts are told by dashes and a word too.
+The drawing is 380 units wide, so that a phone shows it unscaled. The page's style sheet gives the
+colours; frozen parts also have dashed lines and a word.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,7 @@ Point = tuple[float, float]
 
 
 def draw_structure(structure: Structure, title: str) -> Markup:
-    """Draw a network.
-
-    Args:
-        structure: of the network.
-        title: what the picture is called.
-    """
+    """Draw a network; the title and its description in words are the alternative text."""
     backbone, bottom = _backbone(structure)
     heads, end = _heads(structure.heads, bottom)
     return Markup(
@@ -41,11 +36,11 @@ def draw_structure(structure: Structure, title: str) -> Markup:
 
 
 def in_words(structure: Structure) -> str:
-    """The same in a sentence, for those who do not see the picture."""
+    """The structure in a sentence."""
     parts = []
     for word, learns in (("frozen", False), ("learning", True)):
-        if names := [block.name for block in structure.blocks if block.learns == learns]:
-            parts.append(f"{word} {', '.join(names)}")
+        names = [block.name for block in structure.blocks if block.learns == learns]
+        parts += [f"{word} {', '.join(names)}"] if names else []
     outputs = [step.name for step in structure.heads if step.name in TASKS]
     gates = [step.name for step in structure.heads if step.name.endswith(("_gate", "_attention"))]
     through = f" with {', '.join(gates)}" if gates else ""
@@ -165,11 +160,7 @@ def _edge(corners: Sequence[Point]) -> Markup:
     along = (x > from_x) - (x < from_x), (y > from_y) - (y < from_y)
     back_x, back_y = x - 2 * ARROW * along[0], y - 2 * ARROW * along[1]
     across_x, across_y = ARROW * along[1], ARROW * along[0]
-    head = [
-        (x, y),
-        (back_x + across_x, back_y + across_y),
-        (back_x - across_x, back_y - across_y),
-    ]
+    head = (x, y), (back_x + across_x, back_y + across_y), (back_x - across_x, back_y - across_y)
     return Markup('<polyline class="edge" points="{}"/><polygon points="{}"/>').format(
         _points(corners), _points(head)
     )

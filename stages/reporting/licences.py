@@ -1,6 +1,6 @@
-"""What may be done with a model: the licences of all that it is made from.
+"""What may be done with a model: the licences of its code, images and pretrained weights.
 
-The licence of each weights file stands beside its address, in stages/weights/registry.py.
+The licence of each weights file is listed with its address in stages/weights/registry.py.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ class Licence:
 
     Attributes:
         text: what it allows, in words.
-        identifier: as Hugging Face lists them; `other` where it is none of these.
+        identifier: of Hugging Face's list, or `other`.
         name: of a licence that is `other`.
-        link: to its text, for one that is `other`.
+        link: to its text, of a licence that is `other`.
     """
 
     text: str
@@ -26,14 +26,13 @@ class Licence:
 
     def header(self) -> dict[str, str]:
         """Its part of a model card's header."""
-        if self.identifier != "other":
-            return {"license": self.identifier}
-        named = {"license": "other", "license_name": self.name}
-        return named | ({"license_link": self.link} if self.link else {})
+        header = {"license": self.identifier}
+        header |= {"license_name": self.name} if self.name else {}
+        return header | ({"license_link": self.link} if self.link else {})
 
 
 UTKFACE = "https://susanqq.github.io/UTKFace/"
-CODE = Licence("MIT", "mit")
+MIT = Licence("MIT", "mit")
 _RESEARCH = Licence(
     "non-commercial research only; the images belong to their owners",
     name="non-commercial-research",
@@ -46,7 +45,7 @@ SOURCES = {
     "local": "own images with UTKFace-style names",
 }
 LICENCE_OF_IMAGES = {
-    "demo": Licence("MIT, as the code that draws them", "mit"),
+    "demo": Licence("MIT, like the code that draws them", "mit"),
     "utkface-wild": _RESEARCH,
     "utkface-aligned": _RESEARCH,
     "local": Licence(
@@ -59,38 +58,40 @@ LICENCE_OF_IMAGES = {
 def licences(
     source: str, detector: str, backbone: tuple[str, str] | None
 ) -> list[tuple[str, Licence]]:
-    """What a model is made from and the model itself, each with its licence.
+    """A model's parts and the model itself, each with its licence.
 
     Args:
         source: of the images, `data.source`.
         detector: that made the crops.
-        backbone: name and pretraining of the weights that it began from; None: random ones.
+        backbone: name and pretraining of the pretrained weights; None: random ones.
     """
-    rows = [("this project's code", CODE), ("training images", LICENCE_OF_IMAGES[source])]
-    finder = DETECTORS[detector]
-    rows.append((f"weights of the detector, {finder.key}", Licence(finder.licence)))
-    if backbone is not None:
-        began = BACKBONES[backbone]
-        rows.append((f"weights that it began from, {began.key}", Licence(began.licence)))
-    rows.append(("this model", licence_of_model(source, backbone)))
-    return rows
+    weights = {"detector": DETECTORS[detector]}
+    weights |= {"backbone": BACKBONES[backbone]} if backbone else {}
+    return [
+        ("this project's code", MIT),
+        ("training images", LICENCE_OF_IMAGES[source]),
+        *((f"weights of the {part}, {w.key}", Licence(w.licence)) for part, w in weights.items()),
+        ("this model", licence_of_model(source, backbone)),
+    ]
 
 
 def licence_of_model(source: str, backbone: tuple[str, str] | None) -> Licence:
-    """The licence of a model: it derives from its images and from the weights it began from.
+    """The licence of a model, which derives from its images and its pretrained weights.
 
     Args:
         source: see `licences`.
         backbone: see `licences`.
     """
-    began = None if backbone is None else BACKBONES[backbone].licence
-    images = LICENCE_OF_IMAGES[source]
-    if source == "demo":
-        if began is None:
-            return Licence("MIT", "mit")
-        text = f"that of the weights it began from: {began}"
+    images, drawn = LICENCE_OF_IMAGES[source], source == "demo"
+    if backbone is None:
+        terms = f"within the terms of its training images: {images.text}"
+        return MIT if drawn else Licence(terms, name=images.name, link=images.link)
+    weights = BACKBONES[backbone].licence
+    if drawn:
+        text = f"that of its pretrained weights: {weights}"
         return Licence(text, name="as-the-pretrained-weights")
-    text = f"within the terms of its training images: {images.text}"
-    if began is not None:
-        text += f"; and within those of the weights it began from: {began}"
+    text = (
+        f"within the terms of its training images: {images.text}; and within those of its "
+        f"pretrained weights: {weights}"
+    )
     return Licence(text, name=images.name, link=images.link)

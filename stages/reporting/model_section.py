@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 
 from stages.evaluation.calibration import at_bound
+from stages.evaluation.predictions import Predictions
 from stages.evaluation.scores import COMBINED
-from stages.reporting import model_charts as charts
+from stages.reporting import charts
 from stages.reporting.results import RunResults
 from stages.reporting.tables import (
     Cell,
@@ -17,15 +19,18 @@ from stages.reporting.tables import (
     share,
     with_interval,
 )
-from stages.reporting.vega import Chart
+from stages.reporting.theme import CELL, ROW, Figure, make_figure
 
-_SCORES = {
+TRAITS = ("gender", "race", "age")
+ACCURACIES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "weighted_f1": "weighted F1",
     "one_off": "off by one group at most",
     "mae": "mean absolute error, years",
+}
+CALIBRATION = {
     "nll": "negative log-likelihood, nats",
     "nll_scaled": "the same after temperature scaling",
     "ece": "expected calibration error",
@@ -34,126 +39,158 @@ _SCORES = {
 
 
 def variants_table(runs: Mapping[str, RunResults]) -> Table:
-    """What each variant is and how it learnt, a row each."""
+    """What each variant is and how it was trained, a row each."""
     rows = []
     for name, run in runs.items():
         structure, training = run.plan["structure"], run.training
-        weights = structure["weights"]
-        learns = {"all": "all", "none": "heads only"}.get(
-            structure["trainable"], f"{structure['trainable']} on"
+        part = structure["trainable"]
+        rows.append(
+            {
+                "variant": name,
+                "tasks": structure["tasks"],
+                "backbone": structure["backbone"],
+                "from": structure["weights"].replace("none", "random"),
+                "learns": {"all": "all", "none": "heads only"}.get(part, f"{part} on"),
+                "heads": structure["heads"].replace("_", ", ").upper().replace("PLAIN", "plain"),
+                "pixels": structure["preprocessing"],
+                "epochs": training["epochs_run"],
+                "batch": training["batch_size"],
+                "rate": training["learning_rate"],
+            }
         )
-        cells = [
-            *(name, structure["tasks"], structure["backbone"]),
-            "random" if weights == "none" else weights,
-            *(learns, structure["heads"].replace("_", ", ").upper().replace("PLAIN", "plain")),
-            structure["preprocessing"],
-        ]
-        numbers = [training[key] for key in ("epochs_run", "batch_size", "learning_rate")]
-        rows.append([Cell(text) for text in cells] + [Cell(f"{n:g}", float(n)) for n in numbers])
-    header = ["variant", "tasks", "backbone", "from", "learns", "heads", "pixels"]
-    figures = ["epochs", "batch", "rate"]
-    numeric = [False] * len(header) + [True] * len(figures)
-    return Table("The variants", header + figures, numeric, rows)
+    formats = dict.fromkeys(["epochs", "batch", "rate"], "{:g}".format)
+    return make_table("The variants", pd.DataFrame(rows), formats)
 
 
 def scores_table(run: RunResults, variant: str, confidence: float) -> Table:
     """All scores of a model, a column for each task; the combined one in the caption."""
-    metrics = set(run.tables["scores"]["metric"])
-    tasks = run.predictions.tasks
-    rows = [
-        [Cell(words), *(with_interval(*run.score(task, metric)) for task in tasks)]
-        for metric, words in _SCORES.items()
-        if metric in metrics
-    ]
     value, low, high = run.score(COMBINED, "score")
     caption = (
         f"Scores of {variant} with {confidence:.0%} intervals; the combined one is {value:.3f} "
         f"[{low:.3f}, {high:.3f}]"
     )
-    return crossed(caption, "score", tasks, rows)
+    rows = score_rows(run, ACCURACIES | CALIBRATION)
+    return crossed(caption, "score", run.predictions.tasks, rows)
+
+
+def score_rows(run: RunResults, metrics: Mapping[str, str]) -> list[list[Cell]]:
+    """A row for each of these metrics that the run has, a cell for each task."""
+    known = set(run.tables["scores"]["metric"])
+    return [
+        [Cell(words), *(with_interval(*run.score(task, m)) for task in run.predictions.tasks)]
+        for m, words in metrics.items()
+        if m in known
+    ]
 
 
 def classes_table(run: RunResults, variant: str) -> Table:
     """Precision, recall and F1 of each class."""
     numbers = dict.fromkeys(["precision", "recall", "f1"], share)
-    formats = {**numbers, "support": count}
-    titles = {"f1": "F1", "support": "images"}
     table = run.tables["per_class"].copy()
-    table.loc[table["support"] == 0, ["recall", "f1"]] = np.nan  # there is nothing to recognise
-    return make_table(f"Classes, {variant}", table, formats, titles)
+    table.loc[table["support"] == 0, ["recall", "f1"]] = np.nan  # no image to recognise
+    titles = {"f1": "F1", "support": "images"}
+    return make_table(f"Classes, {variant}", table, {**numbers, "support": count}, titles)
 
 
-def confusion_charts(run: RunResults, variant: str) -> list[Chart]:
+def confusion_figures(run: RunResults, variant: str) -> list[Figure]:
     """A confusion matrix for each task."""
-    found = []
+    figures = []
     for task, table in run.tables["confusion"].groupby("task", sort=False):
-        right = table.loc[table["actual"] == table["predicted"], "images"].sum()
-        wrong = table[(table["actual"] != table["predicted"])].nlargest(1, "images").iloc[0]
-        words = f"{right:,} of {table['images'].sum():,} right"
+        right = table["actual"] == table["predicted"]
+        wrong = table[~right].nlargest(1, "images").iloc[0]
+        words = f"{table.loc[right, 'images'].sum():,} of {table['images'].sum():,} right"
         if wrong["images"]:
             words += (
                 f"; most often confused: {wrong['actual']} taken for {wrong['predicted']}, "
                 f"{wrong['images']:,} images"
             )
-        spec = charts.confusion_matrix(table.drop(columns="task"))
-        found.append(Chart(f"Confusion, {task}: {variant}", words, spec))
-    return found
+        rows, height = table.drop(columns="task"), CELL * table["actual"].nunique()
+        chart = charts.confusion_matrix()
+        figures.append(make_figure(f"Confusion, {task}: {variant}", words, chart, rows, height))
+    return figures
 
 
-def reliability_charts(run: RunResults, variant: str) -> list[Chart]:
+def reliability_figures(run: RunResults, variant: str) -> list[Figure]:
     """A reliability diagram for each task."""
-    found = []
+    figures = []
     for task, table in run.tables["reliability"].groupby("task", sort=False):
         before, after = (run.score(str(task), m)[0] for m in ("ece", "ece_scaled"))
-        heat = run.temperatures.get(str(task))
         words = f"Calibration error {before:.3f}"
-        words += f", {after:.3f} at temperature {heat:.2f}" if heat else ""
-        if heat and at_bound(heat):
-            words += ", the end of the range that was searched"
-        spec = charts.reliability_diagram(table.drop(columns="task"))
-        found.append(Chart(f"Calibration, {task}: {variant}", words, spec))
-    return found
+        if temperature := run.temperatures.get(str(task)):
+            words += f", {after:.3f} at temperature {temperature:.2f}"
+            if at_bound(temperature):
+                words += ", the end of the searched range"
+        rows, chart = table.drop(columns="task"), charts.reliability_diagram()
+        figures.append(make_figure(f"Calibration, {task}: {variant}", words, chart, rows, 230))
+    return figures
 
 
-def subgroup_charts(run: RunResults, variant: str) -> list[Chart]:
-    """Accuracy by gender, race and age group for each task; the values hold all crossings."""
-    found = []
+def subgroup_figures(run: RunResults, variant: str) -> list[Figure]:
+    """Accuracy by gender, race and age group for each task; the values list all crossings."""
+    figures = []
     for task, table in run.tables["subgroups"].groupby("task", sort=False):
-        traits = [table[trait] for trait in ("gender", "race", "age")]
-        groups = [" ".join(filter(None, names)) for names in zip(*traits, strict=True)]
-        shown = table.assign(group=groups)
-        single = shown[~shown["by"].str.contains(" ") & ~shown["small"]]
+        rows = table.assign(group=group_names(table))
+        single = rows[~rows["by"].str.contains(" ")]
         words = "All groups are small"
-        if len(single):
-            worst = single.loc[single["accuracy"].idxmin()]
+        if not single["small"].all():
+            worst = single.loc[single["accuracy"].where(~single["small"]).idxmin()]
             words = (
-                f"Lowest of those that are not small: {worst['group']}, "
+                f"Lowest of the groups that are not small: {worst['group']}, "
                 f"{worst['accuracy']:.3f} of {worst['images']:,} images"
             )
-        columns = ["by", "group", "images", "accuracy", "low", "high", "small"]
-        spec = charts.subgroup_accuracies(shown[columns])
-        found.append(Chart(f"Subgroups, {task}: {variant}", words, spec))
-    return found
+        rows = rows[["by", "group", "images", "accuracy", "low", "high", "small"]]
+        chart, height = charts.subgroup_accuracies(), ROW * len(single)
+        figures.append(make_figure(f"Subgroups, {task}: {variant}", words, chart, rows, height))
+    return figures
+
+
+def group_names(subgroups: pd.DataFrame) -> list[str]:
+    """The classes of each subgroup as one text."""
+    traits = subgroups[list(TRAITS)].itertuples(index=False)
+    return [" ".join(filter(None, names)) for names in traits]
 
 
 def training_table(run: RunResults, variant: str) -> Table:
-    """How a model is built and learns, in pairs of name and value."""
-    structure, recipe = dict(run.plan["structure"]), dict(run.plan["recipe"])
+    """The structure and training of a model, in pairs of name and value."""
+    recipe, augmentation = dict(run.plan["recipe"]), run.plan["augmentation"] or {}
     smoothing = recipe.pop("label_smoothing")
-    augmentation = run.plan["augmentation"]
     facts = {
-        **structure,
+        **run.plan["structure"],
         **{k: run.training[k] for k in ("learning_rate", "batch_size", "epochs")},
         **recipe,
         "label_smoothing": ", ".join(f"{task} {value:g}" for task, value in smoothing.items()),
-        "augmentation": "none"
-        if augmentation is None
-        else ", ".join(f"{k} {v}" for k, v in augmentation.items()),
+        "augmentation": ", ".join(f"{k} {v}" for k, v in augmentation.items()) or "none",
         "weights_file": run.weights["file"] or "none",
-        "precision": run.training["precision"],
-        "epochs_run": run.training["epochs_run"],
-        "best_epoch": run.training["best_epoch"],
+        **{k: run.training[k] for k in ("precision", "epochs_run", "best_epoch")},
         "validation_score": share(run.training["val_score"]),
     }
     rows = [[Cell(key.replace("_", " ")), Cell(str(value))] for key, value in facts.items()]
-    return Table(f"How {variant} is built and learns", ["param", "value"], [False, False], rows)
+    caption = f"Structure and training of {variant}"
+    return Table(caption, ["param", "value"], [False, False], rows)
+
+
+def confident_errors(predictions: Predictions, task: str, number: int) -> pd.DataFrame:
+    """The wrong predictions of the highest probability, the most confident first.
+
+    Args:
+        predictions: of a run.
+        task: that the run predicts.
+        number: how many at most.
+
+    Returns:
+        Columns name, true, predicted (class names), confidence and of_true (probabilities of the
+        predicted and of the true class, in [0, 1]).
+    """
+    probabilities, classes = predictions.probabilities[task], predictions.classes[task]
+    wrong = np.flatnonzero(~predictions.right(task))
+    first = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:number]
+    true, predicted = predictions.true[task][first], predictions.predicted[task][first]
+    return pd.DataFrame(
+        {
+            "name": np.array(predictions.names)[first],
+            "true": np.array(classes)[true],
+            "predicted": np.array(classes)[predicted],
+            "confidence": probabilities[first, predicted],
+            "of_true": probabilities[first, true],
+        }
+    )

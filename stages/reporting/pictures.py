@@ -12,10 +12,10 @@ QUALITY = 85  # of JPEG: a crop of 100 pixels takes some 3 kB
 
 
 class Pictures:
-    """The crops of a workspace, or none where pictures may not be shown."""
+    """The crops of a workspace, or none if pictures may not be shown."""
 
     def __init__(self, names: list[str], crops: npt.NDArray[np.uint8] | None) -> None:
-        """Keep the crops at hand.
+        """Take the crops.
 
         Args:
             names: of the crops, in their order.
@@ -30,7 +30,7 @@ class Pictures:
         return self._crops is not None
 
     def address(self, name: str) -> str:
-        """An image's crop as a `data:` address; empty where there are no pictures."""
+        """An image's crop as a `data:` address; empty if there are no pictures."""
         if self._crops is None:
             return ""
         buffer = io.BytesIO()
@@ -38,12 +38,13 @@ class Pictures:
         return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def contact_sheet(people: pd.DataFrame, each: int) -> pd.DataFrame:
-    """The first images of each cell of race x age group x gender.
+def contact_sheet(samples: pd.DataFrame, each: int) -> pd.DataFrame:
+    """The first images of each group by race, age group and gender.
 
     Args:
-        people: columns name, age, gender and race (ordered categories), in the index's order.
-        each: most images of a cell.
+        samples: columns name, age, gender and race (ordered categories), in the index's order.
+        each: images of a group, at most.
     """
-    cells = people.groupby(["race", "age", "gender"], observed=True, sort=True)
-    return cells.head(each).sort_values(["race", "age", "gender"], kind="stable")
+    traits = ["race", "age", "gender"]
+    groups = samples.groupby(traits, observed=True, sort=True)
+    return groups.head(each).sort_values(traits, kind="stable")

@@ -1,13 +1,12 @@
-"""The report: one HTML file with everything inside, that is read without a network.
+"""The report: one HTML file with everything inside, which is read without a network.
 
-Style, script, charts and pictures stand in the page; a content security policy forbids it to
-fetch anything. The charts are drawn by Vega-Lite (https://vega.github.io/vega-lite/), whose
-code, some 0.9 MB, comes from the wheel of vl-convert. The page bears no date: the same results
-give the same bytes.
+Style, script, charts and pictures are part of the page; a content security policy forbids it to
+fetch anything. Vega-Lite (https://vega.github.io/vega-lite/) draws the charts; its code, about
+0.9 MB, comes from the wheel of vl-convert. The page has no date: the same results give the same
+bytes.
 """
 
 import functools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,47 +16,34 @@ import vl_convert
 from markupsafe import Markup
 from tqdm import tqdm
 
-from stages.comparison.leakage import in_words as gap_in_words
 from stages.comparison.significance import describe
 from stages.core.params import Params
 from stages.core.sections import TASKS
 from stages.reporting import comparison_section as compared
-from stages.reporting import data_section as faces
+from stages.reporting import data_section as data
 from stages.reporting import model_section as models
-from stages.reporting.confident_errors import ConfidentError, confident_errors
+from stages.reporting.comparison_tables import comparison_table, describe_leakage, leakage_table
 from stages.reporting.diagram import draw_structure
 from stages.reporting.licences import SOURCES
 from stages.reporting.pictures import Pictures, contact_sheet
 from stages.reporting.results import Results, RunResults
-from stages.reporting.tables import Table
-from stages.reporting.vega import Chart
-from stages.reporting.words import in_short
+from stages.reporting.summary import summarise
+from stages.reporting.theme import THEMES
 
 TEMPLATES = Path(__file__).with_name("templates")
 SPLITS = ("train", "val", "test")
 DROPPED = "dropped"
-PER_CELL = 1  # pictures of each race, age group and gender in the contact sheet
-
-
-@dataclass(frozen=True)
-class Model:
-    """What the page tells of one variant: tables and charts by what they show, errors by task."""
-
-    name: str
-    picture: Markup
-    tables: dict[str, Table]
-    charts: dict[str, list[Chart]]
-    errors: dict[str, list[ConfidentError]]
+PER_GROUP = 1  # pictures of each race, age group and gender in the contact sheet
 
 
 def render_report(
-    results: Results, people: pd.DataFrame, pictures: Pictures, params: Params
+    results: Results, samples: pd.DataFrame, pictures: Pictures, params: Params
 ) -> str:
     """The page.
 
     Args:
         results: of the workspace.
-        people: a row for each crop, in the index's order: name, years, age, gender and race
+        samples: a row for each crop, in the index's order: name, years, age, gender and race
             (ordered categories), split, group.
         pictures: the crops, or none.
         params: of the workspace.
@@ -67,22 +53,23 @@ def render_report(
         style=Markup(_read("report.css")),
         script=Markup(_read("report.js")),
         library=Markup(_library()),
+        themes=THEMES,
         demo=params.data.source == "demo",
         source=SOURCES[params.data.source],
         setting=params,
         variants=models.variants_table(results.runs),
         timings=params.report.timings,
-        short=in_short(results, people, params.evaluate.confidence),
+        summary=list(summarise(results, samples, params.evaluate.confidence)),
         pictures=pictures,
         models=[
             _model(name, run, params)
             for name, run in tqdm(results.runs.items(), "drawing", unit="model", disable=None)
         ],
         searches=[
-            compared.search_chart(name, table, params.searches[name])
+            compared.search_figure(name, table, params.searches[name])
             for name, table in results.searches.items()
         ],
-        **_of_the_data(results, people, pictures, params),
+        **_of_the_data(results, samples, pictures, params),
         **_of_all_runs(results, params),
     )
 
@@ -93,7 +80,7 @@ def make_environment(autoescape: bool) -> jinja2.Environment:
     Args:
         autoescape: for HTML.
     """
-    # Markdown has nothing to escape for; what it quotes is this project's own figures.
+    # Markdown needs no escaping; it quotes this project's own figures only.
     environment = jinja2.Environment(  # nosec B701
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=autoescape,
@@ -101,6 +88,7 @@ def make_environment(autoescape: bool) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["thousands"] = "{:,}".format
     # Columns stay in their order.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     return environment
@@ -118,64 +106,64 @@ def _read(name: str) -> str:
 
 
 def _of_the_data(
-    results: Results, people: pd.DataFrame, pictures: Pictures, params: Params
+    results: Results, samples: pd.DataFrame, pictures: Pictures, params: Params
 ) -> dict[str, Any]:
-    splits = [*SPLITS, *([DROPPED] if results.divided[DROPPED] else [])]
+    splits = [*SPLITS, *([DROPPED] if results.split[DROPPED] else [])]
     classes = {task: params.classes.of(task) for task in TASKS}
-    conflicting = faces.conflicting_groups(results.conflicting, classes)
+    conflicting = data.conflicting_groups(results.conflicting, classes)
     return {
-        "fates": faces.fates_table(results.fates),
-        "people": faces.sample_charts(people),
-        "copies": faces.copies_table(results.divided),
-        "conflicting": faces.conflicting_table(conflicting),
+        "fates": data.fates_table(results.detected),
+        "samples": data.sample_figures(samples),
+        "copies": data.copies_table(results.split),
+        "conflicting": data.conflicting_table(conflicting),
         "conflicting_groups": list(conflicting.groupby("group", sort=False)),
-        "sheet": contact_sheet(people, PER_CELL) if pictures.shown else None,
-        "split": faces.split_table(people, splits),
-        "split_charts": faces.split_charts(people, SPLITS),
+        "sheet": contact_sheet(samples, PER_GROUP) if pictures.shown else None,
+        "split": data.split_table(samples, splits),
+        "split_charts": data.split_figures(samples, SPLITS),
         "audit": results.audit,
     }
 
 
 def _of_all_runs(results: Results, params: Params) -> dict[str, Any]:
-    confidence, rerun = params.evaluate.confidence, not results.gap.empty
+    confidence, rerun = params.evaluate.confidence, not results.leakage.empty
     predictions = {name: run.predictions for name, run in results.runs.items()}
     tests = results.tests
     own = tests[tests[["variant_a", "variant_b"]].isin(list(predictions)).all(axis=1)]
     return {
-        "curves": compared.curve_charts(results),
-        "accuracies": compared.accuracy_charts(results, ["published", "honest"]),
-        "comparisons": [compared.comparison_table(results, f) for f in ("accuracy", "macro_f1")],
+        "curves": compared.curve_figures(results),
+        "accuracies": compared.accuracy_figures(results, ["published", "honest"]),
+        "comparisons": [
+            compared.accuracy_table(results),
+            comparison_table(results.comparison, "macro_f1"),
+        ],
         "verdicts": describe(own, predictions, 1 - confidence),
         "tests": compared.tests_table(tests, confidence),
-        "leak": compared.accuracy_charts(results) if rerun else [],
-        "gap": compared.leakage_table(results.gap) if rerun else None,
-        "gap_words": gap_in_words(results.gap) if rerun else [],
+        "protocols": compared.accuracy_figures(results) if rerun else [],
+        "leakage": leakage_table(results.leakage),
+        "leakage_words": describe_leakage(results.leakage) if rerun else "",
         "fairness": compared.fairness_table(results),
         "min_subgroup_size": params.evaluate.min_subgroup_size,
         "costs": compared.costs_table(results),
-        "costs_chart": compared.costs_chart(results),
+        "costs_chart": compared.costs_figure(results),
         "issues": compared.issues_table(results.issues),
         "issue_pictures": results.issues.head(params.report.issues),
         "confidence": confidence,
     }
 
 
-def _model(name: str, run: RunResults, params: Params) -> Model:
-    return Model(
-        name,
-        draw_structure(run.structure, name),
-        {
-            "training": models.training_table(run, name),
-            "scores": models.scores_table(run, name, params.evaluate.confidence),
-            "classes": models.classes_table(run, name),
-        },
-        {
-            "confusion": models.confusion_charts(run, name),
-            "reliability": models.reliability_charts(run, name),
-            "subgroups": models.subgroup_charts(run, name),
-        },
-        {
-            task: confident_errors(run.predictions, task, params.report.errors)
+def _model(name: str, run: RunResults, params: Params) -> dict[str, Any]:
+    """The section of one variant."""
+    return {
+        "name": name,
+        "picture": draw_structure(run.structure, name),
+        "training": models.training_table(run, name),
+        "scores": models.scores_table(run, name, params.evaluate.confidence),
+        "classes": models.classes_table(run, name),
+        "confusion": models.confusion_figures(run, name),
+        "reliability": models.reliability_figures(run, name),
+        "subgroups": models.subgroup_figures(run, name),
+        "errors": {
+            task: models.confident_errors(run.predictions, task, params.report.errors)
             for task in run.predictions.tasks
         },
-    )
+    }

@@ -1,6 +1,6 @@
-"""Everything that the nodes left and the report tells, read once and checked.
+"""The results in the workspace that the report shows, read once and checked.
 
-What is never tracked (timings, the tables of searches) may be missing; the rest may not.
+Timings and the tables of searches, which DVC does not track, may be missing; the rest may not.
 """
 
 import json
@@ -13,7 +13,7 @@ import pandas as pd
 
 from stages.comparison.costs import read_timings
 from stages.comparison.label_issues import COLUMNS as ISSUE_COLUMNS
-from stages.comparison.leakage import COLUMNS as GAP_COLUMNS
+from stages.comparison.leakage import COLUMNS as LEAKAGE_COLUMNS
 from stages.comparison.significance import COLUMNS as TEST_COLUMNS
 from stages.core.errors import UserError
 from stages.core.files import read_csv
@@ -40,12 +40,12 @@ _TABLES = {  # of data/evaluation/<run>/: the columns that are text, and those t
 
 @dataclass(frozen=True)
 class RunResults:
-    """What is known of one variant of the suite as it stands.
+    """The results of one variant of the suite.
 
     Attributes:
         plan: the content of data/plan/<variant>.json.
         training: params and outcome of its training.
-        weights: name and SHA-256 of the weights that it began from (`file`, `sha256`).
+        weights: name and SHA-256 of the pretrained weights (`file`, `sha256`).
         structure: of the saved network.
         predictions: for the test images.
         costs: the content of costs.json.
@@ -74,27 +74,25 @@ class RunResults:
 
 @dataclass(frozen=True)
 class Results:
-    """What is known of the whole workspace.
+    """The results of the whole workspace.
 
     Attributes:
         runs: by variant, in the order of the suite.
-        fates: metrics/detect.json.
-        divided: metrics/split.json.
-        audit: metrics/audit.json.
-        comparison: as `compare` gives it, with the costs.
-        curves, tests, gap, issues, conflicting: the tables of these files.
-        timings: of all runs, empty where the run was not trained here; None: not to be shown.
+        detected, split, audit: the content of metrics/detect.json, split.json and audit.json.
+        comparison: as `compare` returns it, with the costs.
+        curves, tests, leakage, issues, conflicting: the tables of these files.
+        timings: of all runs, empty if the run was not trained here; None: not to be shown.
         searches: the table of each search that has one, by name.
     """
 
     runs: dict[str, RunResults]
-    fates: dict[str, Any]
-    divided: dict[str, Any]
+    detected: dict[str, Any]
+    split: dict[str, Any]
     audit: dict[str, Any]
     comparison: pd.DataFrame
     curves: pd.DataFrame
     tests: pd.DataFrame
-    gap: pd.DataFrame
+    leakage: pd.DataFrame
     issues: pd.DataFrame
     conflicting: pd.DataFrame
     timings: pd.DataFrame | None
@@ -120,7 +118,7 @@ def read_results(params: Params) -> Results:
             compared / "curves.csv", "compare", ("variant", "figure", "side"), ("epoch", "value")
         ),
         _read(compared / "tests.csv", "compare", TEST_COLUMNS[:3], TEST_COLUMNS[3:]),
-        _read(compared / "leakage.csv", "compare", GAP_COLUMNS[:2], GAP_COLUMNS[2:]),
+        _read(compared / "leakage.csv", "compare", LEAKAGE_COLUMNS[:2], LEAKAGE_COLUMNS[2:]),
         _read(compared / "label_issues.csv", "compare", ISSUE_COLUMNS[:4], ISSUE_COLUMNS[4:]),
         _read(data / "split/conflicting.csv", "split", ("name", "split"), ("group", "age")),
         read_timings(data / "timings", runs) if params.report.timings else None,
@@ -174,17 +172,17 @@ def _read_search(path: Path, name: str) -> pd.DataFrame:
         raise UserError(f"{error}; or rather `utkface-mtl tune table {name}`") from None
 
 
-def _read(path: Path, node: str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+def _read(path: Path, stage: str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
     """A table whose empty numbers are missing values; other columns stay as they are."""
     columns = [*texts, *numbers]
     options: Mapping[str, Any] = {
         "dtype": dict.fromkeys(texts, "str"),
         "na_values": {name: [""] for name in numbers},
     }
-    return read_csv(path, columns, node, **options)
+    return read_csv(path, columns, stage, **options)
 
 
-def _read_json(path: Path, node: str) -> dict[str, Any]:
+def _read_json(path: Path, stage: str) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path}: missing; run `dvc repro {node}`")
+        raise UserError(f"{path}: missing; run `dvc repro {stage}`")
     return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -1,7 +1,7 @@
-"""What a saved network is made of, read from its file without TensorFlow.
+"""The structure of a saved network, read from its file without TensorFlow.
 
-A .keras file is a zip archive; its config.json lists the layers, each after all that it reads.
-The names are those of this project's networks: the backbone ends in `pooled`, the heads follow.
+A .keras file is a zip archive; its config.json lists the layers, each after its inputs. In this
+project's networks the backbone ends in the layer `pooled`; the heads follow.
 """
 
 import json
@@ -18,13 +18,9 @@ END_OF_BACKBONE = "pooled"
 
 @dataclass(frozen=True)
 class Block:
-    """A part of the backbone: consecutive layers whose names begin alike.
+    """A part of the backbone: convolutions whose names begin with `name`, as `block5`.
 
-    Attributes:
-        name: what the names begin with, as `block5` or `conv2`.
-        convolutions: how many it has.
-        shape: of what it reads: height, width, channels.
-        learns: whether its convolutions are trainable.
+    `shape` is that of its input: height, width, channels.
     """
 
     name: str
@@ -38,12 +34,11 @@ class Step:
     """A layer of the heads.
 
     Attributes:
-        name: of the layer.
         kind: `dense`, `concatenate`, `multiply` or `dropout`.
         units: of a dense layer, else 0.
         activation: of a dense layer, else empty.
-        learns: whether it has weights that are trainable.
-        reads: names of the steps that it reads, `pooled` for the backbone's features.
+        learns: whether it has trainable weights.
+        reads: names of its inputs; `pooled` is the backbone's output.
     """
 
     name: str
@@ -68,32 +63,31 @@ def read_structure(path: Path) -> Structure:
     """Read a .keras file of this project.
 
     Raises:
-        UserError: missing, or no such file.
+        UserError: the file is missing or is not one.
     """
-    mend = f"run `dvc repro -f train@{path.parent.name}`"
+    remedy = f"run `dvc repro -f train@{path.parent.name}`"
     try:
         with zipfile.ZipFile(path) as archive:
             layers = json.loads(archive.read("config.json"))["config"]["layers"]
     except FileNotFoundError:
-        raise UserError(f"{path}: missing; {mend}") from None
+        raise UserError(f"{path}: missing; {remedy}") from None
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a .keras file ({error}); {mend}") from error
+        raise UserError(f"{path}: not a .keras file ({error}); {remedy}") from error
     names = [layer["name"] for layer in layers]
     if END_OF_BACKBONE not in names:
-        raise UserError(f"{path}: has no layer {END_OF_BACKBONE!r}; {mend}")
+        raise UserError(f"{path}: has no layer {END_OF_BACKBONE!r}; {remedy}")
     end = names.index(END_OF_BACKBONE)
-    rescaling = next((x["name"] for x in layers if x["class_name"] == "Rescaling"), "none")
-    shape = layers[0]["config"]["batch_shape"][1:]
+    height, width, channels = layers[0]["config"]["batch_shape"][1:]
     return Structure(
-        (shape[0], shape[1], shape[2]),
-        rescaling,
+        (height, width, channels),
+        next((x["name"] for x in layers if x["class_name"] == "Rescaling"), "none"),
         tuple(_blocks(layers[:end])),
         tuple(_step(layer) for layer in layers[end + 1 :]),
     )
 
 
 def _blocks(layers: list[dict[str, Any]]) -> Iterator[Block]:
-    """The blocks; what has no convolution (pooling, activations) belongs to the one before."""
+    """The blocks in order, each with its convolutions."""
     parts: dict[str, list[dict[str, Any]]] = {}
     for layer in layers:
         if layer["class_name"] == "Conv2D":

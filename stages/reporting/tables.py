@@ -1,23 +1,19 @@
-"""Tables as the page shows them: cells with a text and the value that sorting goes by."""
+"""Tables as the report, the model cards and the Markdown pages show them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from tabulate import tabulate
 
 EMPTY = "-"
+Format = Callable[[Any], str]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell.
-
-    Attributes:
-        text: the content.
-        value: the number that it is sorted by; None: its text.
-        aside: what stands smaller below it.
-    """
+    """A text, the number it is sorted by (None: the text), and a smaller text after it."""
 
     text: str
     value: float | None = None
@@ -26,30 +22,27 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a caption, a header, and for each column whether it holds numbers."""
+    """A table with a caption; `numeric` says for each column whether it holds numbers."""
 
     caption: str
     header: list[str]
     numeric: list[bool]
     rows: list[list[Cell]]
 
+    def as_text(self) -> str:
+        """The table for a terminal, without its caption."""
+        rows = [[f"{cell.text} {cell.aside}".strip() for cell in row] for row in self.rows]
+        return tabulate(rows, self.header, disable_numparse=True)
 
-Format = Callable[[Any], str]
-
-
-def share(value: float) -> str:
-    """A share in [0, 1] with three digits."""
-    return f"{value:.3f}"
-
-
-def signed(value: float) -> str:
-    """A difference with its sign and three digits."""
-    return f"{value:+.3f}"
+    def as_markdown(self) -> str:
+        """The table in Markdown, without its caption."""
+        rows = [[f"{c.text} {c.aside}".strip().replace("|", "\\|") for c in r] for r in self.rows]
+        return tabulate(rows, self.header, tablefmt="github", disable_numparse=True)
 
 
-def percent(value: float) -> str:
-    """A share in [0, 1] as per cent."""
-    return f"{value:.1%}"
+share: Format = "{:.3f}".format  # in [0, 1]
+signed: Format = "{:+.3f}".format
+percent: Format = "{:.1%}".format  # of a share in [0, 1]
 
 
 def count(value: float) -> str:
@@ -58,13 +51,20 @@ def count(value: float) -> str:
 
 
 def decimal(digits: int) -> Format:
-    """A number with so many digits behind the point."""
+    """Numbers with this many decimals."""
     return lambda value: f"{value:,.{digits}f}"
 
 
 def p_value(value: float) -> str:
     """A p-value; small ones by their bound."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else share(value)
+
+
+def with_interval(value: float, low: float, high: float) -> Cell:
+    """A share followed by its interval, sorted by the share."""
+    if pd.isna(value):
+        return Cell(EMPTY)
+    return Cell(share(value), float(value), "" if pd.isna(low) else f"[{low:.3f}, {high:.3f}]")
 
 
 def make_table(
@@ -77,9 +77,9 @@ def make_table(
 
     Args:
         caption: what it shows.
-        frame: what it shows; missing values become a dash.
-        formats: of the numeric columns; the others stand as text.
-        titles: of columns, where another than the name with spaces.
+        frame: its content; missing values become a dash, a `Cell` stays as it is.
+        formats: of the numeric columns; the others are text.
+        titles: of columns whose title is not their name with spaces.
     """
     columns = list(frame.columns)
     header = [(titles or {}).get(c, str(c).replace("_", " ")) for c in columns]
@@ -91,23 +91,16 @@ def make_table(
 
 
 def _cell(value: Any, text: Format | None) -> Cell:
+    if isinstance(value, Cell):
+        return value
     if pd.isna(value) or value == "":
         return Cell(EMPTY)
     return Cell(str(value)) if text is None else Cell(text(value), float(value))
 
 
-def with_interval(value: float, low: float, high: float) -> Cell:
-    """A share with its interval, sorted by the share."""
-    if pd.isna(value):
-        return Cell(EMPTY)
-    aside = "" if pd.isna(low) else f"[{low:.3f}, {high:.3f}]"
-    return Cell(share(value), float(value), aside)
-
-
 def crossed(
     caption: str, first: str, header: Sequence[str], rows: Sequence[Sequence[Cell]]
 ) -> Table:
-    """A table whose first column is text and whose others are numbers."""
-    return Table(
-        caption, [first, *header], [False, *([True] * len(header))], [list(r) for r in rows]
-    )
+    """A table whose first column is text and whose other columns are numbers."""
+    numeric = [False, *([True] * len(header))]
+    return Table(caption, [first, *header], numeric, [list(row) for row in rows])

@@ -1,20 +1,16 @@
 """The comparison: declared variants only, published figures beside the measured ones."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from stages.comparison.table import (
-    as_markdown,
-    compare,
-    print_table,
-    with_epochs,
-    with_intervals,
-)
+from stages.comparison.table import compare, with_epochs, with_intervals
 from stages.core.errors import UserError
-from stages.reporting.chart import draw_cost, draw_leak
+from stages.reporting.comparison_charts import draw_cost, draw_leak
+from stages.reporting.comparison_tables import comparison_markdown, print_comparison
 
 BLOCK5, OWN, GENDER = "mtl-vgg16-imagenet-block5", "mtl-cnn", "stl-vgg16-imagenet-block5-gender"
 MEASURED = {
@@ -129,7 +125,7 @@ def table_of(text: str, figure: str) -> list[list[str]]:
 
 
 def test_the_markdown_tables_show_every_figure_of_a_task(metrics: Path):
-    text = as_markdown(compare(metrics, dict.fromkeys(MEASURED, ())))
+    text = comparison_markdown(compare(metrics, dict.fromkeys(MEASURED, ())))
     kinds = ("published", "honest")
     heads = [f"{figure} {kind}" for figure in ("accuracy", "macro F1") for kind in kinds]
     assert table_of(text, "Age group") == [
@@ -143,14 +139,14 @@ def test_the_markdown_tables_show_every_figure_of_a_task(metrics: Path):
 
 
 def test_a_task_that_no_variant_learnt_has_no_table(metrics: Path):
-    text = as_markdown(compare(metrics, {GENDER: ()}))
+    text = comparison_markdown(compare(metrics, {GENDER: ()}))
     assert "| Gender" in text
     assert "| Age" not in text
     assert "| Race" not in text
 
 
 def test_the_markdown_tables_show_reruns_spreads_and_differences(repeated: pd.DataFrame):
-    header, *rows = table_of(as_markdown(repeated), "Age group")
+    header, *rows = table_of(comparison_markdown(repeated), "Age group")
     assert header[1:3] == ["accuracy rerun", "accuracy honest"]
     assert [row[:3] for row in rows] == [
         [f"`{OWN}`", "0.900", "0.500"],
@@ -171,7 +167,7 @@ def test_epochs_and_intervals_stand_beside_the_honest_figures_of_single_runs(
         )
     curves = pd.DataFrame({"variant": [OWN, OWN, f"{OWN}+native"], "epoch": [1, 2, 5]})
     table = with_intervals(with_epochs(repeated, curves), evaluation)
-    header, *rows = table_of(as_markdown(table), "Age group")
+    header, *rows = table_of(comparison_markdown(table), "Age group")
     assert header[1:4] == ["epochs", "accuracy rerun", "accuracy honest"]
     assert [row[1:4] for row in rows] == [
         ["2", "0.900", "0.500 [0.410, 0.592]"],
@@ -187,8 +183,8 @@ def test_epochs_and_intervals_stand_beside_the_honest_figures_of_single_runs(
 def test_the_terminal_tables_show_every_figure_even_into_a_file(
     metrics: Path, repeated: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ):
-    print_table(compare(metrics, dict.fromkeys(MEASURED, ())))
-    print_table(repeated)
+    print_comparison(compare(metrics, dict.fromkeys(MEASURED, ())))
+    print_comparison(repeated)
     lines = capsys.readouterr().out.splitlines()
     for variant, figures in (
         (BLOCK5, ["0.903", "0.610", "0.830"]),
@@ -208,11 +204,11 @@ def test_the_chart_has_every_variant_and_is_the_same_each_time(
         draw_leak(tmp_path / name, repeated)
     drawn = (tmp_path / "one.svg").read_bytes()
     assert drawn == (tmp_path / "two.svg").read_bytes()
-    assert drawn.startswith(b"<?xml")
-    texts = {line.strip() for line in drawn.decode().splitlines() if line.startswith("   ")}
-    assert f"<!-- {OWN} -->" in texts
-    assert {"<!-- rerun -->", "<!-- honest -->"} <= texts
-    assert "<!-- published -->" not in texts, "nobody published figures of that network"
+    assert drawn.startswith(b"<svg")
+    texts = set(re.findall(r"<text [^>]*>([^<]*)</text>", drawn.decode()))
+    assert OWN in texts
+    assert {"rerun", "honest"} <= texts
+    assert "published" not in texts, "nobody published figures of that network"
 
 
 def test_the_chart_of_costs_has_every_variant_and_is_the_same_each_time(tmp_path: Path):
@@ -223,7 +219,7 @@ def test_the_chart_of_costs_has_every_variant_and_is_the_same_each_time(tmp_path
         draw_cost(tmp_path / file, cost)
     drawn = (tmp_path / "one.svg").read_bytes()
     assert drawn == (tmp_path / "two.svg").read_bytes()
-    assert all(f"<!-- {name} -->".encode() in drawn for name in names)
+    assert all(f">{name}</text>".encode() in drawn for name in names)
     assert b"native" not in drawn
 
 
@@ -231,4 +227,4 @@ def test_the_comparison_survives_its_csv(metrics: Path, repeated: pd.DataFrame, 
     for comparison in (compare(metrics, dict.fromkeys(MEASURED, ())), repeated):
         comparison.to_csv(tmp_path / "c.csv", index=False)
         again = pd.read_csv(tmp_path / "c.csv")
-        assert as_markdown(again) == as_markdown(comparison)
+        assert comparison_markdown(again) == comparison_markdown(comparison)

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.comparison.leakage import as_markdown, explain_leakage, in_words
+from stages.comparison.leakage import explain_leakage
 from stages.core.errors import UserError
 from stages.core.files import write_csv
+from stages.reporting.comparison_tables import describe_leakage, leakage_markdown
 
 OWN = "mtl-cnn"
 
@@ -53,7 +54,7 @@ def test_the_accuracy_is_what_seen_and_unseen_images_give(comparison, tmp_path):
 
 def test_the_sentences_have_the_numbers_of_the_largest_gap(comparison, tmp_path):
     predictions(tmp_path, [1] * 8 + [0] * 2, [1] * 8 + [1, 0], [1] * 7 + [0] + [1, 0])
-    (text,) = in_words(explain_leakage(tmp_path, comparison))
+    text = describe_leakage(explain_leakage(tmp_path, comparison))
     assert f"`{OWN}` in age" in text
     assert "trained on 80.0% of its 10 test images: 0.800 × 1.000 + 0.200 × 0.500 = 0.900." in text
     assert "its honest accuracy, 0.500, for the others" in text
@@ -63,7 +64,7 @@ def test_the_sentences_have_the_numbers_of_the_largest_gap(comparison, tmp_path)
 
 def test_the_table_has_the_arithmetic_of_every_task(comparison, tmp_path):
     predictions(tmp_path, [1] * 8 + [0] * 2, [1] * 8 + [1, 0], [1] * 7 + [0] + [1, 0])
-    lines = as_markdown(explain_leakage(tmp_path, comparison)).splitlines()
+    lines = leakage_markdown(explain_leakage(tmp_path, comparison)).splitlines()
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in lines if line[:1] == "|"]
     assert rows[2:] == [
         [f"`{OWN}`", "age", "0.800", "1.000", "0.500", "0.900", "0.900", "0.500"],
@@ -75,15 +76,15 @@ def test_the_table_has_the_arithmetic_of_every_task(comparison, tmp_path):
 def test_the_sum_has_one_term_where_all_or_no_images_were_seen(comparison, tmp_path, seen):
     predictions(tmp_path, [seen] * 4, [1, 1, 1, 0], [1] * 4)
     gap = explain_leakage(tmp_path, comparison)
-    assert "test images: 1.000 × 0.750 = 0.750." in in_words(gap)[0]
+    assert "test images: 1.000 × 0.750 = 0.750." in describe_leakage(gap)
     assert gap["expected_accuracy"].iloc[0] == pytest.approx(0.75 if seen else 0.5)
-    assert [row.count(" - ") for row in as_markdown(gap).splitlines()[-2:]] == [1, 1]
+    assert [row.count(" - ") for row in leakage_markdown(gap).splitlines()[-2:]] == [1, 1]
 
 
 def test_without_a_rerun_there_is_nothing_to_explain(comparison, tmp_path):
     gap = explain_leakage(tmp_path, comparison.iloc[1:])
     assert gap.empty
-    assert as_markdown(gap) == ""
+    assert leakage_markdown(gap) == ""
 
 
 def test_predictions_that_do_not_tell_what_was_trained_on_are_refused(comparison, tmp_path):

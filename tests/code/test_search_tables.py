@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.comparison.ablation import changes_as_markdown, draw_changes, tabulate_changes
-from stages.comparison.search_table import as_markdown, describe, draw_heat_map, tabulate_search
+from stages.comparison.search_table import tabulate_changes, tabulate_search
 from stages.core.params import Params, load_params
+from stages.reporting.search_pages import describe_search, draw_search, search_markdown
 from stages.tuning.searches import combinations
 
 SEARCH = "mtl-resnet50-conv5"
@@ -55,8 +55,7 @@ def test_each_setting_has_a_row_in_the_order_of_the_grid_whatever_its_state(para
 
 def test_the_best_stands_beside_the_published_setting(params: Params):
     table = _table(params, {"lr1e-5-b16": 0.7, "lr1e-4-b32": 0.8}, **{"lr1e-6-b16": "running"})
-    published = params.searches[SEARCH].published
-    assert describe(table, GRID, published).splitlines() == [
+    assert describe_search(table, params.searches[SEARCH]) == [
         "6 settings: 1 running, 3 not queued, 2 finished",
         "best: learning_rate 1e-4, batch_size 32: 0.8000",
         "published best: learning_rate 1e-5, batch_size 16: here 0.7000, place 2 of 2",
@@ -67,11 +66,12 @@ def test_the_best_stands_beside_the_published_setting(params: Params):
 
 def test_a_search_of_which_nothing_is_finished_has_a_table_too(params: Params, tmp_path: Path):
     table = _table(params, {}, **{"lr1e-6-b16": "queued"})
-    text = describe(table, GRID, params.searches[SEARCH].published)
+    search = params.searches[SEARCH]
+    text = "\n".join(describe_search(table, search))
     assert "best: none yet" in text
     assert "here not finished" in text
-    draw_heat_map(table, GRID, SEARCH, tmp_path / "map")
-    assert "| queued" in as_markdown(table, SEARCH, text)
+    draw_search(table, search, SEARCH, tmp_path / "map")
+    assert "| queued" in search_markdown(table, search, SEARCH)
 
 
 def _ablation(params: Params, scores: dict[str, float], **states: str) -> pd.DataFrame:
@@ -90,19 +90,20 @@ def test_an_ablation_tells_what_each_change_is_worth(params: Params):
     assert rows.loc["dropout 0.0", "difference"] == pytest.approx(-0.05)
     assert rows["difference"].notna().sum() == 2
     assert rows["mark"].loc["head_width 128"] == "best"
-    text = changes_as_markdown(table, "title")
+    text = search_markdown(table, params.searches["ablation-cnn"], "title")
     assert "- as it is: 0.7000\n- best change: head_width 128: +0.0100\n" in text
     assert "| -0.0500 " in text
 
 
 def test_an_ablation_of_which_little_is_finished_is_drawn_too(params: Params, tmp_path: Path):
+    search = params.searches["ablation-cnn"]
     for scores in ({}, {"w128": 0.7}, {"unchanged": 0.7}, {"unchanged": 0.7, "w128": 0.6}):
         table = _ablation(params, scores, **{"dropout-0.0": "failed"})
-        draw_changes(table, "title", tmp_path / "bars")
+        draw_search(table, search, "title", tmp_path / "bars")
         with Image.open(tmp_path / "bars") as picture:
             assert picture.format == "PNG"
         expected = "as it is: 0.7000" if "unchanged" in scores else "as it is: not finished"
-        assert expected in changes_as_markdown(table, "title")
+        assert expected in search_markdown(table, search, "title")
 
 
 def test_of_equals_the_first_is_the_best(params: Params):
@@ -117,7 +118,7 @@ def test_the_heat_map_is_a_picture_that_grows_with_the_grid(params: Params, tmp_
         summaries = {c.name: _summary(0.5 + i / 100) for i, c in enumerate(grid)}
         table = tabulate_search(grid, dict.fromkeys(summaries, "finished"), summaries, {})
         path = tmp_path / name
-        draw_heat_map(table, list(params.searches[name].grid), name, path)
+        draw_search(table, params.searches[name], name, path)
         with Image.open(path) as picture:
             assert picture.format == "PNG"
             assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50

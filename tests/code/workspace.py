@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from stages import audit, compare, lists, plan, split
-from stages.comparison.ablation import tabulate_changes
-from stages.comparison.search_table import tabulate_search
+from stages.comparison.search_table import tabulate_changes, tabulate_search
 from stages.core.files import write_csv, write_json
 from stages.core.params import Params, load_params
 from stages.core.paths import SPLIT, RunPaths

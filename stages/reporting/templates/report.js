@@ -1,12 +1,12 @@
 "use strict";
-// Sorts tables, draws charts when they come into view, changes colours. No library but Vega.
+// Sorts tables, draws charts when they come into view, switches colours. Vega is the only library.
 (() => {
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const one = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
-  // Tables, as https://www.w3.org/WAI/ARIA/apg/patterns/table/examples/sortable-table/ has them.
+  // Sortable tables: https://www.w3.org/WAI/ARIA/apg/patterns/table/examples/sortable-table/
   function sortBy(head) {
     const table = head.closest("table");
     const column = [...head.parentNode.children].indexOf(head);
@@ -33,12 +33,6 @@
   });
 
   // Colours.
-  const palettes = {
-    light: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#7a3e9d",
-      "#8c4b2f", "#e69f00", "#4d4d4d", "#1b7837", "#c51b7d"],
-    dark: ["#56b4e9", "#ff9a52", "#2fc79a", "#e6a3cb", "#f0e442", "#9fd3f5", "#c79be6",
-      "#d69a7d", "#ffc14d", "#c8c8c8", "#7fd08f", "#f58ac0"],
-  };
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
   function config() {
     const style = getComputedStyle(root);
@@ -50,11 +44,7 @@
       background: null, font, axis,
       legend: { labelColor: colour("text"), titleColor: colour("text") },
       view: { stroke: null },
-      mark: { color: palettes[isDark() ? "dark" : "light"][0] },
-      range: {
-        category: palettes[isDark() ? "dark" : "light"],
-        heatmap: ["#f3f6fb", "#9cc0e2", "#2c73b3", "#08306b"],
-      },
+      ...THEMES[isDark() ? "dark" : "light"], // of theme.py
     };
   }
 
@@ -73,9 +63,17 @@
       tooltip: { theme: isDark() ? "dark" : "light" } };
     const result = await vegaEmbed(one(".plot", figure), spec, options);
     views.set(figure, result);
-    if (!one(".tools", figure) && spec.usermeta.zoom.length) addTools(figure, spec.usermeta.zoom);
+    const fields = zoomedFields(spec);
+    if (!one(".tools", figure) && fields.length) addTools(figure, fields);
     pending.delete(figure);
     figure.dataset.drawn = "true";
+  }
+  // The fields whose axes zoom, that of the horizontal one first.
+  function zoomedFields(spec) {
+    const zoom = (spec.params ?? []).find((param) => param.name === "zoom");
+    if (!zoom) return [];
+    const view = (spec.layer ?? []).find((layer) => zoom.views?.includes(layer.name)) ?? spec;
+    return zoom.select.encodings.map((channel) => view.encoding[channel].field);
   }
   function addTools(figure, fields) {
     const tools = document.createElement("div");
@@ -92,7 +90,7 @@
     }
     one(".plot", figure).before(tools);
   }
-  // Zooms around the middle of what is seen, also on logarithmic axes; factor 0 shows all.
+  // Zooms around the middle of the visible range, also on logarithmic axes; factor 0 shows all.
   function zoom(view, fields, factor) {
     fields.forEach((field, number) => {
       const scale = view.scale(number ? "y" : "x");
@@ -105,7 +103,7 @@
     view.runAsync();
   }
 
-  // What a chart shows, as a table, made when it is asked for.
+  // The data of a chart as a table, made when it is opened.
   function listValues(details) {
     if (one("table", details)) return;
     const rows = specification(details.closest("figure")).data.values;
@@ -129,7 +127,7 @@
         const value = row[name];
         cell.textContent = value ?? "-";
         if (typeof value === "number") {
-          // Shares of few images have digits without end.
+          // Shares can have many digits.
           if (!Number.isInteger(value)) cell.textContent = Number(value.toPrecision(4));
           cell.dataset.value = value;
           cell.className = "number";
@@ -160,7 +158,7 @@
     for (const figure of figures) if (!views.has(figure)) draw(figure);
   });
 
-  // The switch of colours: as the system has them, light, dark.
+  // The colour switch: system, light, dark.
   const themes = ["auto", "light", "dark"];
   const button = one("#theme");
   let kept = null;
@@ -169,7 +167,7 @@
     if (theme === "auto") delete root.dataset.theme;
     else root.dataset.theme = theme;
     button.textContent = `Colours: ${theme}`;
-    button.setAttribute("aria-label", `Colours: ${theme === "auto" ? "as the system has them" : theme}`);
+    button.setAttribute("aria-label", `Colours: ${theme === "auto" ? "system" : theme}`);
     for (const figure of views.keys()) draw(figure);
   }
   button.addEventListener("click", () => {

@@ -1,11 +1,9 @@
-"""Pages whose figures are filled in by a command and never by hand.
+"""Blocks of Markdown pages that `utkface-mtl publish` fills with figures.
 
-A block stands between two comments, each on a line of its own:
+A block is what stands between two comments, each on a line of its own:
 
     <!-- make publish: comparison -->
     <!-- end -->
-
-What is between them is replaced as a whole; the rest of the page stays as it is.
 """
 
 import re
@@ -18,15 +16,15 @@ _END = "<!-- end -->"
 
 
 def fill_blocks(page: str, text: str, blocks: Mapping[str, str | None]) -> str:
-    """Put the content of each block where the page has its marks; empty content leaves none.
+    """Replace the content of the blocks of a page.
 
     Args:
         page: its name, for errors.
         text: the page.
-        blocks: Markdown by the name of the block; None: what stands there stays.
+        blocks: Markdown by the name of the block; None keeps the old content.
 
     Raises:
-        UserError: an unknown block, or a mark without its other one.
+        UserError: a block is unknown, or lacks its start or its end.
     """
     lines: list[str] = []
     open_block = None
@@ -54,7 +52,7 @@ def fill_blocks(page: str, text: str, blocks: Mapping[str, str | None]) -> str:
 
 
 def describe_audit(audit: Mapping[str, object], published: Mapping[str, object]) -> str:
-    """What the audit found, in two sentences (Markdown).
+    """The outcome of the audit in two sentences (Markdown).
 
     Args:
         audit: the content of metrics/audit.json.
@@ -64,29 +62,19 @@ def describe_audit(audit: Mapping[str, object], published: Mapping[str, object])
         f"Of the {published['test_images']:,} test images of the published protocol, "
         f"{published['trained_on']:,} ({published['trained_on_share']:.1%}) are training images, "
         f"and of {published['copies_trained_on']:,} more "
-        f"({published['copies_trained_on_share']:.1%}) a copy is. The audit of the honest runs "
-        f"({audit['runs']}, which test {audit['test_images']:,} images) compared each test image "
-        f"with each image that the run trained on or validated with, {audit['pairs_checked']:,} "
-        f"pairs over all runs, and found {audit['leaks']} leaks."
+        f"({published['copies_trained_on_share']:.1%}) a copy is. The audit of the {audit['runs']} "
+        f"honest runs with {audit['test_images']:,} test images compared each test image with "
+        f"each training and validation image of its run, {audit['pairs_checked']:,} pairs in all, "
+        f"and found {audit['leaks']} leaks."
     )
 
 
 def describe_search(table: str, picture: str) -> str:
-    """What a search found (Markdown).
-
-    Args:
-        table: what `tune` wrote; its title is left to the page.
-        picture: of the outcome.
-    """
+    """A search's page without its title, and its picture (Markdown)."""
     return f"{table.split(chr(10), 1)[1].strip()}\n\n{picture}"
 
 
 def describe_split(link: str, sizes: Mapping[str, int]) -> str:
-    """What a published split file holds, in a sentence (Markdown).
-
-    Args:
-        link: to the file, from the page.
-        sizes: images by split.
-    """
+    """A sentence (Markdown) on a split file: its link and the number of images by split."""
     listed = ", ".join(f"{number:,} {split}" for split, number in sizes.items())
     return f"[{link}]({link}): the split of each of {sum(sizes.values()):,} images ({listed})."

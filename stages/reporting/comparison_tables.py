@@ -1,0 +1,157 @@
+"""All runs side by side as tables: for the report, as Markdown, and in the terminal."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from stages.comparison.table import FIGURES, FOLDS, KINDS, SEEDS
+from stages.core.sections import TASKS
+from stages.reporting.tables import EMPTY, Cell, Table, crossed, make_table, share
+
+TITLES = {"accuracy": "Accuracy", "macro_f1": "Macro F1"}
+NOTE = (
+    "Published: as printed, under a protocol that trained on most of its test images. Rerun: "
+    "trained and tested here under that protocol. Honest: tested on images that were never "
+    "trained on, with the bootstrap interval over the test images. Native: native pixels, with "
+    "the difference to the variant. Rows of several seeds or folds show mean ± standard "
+    "deviation. All values are in [0, 1]."
+)
+_TASK_TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
+_LEAKAGE_TITLES = {
+    "seen_share": "share seen",
+    "seen_accuracy": "accuracy on seen",
+    "unseen_accuracy": "on the others",
+    "rerun_accuracy": "together: rerun",
+    "expected_accuracy": "with honest for the others",
+    "honest_accuracy": "honest",
+}
+
+Column = tuple[str, str, str]  # task, figure, kind
+
+
+def columns_of(comparison: pd.DataFrame, figure: str, tasks: Sequence[str] = TASKS) -> list[Column]:
+    """The columns of a figure, without kinds that no run has.
+
+    Args:
+        comparison: as `compare` returns it.
+        figure: `accuracy` or `macro_f1`.
+        tasks: in this order.
+    """
+    names = {k: [f"{prefix}{task}_{figure}" for task in TASKS] for k, prefix in KINDS.items()}
+    kinds = [kind for kind in KINDS if comparison[names[kind]].notna().any(axis=None)]
+    return [(task, figure, kind) for task in tasks for kind in kinds]
+
+
+def row_name(row: pd.Series) -> str:
+    """The variant of a row of the comparison and, after a comma, its condition."""
+    variant, _, condition = str(row["variant"]).partition("+")
+    several = f"{row['runs']} " if condition in (SEEDS, FOLDS) else ""
+    return variant + (f", {several}{condition}" if condition else "")
+
+
+def figure_cell(row: pd.Series, column: Column) -> Cell:
+    """A figure of a row; an honest one with its deviation, interval and difference."""
+    task, figure, kind = column
+    name = f"{task}_{figure}"
+    value = row[KINDS[kind] + name]
+    if pd.isna(value):
+        return Cell(EMPTY)
+    text, asides = share(value), []
+    if kind == "honest":
+        if pd.notna(deviation := row[f"sd_{name}"]):
+            text += f" ± {deviation:.3f}"
+        if pd.notna(low := row.get(f"low_{name}")):
+            asides.append(f"[{low:.3f}, {row[f'high_{name}']:.3f}]")
+        if pd.notna(difference := row[f"difference_{name}"]):
+            asides.append(f"({difference:+.3f})")
+    return Cell(text, float(value), " ".join(asides))
+
+
+def comparison_markdown(comparison: pd.DataFrame) -> str:
+    """A Markdown table for each task that a run has, with a note on the columns."""
+    parts = []
+    for task in TASKS:
+        columns = [c for figure in FIGURES for c in columns_of(comparison, figure, [task])]
+        names = [f"{KINDS[kind]}{task}_{figure}" for _, figure, kind in columns]
+        header = ["epochs"] if "epochs" in comparison else []
+        header += [f"{figure.replace('_f1', ' F1')} {kind}" for _, figure, kind in columns]
+        rows = []
+        for _, row in comparison[comparison[names].notna().any(axis=1)].iterrows():
+            variant, comma, condition = row_name(row).partition(",")
+            cells = [Cell(f"`{variant}`{comma}{condition}")]
+            if "epochs" in row:
+                cells.append(Cell(EMPTY if pd.isna(row["epochs"]) else str(int(row["epochs"]))))
+            rows.append([*cells, *(figure_cell(row, column) for column in columns)])
+        if rows:
+            parts.append(crossed("", _TASK_TITLES[task], header, rows).as_markdown())
+    single = comparison[~comparison["variant"].str.endswith(f"+{FOLDS}")]
+    images = ", ".join(f"{int(n):,}" for n in sorted(set(single["images"])))
+    return "\n\n".join([*parts, f"Measured on {images} test images. {NOTE}"]) + "\n"
+
+
+def comparison_table(comparison: pd.DataFrame, figure: str) -> Table:
+    """All runs side by side: published, rerun and honest figures of each task.
+
+    Args:
+        comparison: as `compare` returns it.
+        figure: `accuracy` or `macro_f1`.
+    """
+    columns = columns_of(comparison, figure)
+    rows = [
+        [Cell(row_name(row)), *(figure_cell(row, column) for column in columns)]
+        for _, row in comparison.iterrows()
+    ]
+    header = [f"{task} {kind}" for task, _, kind in columns]
+    return crossed(TITLES[figure], "variant", header, rows)
+
+
+def print_comparison(comparison: pd.DataFrame) -> None:
+    """Print a table for each figure."""
+    for figure in FIGURES:
+        print(f"{TITLES[figure]}\n\n{comparison_table(comparison, figure).as_text()}\n")
+    print(NOTE)
+
+
+def leakage_table(leakage: pd.DataFrame) -> Table:
+    """Accuracy under the published protocol, split into its parts.
+
+    Args:
+        leakage: as `explain_leakage` returns it, with any of its columns.
+    """
+    numbers = dict.fromkeys([n for n in _LEAKAGE_TITLES if n in leakage], share)
+    formats = {**numbers, "images": "{:,}".format}
+    return make_table("Accuracy under the published protocol", leakage, formats, _LEAKAGE_TITLES)
+
+
+def leakage_markdown(leakage: pd.DataFrame) -> str:
+    """The arithmetic in words and a table of all variants; empty without a rerun."""
+    if leakage.empty:
+        return ""
+    shown = leakage[["variant", "task", *_LEAKAGE_TITLES]]
+    table = leakage_table(shown.assign(variant="`" + shown["variant"] + "`")).as_markdown()
+    return f"\n{describe_leakage(leakage)}\n\n{table}\n"
+
+
+def describe_leakage(leakage: pd.DataFrame) -> str:
+    """The arithmetic of the published protocol in Markdown, with the largest leakage as example.
+
+    Args:
+        leakage: as `explain_leakage` returns it, not empty.
+    """
+    row = leakage.iloc[int((leakage["rerun_accuracy"] - leakage["honest_accuracy"]).argmax())]
+    seen = row["seen_share"]
+
+    def total(other: str, result: str) -> str:
+        terms = ((seen, row["seen_accuracy"]), (1 - seen, row[other]))
+        products = " + ".join(f"{part:.3f} × {value:.3f}" for part, value in terms if part)
+        return f"{products} = {row[result]:.3f}"
+
+    return (
+        f"Under the published protocol, accuracy is share seen × accuracy on the test images that "
+        f"were trained on + share unseen × accuracy on the others; `{row['variant']}` in "
+        f"{row['task']} was trained on {seen:.1%} of its {row['images']:,} test images: "
+        f"{total('unseen_accuracy', 'rerun_accuracy')}. With its honest accuracy, "
+        f"{row['honest_accuracy']:.3f}, for the others the sum is "
+        f"{total('honest_accuracy', 'expected_accuracy')}: what the honest accuracy lacks is the "
+        f"score on memorised images."
+    )

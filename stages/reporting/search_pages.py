@@ -1,0 +1,135 @@
+"""A search as Markdown and as a picture: heat map of a grid, bars of an ablation.
+
+All figures are of validation images; searches do not use the test images.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import pandas as pd
+from tabulate import tabulate
+
+from stages.comparison.search_table import (
+    CHANGE,
+    DIFFERENCE,
+    SCORE,
+    UNCHANGED,
+    setting_text,
+)
+from stages.core.variants import Search
+from stages.reporting import charts
+from stages.reporting.tables import EMPTY
+from stages.reporting.theme import CELL, ROW, Drawing, save
+from stages.tuning.searches import label
+
+NOTE = (
+    "Shares of the validation images, in [0, 1], at each training's best epoch; score: the mean "
+    "over the tasks, weighted as in train.task_weights."
+)
+ABLATION_NOTE = (
+    f"{NOTE[:-1]}; difference: of the score, to the variant as it is. One training each; another "
+    "seed changes a score too."
+)
+_MARKS = {"best": " ★", "published": " ◆"}
+
+
+def describe_search(table: pd.DataFrame, search: Search) -> list[str]:
+    """Progress and the best setting of a search, or the best change of an ablation.
+
+    Args:
+        table: as `tabulate_search` or `tabulate_changes` returns it.
+        search: of params.yaml.
+    """
+    counts = table["state"].value_counts(sort=False)
+    lines = [f"{len(table)} settings: " + ", ".join(f"{n} {s}" for s, n in counts.items())]
+    if search.vary == "one-by-one":
+        return lines + _describe_changes(table)
+    done = table[table[SCORE].notna()].sort_values(SCORE, ascending=False, kind="stable")
+    if done.empty:
+        lines.append("best: none yet")
+    else:
+        best = done.iloc[0]
+        lines.append(f"best: {setting_text(best[list(search.grid)])}: {best[SCORE]:.4f}")
+    if search.published:
+        rank = done["mark"].str.contains("published").to_numpy().nonzero()[0]
+        here = (
+            f"here {done.iloc[rank[0]][SCORE]:.4f}, place {rank[0] + 1} of {len(done)}"
+            if len(rank)
+            else "here not finished"
+        )
+        lines.append(f"published best: {setting_text(search.published)}: {here}")
+    return lines
+
+
+def _describe_changes(table: pd.DataFrame) -> list[str]:
+    first, changed = table.iloc[0], table[table[DIFFERENCE].notna()]
+    if pd.isna(first[SCORE]):
+        return [f"{UNCHANGED}: not finished"]
+    lines = [f"{UNCHANGED}: {first[SCORE]:.4f}"]
+    if not changed.empty:
+        top = changed.loc[changed[DIFFERENCE].idxmax()]
+        lines.append(f"best change: {top[CHANGE]}: {top[DIFFERENCE]:+.4f}")
+    return lines
+
+
+def search_markdown(table: pd.DataFrame, search: Search, title: str) -> str:
+    """A page: the summary, the table, and a note on its figures."""
+    ablation = search.vary == "one-by-one"
+    shown = table.drop(columns="experiment")
+    if ablation:
+        signed = shown[DIFFERENCE].map("{:+.4f}".format, na_action="ignore")
+        shown = shown.assign(**{DIFFERENCE: signed})
+    rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
+    header = [name.replace("_val_accuracy", "").replace("_", " ") for name in shown]
+    text = tabulate(rows, header, tablefmt="github", disable_numparse=True)
+    points = "\n".join(f"- {line}" for line in describe_search(table, search))
+    return f"# {title}\n\n{points}\n\n{text}\n\n{ABLATION_NOTE if ablation else NOTE}\n"
+
+
+def _cell(value: Any) -> str:
+    if pd.isna(value):
+        return EMPTY
+    return f"{value:.4f}" if isinstance(value, float) and value > 0.01 else label(value)
+
+
+def search_chart(table: pd.DataFrame, search: Search) -> tuple[Drawing, pd.DataFrame, int]:
+    """The chart of a search, its rows and its height in pixels.
+
+    A heat map has the first param of the grid upwards and the second to the right; a cell holds
+    the score with its marks, or the state of what is not finished.
+    """
+    if search.vary == "one-by-one":
+        rows = table.iloc[1:][[CHANGE, "state", SCORE, DIFFERENCE]]
+        return charts.change_bars(), rows, ROW * len(rows)
+    grid = list(search.grid)
+    up, right = grid if len(grid) > 1 else ("search", grid[0])
+    text = [
+        state if pd.isna(score) else f"{score:.3f}" + _signs(mark)
+        for state, score, mark in table[["state", SCORE, "mark"]].itertuples(index=False)
+    ]
+    values: Mapping[str, Sequence[object]] = {
+        up: table[up].map(label).tolist() if len(grid) > 1 else [""] * len(table),
+        right: table[right].map(label).tolist(),
+    }
+    rows = table[["experiment", "state", SCORE, "mark"]].assign(**values, text=text)
+    return charts.search_map(up, right), rows, CELL * rows[up].nunique()
+
+
+def _signs(mark: str) -> str:
+    return "".join(sign for word, sign in _MARKS.items() if word in mark)
+
+
+def draw_search(table: pd.DataFrame, search: Search, title: str, path: Path) -> None:
+    """Draw a search as a PNG file."""
+    chart, rows, height = search_chart(table, search)
+    subtitle = f"validation score; {UNCHANGED}: {table[SCORE].iloc[0]:.4f}"
+    width: int | alt.Step = 420
+    if search.vary != "one-by-one":
+        subtitle = "validation score; solid frame: best here, dashed: best of the published"
+        width = alt.Step(76)
+        # Not every machine has a font with the signs; the frames mean the same.
+        rows = rows.assign(text=rows["text"].str.rstrip("".join(_MARKS.values())))
+    heading = alt.Title(title, subtitle=subtitle, anchor="start", subtitleColor="#59636e")
+    save(chart.properties(width=width, height=height, title=heading), rows, path, "png")
