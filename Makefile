@@ -76,7 +76,7 @@ docs: .venv/installed-docs
 
 # The templates of `dvc plots`, from the report's charts.
 plots: .venv/installed
-	$(RUN) python -m stages.reporting.dvc_templates
+	$(RUN) python -m stages.publishing.dvc_templates
 
 # The picture of the workflow in the README; needs graphviz.
 dag: .venv/installed

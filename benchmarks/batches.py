@@ -28,7 +28,7 @@ from benchmarks.side_by_side import (
 )
 from stages.core.params import load_params
 from stages.core.stage import run_stage
-from stages.dataset.index import read_crops
+from stages.faces.index import read_crops
 from stages.networks import device
 
 QUALITY = 95  # of the chain's JPEGs

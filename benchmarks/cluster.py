@@ -47,9 +47,9 @@ from stages.core.errors import UserError
 from stages.core.params import Params, load_params
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
-from stages.dataset.archives import Member
 from stages.detection.extraction import Extraction, extract_in_processes, extract_on_cluster
 from stages.networks import device
+from stages.raw.archives import Member
 
 VARIANT = "mtl-cnn"
 WORKERS = (1, 2, 4)

@@ -35,12 +35,12 @@ from benchmarks.side_by_side import compare, make_parser, print_report, prove, r
 from stages.core.params import Params, load_params
 from stages.core.sections import Detect
 from stages.core.stage import run_stage
-from stages.dataset.archives import Member, read_members
-from stages.dataset.images import Pixels, decode
-from stages.dataset.index import read_cropped, write_faces
 from stages.detection.crops import choose_face, crop, pixel_box
 from stages.detection.detector import CHANNEL_MEANS_BGR, Detector, Face, faces_of
 from stages.detection.extraction import BOX, extract_in_processes
+from stages.faces.index import read_cropped, write_faces
+from stages.raw.archives import Member, read_members
+from stages.raw.images import Pixels, decode
 from stages.weights.registry import DETECTORS
 
 QUALITY = 95  # of the loop's JPEGs

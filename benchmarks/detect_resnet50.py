@@ -39,9 +39,9 @@ from benchmarks.side_by_side import (
 from stages.core.params import load_params
 from stages.core.sections import Cropping, Scale
 from stages.core.stage import run_stage
-from stages.dataset.images import Pixels, decode
 from stages.detection.crops import choose_face
 from stages.detection.detector import Detector, Face, load_detector
+from stages.raw.images import Pixels, decode
 
 FACES_AN_IMAGE = 5  # that the threshold is set for: random scores would give none or thousands
 MIN_SIDE = 3  # pixels of a box that is compared; ours leaves out those of no whole pixel

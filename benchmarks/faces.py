@@ -13,10 +13,10 @@ import numpy.typing as npt
 from stages.core.errors import UserError
 from stages.core.params import Params
 from stages.core.sections import TASKS, ArchiveLimits
-from stages.dataset.archives import Member, read_members
-from stages.dataset.labels import LabelError, age_group, parse_name
 from stages.detection.detector import Detector, load_detector
 from stages.detection.extraction import extract_faces
+from stages.faces.labels import LabelError, age_group, parse_name
+from stages.raw.archives import Member, read_members
 from stages.runs.caches import shared_folder
 from stages.weights.registry import BACKBONES, DETECTORS, WeightsFile, obtain
 

@@ -38,18 +38,18 @@ from stages.core.errors import UserError
 from stages.core.params import load_params
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
-from stages.dataset.archives import read_members
 from stages.dataset.examples import LabelledFaces
-from stages.dataset.index import read_cropped, read_crops, write_faces
-from stages.dataset.labels import age_group
+from stages.dataset.split_files import SPLITS
 from stages.detection.detector import Detector, Face
 from stages.detection.extraction import extract_in_processes
+from stages.faces.index import read_cropped, read_crops, write_faces
+from stages.faces.labels import age_group
 from stages.networks import device
+from stages.raw.archives import read_members
 from stages.reporting.theme import ROWS, save
 from stages.runs.resolve import resolve
 from stages.splitting.duplicates import group_duplicates
 from stages.splitting.groups import divide
-from stages.splitting.stratified import SPLITS
 
 LIMIT_MIB = 3 * 1024.0
 DRAWN = 25  # pixels of noise a side, blown up: no two images alike

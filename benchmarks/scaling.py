@@ -35,14 +35,14 @@ from stages.core.errors import UserError
 from stages.core.params import Params, load_params
 from stages.core.sections import TASKS, ArchiveLimits
 from stages.core.stage import run_stage
-from stages.dataset.archives import Member, read_members
-from stages.dataset.index import read_crops, write_faces
+from stages.dataset.split_files import SPLITS
 from stages.detection.extraction import extract_in_processes
+from stages.faces.index import read_crops, write_faces
 from stages.networks import device
+from stages.raw.archives import Member, read_members
 from stages.reporting.theme import ROWS, save
 from stages.splitting.duplicates import group_duplicates
 from stages.splitting.groups import divide
-from stages.splitting.stratified import SPLITS
 
 FEATURES_OF, TRAINED = "mtl-vgg16-imagenet-frozen", "mtl-cnn"
 CROPS, LABELS = "crops.npy", "labels.npy"

@@ -23,7 +23,7 @@ import numpy as np
 import requests
 from PIL import Image
 
-from stages.dataset.portraits import draw_background, draw_portrait
+from stages.acquisition.portraits import draw_background, draw_portrait
 
 PICTURES = 20
 SIZE = 400  # pixels, of a picture

@@ -48,9 +48,9 @@ from stages.core.errors import UserError
 from stages.core.params import Params, load_params
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
-from stages.dataset.archives import Member
-from stages.dataset.labels import age_group, parse_name
+from stages.faces.labels import age_group, parse_name
 from stages.networks import device
+from stages.raw.archives import Member
 from stages.weights.registry import DETECTORS
 
 if TYPE_CHECKING:

@@ -10,16 +10,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from stages.core.errors import UserError
-from stages.core.files import write_csv, write_json
-from stages.core.params import Params, load_params
-from stages.core.paths import AUDIT, AUDIT_METRICS, CROPS, INDEX, PUBLISHED_LISTS, RunPaths
-from stages.core.run_names import RunName
-from stages.core.stage import run_stage
-from stages.dataset.examples import read_used
-from stages.dataset.image_lists import read_lists
-from stages.dataset.index import read_cropped, read_crops
-from stages.splitting.leaks import (
+from stages.auditing.leaks import (
     COLUMNS,
     Pictures,
     compare_pictures,
@@ -28,6 +19,15 @@ from stages.splitting.leaks import (
     list_differences,
     used_by_lists,
 )
+from stages.core.errors import UserError
+from stages.core.files import write_csv, write_json
+from stages.core.params import Params, load_params
+from stages.core.paths import AUDIT, AUDIT_METRICS, CROPS, INDEX, PUBLISHED_LISTS, RunPaths
+from stages.core.run_names import RunName
+from stages.core.stage import run_stage
+from stages.dataset.examples import read_used
+from stages.dataset.split_files import read_lists
+from stages.faces.index import read_cropped, read_crops
 
 SHOWN = 10  # faults of a kind in the error; the files have all
 

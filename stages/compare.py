@@ -1,16 +1,16 @@
 """Stage compare: all runs side by side, in the terminal, as CSV and as Markdown."""
 
-from stages.comparison.costs import accuracy_over_cost, read_costs, read_timings
-from stages.comparison.curves import collect_curves
 from stages.comparison.label_issues import find_label_issues
 from stages.comparison.leakage import explain_leakage
 from stages.comparison.significance import describe, pairwise_tests
 from stages.comparison.table import compare, with_epochs, with_intervals
+from stages.comparison.trainings import accuracy_over_cost, collect_curves, read_costs, read_timings
 from stages.core.files import atomic_write, write_csv
 from stages.core.params import Params, load_params
 from stages.core.paths import COMPARISON, CURVES, EVALUATION, PREDICTIONS, SPLIT, TIMINGS, RunPaths
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
+from stages.dataset.split_files import read_split
 from stages.evaluation.predictions import groups_of, read_predictions
 from stages.reporting.comparison_charts import draw_cost, draw_leak
 from stages.reporting.comparison_tables import (
@@ -18,7 +18,6 @@ from stages.reporting.comparison_tables import (
     leakage_markdown,
     print_comparison,
 )
-from stages.splitting.stratified import read_split
 
 
 def main() -> None:

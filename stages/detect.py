@@ -11,9 +11,6 @@ from stages.core.errors import UserError
 from stages.core.files import write_json
 from stages.core.params import Params, load_params
 from stages.core.stage import run_stage
-from stages.dataset.archives import list_archives, read_members
-from stages.dataset.forgetting import read_forgotten
-from stages.dataset.index import write_faces
 from stages.detection.detector import load_detector, on_gpu
 from stages.detection.extraction import (
     Extraction,
@@ -21,6 +18,9 @@ from stages.detection.extraction import (
     extract_in_processes,
     extract_on_cluster,
 )
+from stages.detection.forgetting import read_forgotten
+from stages.faces.index import write_faces
+from stages.raw.archives import list_archives, read_members
 
 RAW = Path("data/raw")
 FACES = Path("data/faces")

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from stages.acquisition.demo import write_demo
+from stages.acquisition.sources import OFFICIAL, fetch_official, take_local
 from stages.core.files import remove_others
 from stages.core.params import load_params
 from stages.core.sections import GOOGLE_DRIVE
 from stages.core.stage import run_stage
-from stages.dataset.demo import write_demo
-from stages.dataset.sources import OFFICIAL, fetch_official, take_local
 
 RAW = Path("data/raw")
 

@@ -6,13 +6,13 @@ from stages.core.paths import FACES, SPLIT, RunPaths
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
 from stages.dataset.examples import count_used, read_examples, was_trained_on
+from stages.dataset.split_files import read_split
 from stages.evaluation.evaluate import Rules, evaluate_files
 from stages.evaluation.predictions import prediction_table
 from stages.evaluation.progress import Watched
 from stages.networks import device
 from stages.networks.prediction import BATCH_SIZE, predict_rows
 from stages.runs.resolve import read_plan, run_parser
-from stages.splitting.stratified import read_split
 
 
 def main() -> None:

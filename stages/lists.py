@@ -8,9 +8,8 @@ from stages.core.files import remove_others, write_csv
 from stages.core.params import load_params
 from stages.core.paths import FOLDS, LISTS, PUBLISHED_LISTS, SPLIT, RunPaths
 from stages.core.stage import run_stage
-from stages.dataset.image_lists import read_lists
+from stages.dataset.split_files import FOLD, SPLITS, read_folds, read_lists, read_split
 from stages.splitting.lists import lists_of
-from stages.splitting.stratified import FOLD, SPLITS, read_folds, read_split
 
 
 def main() -> None:

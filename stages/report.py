@@ -8,13 +8,13 @@ from stages.core.files import atomic_write, remove_others
 from stages.core.params import Params, load_params
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
-from stages.dataset.index import read_cropped, read_crops
-from stages.dataset.labels import age_group
+from stages.dataset.split_files import read_split
+from stages.faces.index import read_cropped, read_crops
+from stages.faces.labels import age_group
 from stages.reporting.cards import render_card
 from stages.reporting.pictures import Pictures
 from stages.reporting.report import render_report
 from stages.reporting.results import read_results
-from stages.splitting.stratified import read_split
 
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")

@@ -10,12 +10,12 @@ import pandas as pd
 from stages.core.files import write_csv, write_json
 from stages.core.params import load_params
 from stages.core.stage import run_stage
-from stages.dataset.index import read_cropped, read_crops
-from stages.dataset.labels import age_group
+from stages.dataset.split_files import DROPPED, FOLD, SPLITS
+from stages.faces.index import read_cropped, read_crops
+from stages.faces.labels import age_group
 from stages.splitting.duplicates import group_duplicates
 from stages.splitting.groups import count_duplicates, divide
 from stages.splitting.lists import published_lists
-from stages.splitting.stratified import DROPPED, FOLD, SPLITS
 
 FACES = Path("data/faces")
 SPLIT = Path("data/split/split.csv")

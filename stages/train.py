@@ -19,14 +19,14 @@ from stages.core.params import load_params
 from stages.core.paths import CROPS, FACES, INDEX, PRETRAINED, RunPaths
 from stages.core.stage import refuse_changes, run_stage
 from stages.dataset.examples import LabelledFaces, read_examples
-from stages.networks import device
-from stages.runs.caches import remove_older, shared_folder
-from stages.runs.provenance import (
+from stages.learning.provenance import (
     environment,
     fingerprint,
     history,
     refuse_repository_without_commit,
 )
+from stages.networks import device
+from stages.runs.caches import remove_older, shared_folder
 from stages.runs.resolve import Plan, read_plan, run_parser
 
 if TYPE_CHECKING:  # TensorFlow is imported after `device.prepare`

@@ -22,9 +22,9 @@ from stages.core.files import digest
 from stages.core.params import load_params
 from stages.core.sections import Detect
 from stages.core.stage import run_stage
-from stages.dataset.archives import Member, list_archives, read_members
 from stages.dataset.examples import read_used
-from stages.dataset.forgetting import (
+from stages.dataset.split_files import read_split
+from stages.detection.forgetting import (
     IMAGES,
     MODELS,
     append_rows,
@@ -35,11 +35,11 @@ from stages.dataset.forgetting import (
     remove_rows,
     with_copies,
 )
-from stages.dataset.index import read_index
+from stages.faces.index import read_index
 from stages.publishing.records import RESULTS
 from stages.publishing.records import mentions as record_mentions
+from stages.raw.archives import Member, list_archives, read_members
 from stages.runs.caches import shared_folder
-from stages.splitting.stratified import read_split
 
 RAW = Path("data/raw")
 FACES = Path("data/faces")

@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from stages.core.errors import UserError
 from stages.core.stage import run_stage
-from stages.dataset.archives import Member
 from stages.inference.face_extraction import UNREADABLE, face_extractor
 from stages.inference.inputs import LIMITS, STANDARD_INPUT, read_inputs
 from stages.inference.models import Model, open_detector, open_model
@@ -22,6 +21,7 @@ from stages.inference.predictions import predict_stream
 from stages.inference.writers import FORMATS, open_writer
 from stages.networks.prediction import BATCH_SIZE
 from stages.parallel.threads import side_by_side
+from stages.raw.archives import Member
 
 SOME_UNREADABLE = 3  # the exit status
 

@@ -18,14 +18,14 @@ from stages.core.errors import UserError
 from stages.core.files import atomic_write, write_csv
 from stages.core.params import load_params
 from stages.core.stage import run_stage
-from stages.publishing.records import record_file, write_record
-from stages.reporting.page_blocks import (
+from stages.dataset.split_files import SPLITS, read_split
+from stages.publishing.page_blocks import (
     describe_audit,
     describe_search,
     describe_split,
     fill_blocks,
 )
-from stages.splitting.stratified import SPLITS, read_split
+from stages.publishing.records import record_file, write_record
 
 COMPARISON = Path("data/comparison")
 TUNING = Path("data/tuning")

@@ -14,9 +14,9 @@ from stages.core.params import load_params
 from stages.core.paths import PARAMS_FILE
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
+from stages.dataset.split_files import read_split
 from stages.evaluation.evaluate import Rules, evaluate_files
 from stages.evaluation.predictions import read_predictions, sides_of
-from stages.splitting.stratified import read_split
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from stages.comparison.search_table import tabulate_changes, tabulate_search
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, write_csv
 from stages.core.params import Params, load_params
@@ -20,6 +19,7 @@ from stages.core.stage import run_stage
 from stages.reporting.search_pages import draw_search, search_markdown
 from stages.tuning.outcomes import judge, missing
 from stages.tuning.queue import FAILED, FINISHED, Queue, open_queue
+from stages.tuning.search_table import tabulate_changes, tabulate_search
 from stages.tuning.searches import combinations, training_inputs
 
 TUNING = Path("data/tuning")

@@ -1,1 +1,1 @@
-"""Every figure that spans runs: the comparison table, paired tests, the leak, searches."""
+"""Figures that span runs: the comparison table, paired tests, the leak, costs."""

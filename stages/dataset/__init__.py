@@ -1,1 +1,1 @@
-"""Raw archives, labels, the index of crops, and labelled examples."""
+"""What a run trains on, validates with and is tested on."""

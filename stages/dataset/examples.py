@@ -10,9 +10,9 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import read_csv
-from stages.dataset.image_lists import read_lists
-from stages.dataset.index import read_cropped, read_crops
-from stages.dataset.labels import age_group
+from stages.dataset.split_files import read_lists
+from stages.faces.index import read_cropped, read_crops
+from stages.faces.labels import age_group
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def read_examples(
 
     Args:
         faces: folder of index.csv and crops.npy.
-        lists_file: see `stages.dataset.image_lists`.
+        lists_file: see `stages.dataset.split_files`.
         split: `train`, `val` or `test`.
         tasks: of age, gender and race.
         age_upper_bounds: of the age groups, in years.

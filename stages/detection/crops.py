@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from stages.dataset.images import Pixels
 from stages.detection.detector import Face
+from stages.raw.images import Pixels
 
 CHOICES = ("score", "largest", "central")
 

@@ -28,7 +28,7 @@ import onnxruntime
 
 from stages.core.errors import UserError
 from stages.core.sections import Cropping, Scale
-from stages.dataset.images import Pixels
+from stages.raw.images import Pixels
 
 Floats = npt.NDArray[np.float32]
 

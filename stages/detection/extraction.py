@@ -13,16 +13,16 @@ from typing import Any
 import cv2
 
 from stages.core.sections import Cluster, Detect
-from stages.dataset import images
-from stages.dataset.archives import Member
-from stages.dataset.forgetting import fingerprint, named
-from stages.dataset.images import Pixels, UnreadableImageError, decode
-from stages.dataset.index import Row
-from stages.dataset.labels import LabelError, parse_name
 from stages.detection.crops import choose_face, crop, pixel_box
 from stages.detection.detector import Detector
+from stages.detection.forgetting import fingerprint, named
+from stages.faces.index import Row
+from stages.faces.labels import LabelError, parse_name
 from stages.parallel import cluster as ray_cluster
 from stages.parallel import processes, threads
+from stages.raw import images
+from stages.raw.archives import Member
+from stages.raw.images import Pixels, UnreadableImageError, decode
 
 BOX = ("x1", "y1", "x2", "y2")
 

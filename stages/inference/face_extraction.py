@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stages.dataset.archives import Member
-from stages.dataset.images import Pixels, UnreadableImageError, decode
 from stages.detection.crops import choose_face, crop, pixel_box
 from stages.detection.detector import Detector
+from stages.raw.archives import Member
+from stages.raw.images import Pixels, UnreadableImageError, decode
 from stages.runs.input_spec import InputSpec
 
 MAX_PIXELS = 100_000_000

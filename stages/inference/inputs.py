@@ -10,14 +10,14 @@ from typing import BinaryIO
 
 from stages.core.errors import UserError
 from stages.core.sections import ArchiveLimits
-from stages.dataset.archives import (
+from stages.raw.archives import (
     DamagedArchiveError,
     Member,
     is_archive,
     read_members,
     too_large,
 )
-from stages.dataset.names import spell
+from stages.raw.names import spell
 
 STANDARD_INPUT = "-"
 LIMITS = ArchiveLimits(max_file_bytes=1 << 26, max_archive_bytes=1 << 36, max_members=2_000_000)

@@ -22,14 +22,14 @@ from pydantic import ConfigDict, Field, ValidationError
 from stages.core.errors import UserError
 from stages.core.files import digest
 from stages.core.sections import Section
-from stages.dataset.forgetting import MODELS as STALE
-from stages.dataset.forgetting import read_stale
 from stages.detection.detector import Detector, load_detector, providers
+from stages.detection.forgetting import MODELS as STALE
+from stages.detection.forgetting import read_stale
+from stages.formats.untrusted import LARGEST, read_onnx
 from stages.networks.device import silenced_stderr
 from stages.networks.prediction import AGE_YEARS, Network
 from stages.runs.input_spec import InputSpec, parse_input_spec, read_input_spec
 from stages.weights.registry import DETECTORS, obtain
-from stages.weights.untrusted import LARGEST, read_onnx
 
 NETWORK_FILE = "model.keras"
 ONNX_SUFFIX = ".onnx"

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stages.dataset.images import Pixels
 from stages.inference.models import OnnxNetwork, TfliteNetwork
 from stages.networks.prediction import BATCH_SIZE, Network, predict_rows
+from stages.raw.images import Pixels
 
 Heat = npt.NDArray[np.float32]
 

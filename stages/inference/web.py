@@ -37,14 +37,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stages.core.errors import UserError
-from stages.dataset.archives import Member
-from stages.dataset.images import Pixels
 from stages.detection.detector import Detector
 from stages.inference.face_extraction import UNREADABLE, face_extractor
 from stages.inference.models import Model, OnnxNetwork, open_detector, open_model
 from stages.inference.predictions import ImagePredictions, as_record, outputs_of
 from stages.inference.saliency import heat_of, overlay
 from stages.networks.prediction import BATCH_SIZE
+from stages.raw.archives import Member
+from stages.raw.images import Pixels
 
 PAGE = Path(__file__).with_name("page")
 HEADERS = {

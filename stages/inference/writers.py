@@ -12,10 +12,10 @@ from typing import Any, TextIO
 from PIL import Image, ImageDraw, ImageFont
 
 from stages.core.files import atomic_write
-from stages.dataset.images import Pixels, decode
 from stages.inference.face_extraction import MAX_PIXELS
 from stages.inference.models import Model
 from stages.inference.predictions import ImagePredictions, as_record, csv_columns, csv_rows
+from stages.raw.images import Pixels, decode
 
 FORMATS = ("jsonl", "csv", "pictures")
 PICTURES_TABLE = "predictions.jsonl"  # also lists the images that could not be drawn

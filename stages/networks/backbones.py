@@ -15,7 +15,7 @@ import keras
 from keras import layers
 
 from stages.core.variants import NetworkSpec
-from stages.weights.keras_h5 import read_h5_layers
+from stages.formats.keras_h5 import read_h5_layers
 
 CNN_WIDTHS = (24, 48, 96, 192)
 BATCH_NORM_MOMENTUM = 0.9  # Keras's 0.99 needs hundreds of steps, the demo has ten an epoch

@@ -11,9 +11,9 @@ import keras
 
 from stages.core.errors import UserError
 from stages.core.variants import NetworkSpec
+from stages.formats.model_file import check_model_file
 from stages.networks.backbones import build_backbone
 from stages.networks.heads import build_heads
-from stages.networks.model_file import check_model_file
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can state
 

@@ -1,1 +1,1 @@
-"""What is published of a run of the workflow: records, and figures in README.md and docs/."""
+"""What is published: records, figures in README.md and docs/, plots of DVC."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from stages.comparison.costs import read_timings
 from stages.comparison.label_issues import COLUMNS as ISSUE_COLUMNS
 from stages.comparison.leakage import COLUMNS as LEAKAGE_COLUMNS
 from stages.comparison.significance import COLUMNS as TEST_COLUMNS
+from stages.comparison.trainings import read_timings
 from stages.core.errors import UserError
 from stages.core.files import read_csv
 from stages.core.params import Params

@@ -11,17 +11,17 @@ import altair as alt
 import pandas as pd
 from tabulate import tabulate
 
-from stages.comparison.search_table import (
+from stages.core.variants import Search
+from stages.reporting import charts
+from stages.reporting.tables import EMPTY
+from stages.reporting.theme import CELL, ROW, Drawing, save
+from stages.tuning.search_table import (
     CHANGE,
     DIFFERENCE,
     SCORE,
     UNCHANGED,
     setting_text,
 )
-from stages.core.variants import Search
-from stages.reporting import charts
-from stages.reporting.tables import EMPTY
-from stages.reporting.theme import CELL, ROW, Drawing, save
 from stages.tuning.searches import label
 
 NOTE = (

@@ -1,1 +1,1 @@
-"""What a run is: its plan, its inputs, where it comes from."""
+"""What a run is: its plan, its input, the caches that all runs share."""

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from stages.dataset.split_files import DROPPED
 from stages.splitting.duplicates import Duplicates
-from stages.splitting.stratified import DROPPED, Assignment, stratified_split
+from stages.splitting.stratified import Assignment, stratified_split
 
 TRAIN = "train"
 

@@ -19,8 +19,7 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.run_names import RunName
-from stages.dataset.image_lists import SPLITS
-from stages.splitting.stratified import DROPPED, FOLD
+from stages.dataset.split_files import DROPPED, FOLD, SPLITS
 
 PUBLISHED_FRACTIONS = (0.8, 0.1)  # of train and val; test gets the rest
 

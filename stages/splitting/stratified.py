@@ -12,20 +12,12 @@ rounding errors are compensated in the next stratum of the same class.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stages.core.errors import UserError
-from stages.core.files import read_csv
-from stages.dataset.image_lists import SPLITS
-
-DROPPED = "dropped"  # in split.csv: an image in no split
-COLUMNS = ("name", "split", "group")
 CLASS_SLACK = 3  # images by which a split may be short of a class; UTKFace stays within it
-FOLD = "fold"  # column of folds.csv
 
 
 @dataclass(frozen=True)
@@ -161,35 +153,3 @@ def _round(
         open_splits = short > 1e-9
         counts[np.argmax(np.where(open_splits, owed + short, -np.inf))] += 1
     return counts
-
-
-def read_split(path: Path) -> pd.DataFrame:
-    """Read split.csv: columns name, split (`train`, `val`, `test` or `dropped`) and group.
-
-    Raises:
-        UserError: the file is missing or malformed, lacks a column, or has a duplicate name or
-            an unknown split.
-    """
-    frame = read_csv(path, COLUMNS, "split", dtype={"name": "str", "split": "str"})
-    frame = frame[list(COLUMNS)]
-    if (duplicated := frame["name"].duplicated()).any():
-        raise UserError(f"{path}: duplicate name {frame['name'][duplicated].iloc[0]!r}")
-    known = (*SPLITS, DROPPED)
-    if not (valid := frame["split"].isin(known)).all():
-        raise UserError(f"{path}: split {frame['split'][~valid].iloc[0]!r} is not one of {known}")
-    return frame
-
-
-def read_folds(path: Path, names: pd.Series) -> pd.Series:
-    """The fold of each image, nullable Int64 in the order of `names`; NA: in no fold.
-
-    Args:
-        path: folds.csv: columns name and fold (from 0), for the images that are in one.
-        names: of the images.
-
-    Raises:
-        UserError: the file is missing or malformed, or lacks a column.
-    """
-    frame = read_csv(path, ("name", FOLD), "split", dtype={"name": "str", FOLD: "Int64"})
-    folds = frame.set_index("name")[FOLD].reindex(names)
-    return pd.Series(folds.array, names.index, "Int64", name=FOLD)

@@ -1,1 +1,1 @@
-"""Searches and suites as DVC experiments: settings, queue, outcomes."""
+"""Searches and suites as DVC experiments: settings, queue, outcomes, tables."""

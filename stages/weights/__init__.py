@@ -1,1 +1,1 @@
-"""Sources of pretrained weights, and safe readers of untrusted files."""
+"""Pretrained weights: which there are, and how files are fetched."""

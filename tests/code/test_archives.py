@@ -13,7 +13,7 @@ import zipfile
 import pytest
 
 from stages.core.errors import UserError
-from stages.dataset.archives import Member, is_archive, list_archives, read_members
+from stages.raw.archives import Member, is_archive, list_archives, read_members
 from tests.settings import changed, limits
 
 LIMIT = limits(1 << 20, 1 << 26, 50_000)
@@ -503,7 +503,7 @@ def test_a_disk_that_fails_is_no_damage(tmp_path, monkeypatch):
 
     members = read_members(path, LIMIT, keep_damaged=True)
     next(members)
-    monkeypatch.setattr("stages.dataset.archives._Bounded.read", fail)
+    monkeypatch.setattr("stages.raw.archives._Bounded.read", fail)
     with pytest.raises(UserError, match=r"a\.tar: cannot be read: Input/output error"):
         list(members)
 

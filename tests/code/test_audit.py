@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from stages import audit
+from stages.acquisition.portraits import draw_portrait
 from stages.core.errors import UserError
 from stages.core.files import write_csv
-from stages.dataset.index import Row, write_faces
-from stages.dataset.portraits import draw_portrait
+from stages.faces.index import Row, write_faces
 
 TOP = Path(__file__).parents[2]
 SIZE = 100

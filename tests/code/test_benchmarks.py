@@ -19,10 +19,10 @@ from benchmarks.memory import watch
 from benchmarks.random_resnet50 import write_random_resnet50
 from benchmarks.scaling import exponent, stream
 from benchmarks.side_by_side import compare, prove, take_turns
+from stages.acquisition.portraits import draw_portrait
 from stages.core.errors import UserError
 from stages.core.params import load_params
-from stages.dataset.images import decode
-from stages.dataset.portraits import draw_portrait
+from stages.raw.images import decode
 from stages.weights.registry import DETECTORS, obtain
 from tests.settings import limits
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.comparison.costs import accuracy_over_cost, read_costs, read_timings
+from stages.comparison.trainings import accuracy_over_cost, read_costs, read_timings
 from stages.core.errors import UserError
 
 COSTS = {"parameters": 12, "trainable_parameters": 10, "megabytes": 0.5, "gflops": 0.25}

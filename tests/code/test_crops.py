@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.dataset.portraits import draw_portrait
+from stages.acquisition.portraits import draw_portrait
 from stages.detection.crops import CHOICES, choose_face, crop, widen
 from stages.detection.detector import Face
 

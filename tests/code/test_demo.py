@@ -4,12 +4,12 @@ from collections import Counter
 
 import pytest
 
-from stages.dataset.archives import read_members
-from stages.dataset.demo import AGE_GROUPS, write_demo
-from stages.dataset.index import STATUSES
-from stages.dataset.labels import age_group, parse_name
+from stages.acquisition.demo import AGE_GROUPS, write_demo
 from stages.detection.detector import load_detector
 from stages.detection.extraction import extract_faces
+from stages.faces.index import STATUSES
+from stages.faces.labels import age_group, parse_name
+from stages.raw.archives import read_members
 from tests.settings import detect_settings, limits
 
 PORTRAITS = 60
@@ -87,7 +87,7 @@ def test_an_interrupted_drawing_leaves_no_archive(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stages.dataset.demo.draw_background", interrupted)
+    monkeypatch.setattr("stages.acquisition.demo.draw_background", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_demo(tmp_path / "demo.tar", 3, seed=1)
     assert list(tmp_path.iterdir()) == []

@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from stages.acquisition.portraits import draw_background, draw_portrait
 from stages.core.errors import UserError
 from stages.core.sections import Detect, Scale
-from stages.dataset.portraits import draw_background, draw_portrait
 from stages.detection.detector import MIN_SIZE, load_detector, providers, scale_factor
 from tests.settings import NATIVE, detect_settings
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.dataset.portraits import draw_portrait
+from stages.acquisition.portraits import draw_portrait
 from stages.splitting import duplicates as module
 from stages.splitting.duplicates import (
     TILE,

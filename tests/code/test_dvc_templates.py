@@ -12,7 +12,7 @@ import vl_convert
 from ruamel.yaml import YAML
 from workspace import CNN, SEARCH
 
-from stages.reporting.dvc_templates import FOLDER, templates
+from stages.publishing.dvc_templates import FOLDER, templates
 from stages.reporting.theme import CATEGORIES
 
 PLOTS = {

@@ -9,7 +9,7 @@ import pytest
 from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.dataset.examples import count_used, read_examples, read_used, was_trained_on
-from stages.dataset.index import Row, write_faces
+from stages.faces.index import Row, write_faces
 
 BOUNDS = [14, 25, 40, 60, 116]
 LISTS = Path("data/lists/published-split.csv")

@@ -13,11 +13,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stages.acquisition.portraits import draw_background, draw_portrait
 from stages.core.errors import UserError
-from stages.dataset.archives import Member, read_members
-from stages.dataset.forgetting import fingerprint
-from stages.dataset.images import decode
-from stages.dataset.index import (
+from stages.detection.crops import crop
+from stages.detection.detector import Face, load_detector
+from stages.detection.extraction import extract_face, extract_faces, extract_in_processes
+from stages.detection.forgetting import fingerprint
+from stages.faces.index import (
     COLUMNS,
     STATUSES,
     Row,
@@ -26,12 +28,10 @@ from stages.dataset.index import (
     read_index,
     write_faces,
 )
-from stages.dataset.portraits import draw_background, draw_portrait
-from stages.detection.crops import crop
-from stages.detection.detector import Face, load_detector
-from stages.detection.extraction import extract_face, extract_faces, extract_in_processes
 from stages.parallel import processes
 from stages.parallel import threads as threads_module
+from stages.raw.archives import Member, read_members
+from stages.raw.images import decode
 from tests.settings import changed, detect_settings, limits
 
 SETTINGS = detect_settings(face="score", margin=0.2, size=32, max_pixels=10**6)

@@ -23,8 +23,8 @@ import pytest
 
 from stages.core.errors import UserError
 from stages.core.files import partial_path
-from stages.remote import fetch
-from stages.remote.fetch import (
+from stages.weights import fetch
+from stages.weights.fetch import (
     CUTS_MENDED,
     FetchError,
     copy_local,
@@ -206,7 +206,7 @@ def test_a_later_call_resumes_what_an_earlier_one_left(site, target):
 
 def test_a_keyboard_interrupt_leaves_a_beginning_that_is_resumed(site, target):
     site.stalls = [100_000]
-    code = "import signal, sys, pathlib; from stages.remote.fetch import download\n"
+    code = "import signal, sys, pathlib; from stages.weights.fetch import download\n"
     # A process started in the background ignores Ctrl-C, and so would its children.
     code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "download(sys.argv[1], pathlib.Path(sys.argv[2]))"

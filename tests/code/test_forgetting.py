@@ -10,8 +10,8 @@ import pytest
 from stages.commands import forget
 from stages.core.errors import UserError
 from stages.core.files import digest
-from stages.dataset.archives import Member
-from stages.dataset.forgetting import (
+from stages.detection.extraction import extract_faces
+from stages.detection.forgetting import (
     MODELS,
     append_rows,
     fingerprint,
@@ -22,9 +22,9 @@ from stages.dataset.forgetting import (
     remove_rows,
     with_copies,
 )
-from stages.dataset.index import Row, read_crops, write_faces
-from stages.detection.extraction import extract_faces
+from stages.faces.index import Row, read_crops, write_faces
 from stages.inference import models
+from stages.raw.archives import Member
 from tests.settings import detect_settings
 
 SETTINGS = detect_settings(face="score", margin=0.2, size=4, max_pixels=10**6)

@@ -23,12 +23,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from stages.acquisition.portraits import draw_portrait
 from stages.core.errors import UserError
-from stages.dataset.archives import Member, is_archive, read_members
-from stages.dataset.index import STATUSES, read_crops, read_index, write_faces
-from stages.dataset.portraits import draw_portrait
 from stages.detection.detector import Detector, load_detector
 from stages.detection.extraction import extract_face, extract_faces
+from stages.faces.index import STATUSES, read_crops, read_index, write_faces
+from stages.raw.archives import Member, is_archive, read_members
 from tests.settings import detect_settings, limits
 
 SETTINGS = detect_settings(face="score", margin=0.2, size=32, max_pixels=10**6)

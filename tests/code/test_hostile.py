@@ -16,16 +16,15 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageCms
 
+from stages.acquisition.portraits import draw_portrait
 from stages.core.files import write_csv
 from stages.core.run_names import RunName
-from stages.dataset.archives import list_archives, read_members
-from stages.dataset.image_lists import read_lists
-from stages.dataset.index import read_cropped, read_crops, read_index, write_faces
-from stages.dataset.portraits import draw_portrait
+from stages.dataset.split_files import read_lists, read_split
 from stages.detection.detector import load_detector
 from stages.detection.extraction import extract_faces
+from stages.faces.index import read_cropped, read_crops, read_index, write_faces
+from stages.raw.archives import list_archives, read_members
 from stages.splitting.lists import lists_of, published_lists
-from stages.splitting.stratified import read_split
 from tests.settings import detect_settings, limits
 
 TOP = Path(__file__).parents[2]
@@ -233,9 +232,9 @@ def test_no_cell_is_a_formula_and_names_are_keys_in_every_table(
 MILLION = """
 import resource, sys
 from pathlib import Path
-from stages.dataset.archives import read_members
+from stages.raw.archives import read_members
 from stages.detection.extraction import extract_faces
-from stages.dataset.index import write_faces
+from stages.faces.index import write_faces
 from tests.settings import detect_settings, limits
 
 folder = Path(sys.argv[1])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile
 
-from stages.dataset import images
-from stages.dataset.images import UnreadableImageError, decode
-from stages.dataset.portraits import draw_portrait
+from stages.acquisition.portraits import draw_portrait
+from stages.raw import images
+from stages.raw.images import UnreadableImageError, decode
 
 LIMIT = 10**7
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

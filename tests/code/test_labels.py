@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.dataset.labels import LabelError, Labels, age_group, parse_name
+from stages.faces.labels import LabelError, Labels, age_group, parse_name
 
 BOUNDS = [14, 25, 40, 60, 116]
 

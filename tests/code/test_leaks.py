@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.dataset.portraits import draw_portrait
-from stages.splitting.leaks import (
+from stages.acquisition.portraits import draw_portrait
+from stages.auditing.leaks import (
     compare_pictures,
     count_leaks,
     find_leaks,

@@ -9,7 +9,7 @@ import pytest
 from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.core.run_names import RunName
-from stages.dataset.image_lists import read_lists
+from stages.dataset.split_files import read_lists
 from stages.splitting.lists import lists_of, published_lists
 
 NAMES = pd.Series([f"{number}.jpg" for number in range(5005)])

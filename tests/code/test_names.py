@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.dataset.names import LONGEST, spell
+from stages.raw.names import LONGEST, spell
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

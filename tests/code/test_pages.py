@@ -10,7 +10,7 @@ import pytest
 from stages.commands import publish
 from stages.core.errors import UserError
 from stages.core.files import write_csv, write_json
-from stages.reporting.page_blocks import fill_blocks
+from stages.publishing.page_blocks import fill_blocks
 
 TOP = Path(__file__).parents[2]
 BLOCKS = {"table": "| a |\n", "nothing": ""}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
-from stages.dataset.portraits import draw_background, draw_portrait
+from stages.acquisition.portraits import draw_background, draw_portrait
 
 AGE_GROUP_EDGES = (14, 25, 40, 60)
 TRAIN, TEST = 300, 150

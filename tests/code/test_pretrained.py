@@ -8,7 +8,7 @@ import pytest
 
 from stages import pretrained
 from stages.core.errors import UserError
-from stages.remote.fetch import FetchError
+from stages.weights.fetch import FetchError
 from stages.weights.registry import Source, WeightsFile
 
 Bring = Callable[[str | None], Path]

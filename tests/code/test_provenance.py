@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.core.errors import UserError
-from stages.runs.provenance import (
+from stages.learning.provenance import (
     DECISIVE,
     environment,
     fingerprint,

@@ -18,8 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stages.core.errors import UserError
 from stages.core.files import digest
-from stages.remote.fetch import FetchError
-from stages.weights.keras_h5 import (
+from stages.formats.keras_h5 import (
     SHAPES,
     Layers,
     Shapes,
@@ -27,6 +26,7 @@ from stages.weights.keras_h5 import (
     read_onnx_layers,
     write_h5_layers,
 )
+from stages.weights.fetch import FetchError
 from stages.weights.registry import (
     BACKBONES,
     KERAS_FILES,

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.comparison.search_table import tabulate_changes, tabulate_search
 from stages.core.params import Params, load_params
 from stages.reporting.search_pages import describe_search, draw_search, search_markdown
+from stages.tuning.search_table import tabulate_changes, tabulate_search
 from stages.tuning.searches import combinations
 
 SEARCH = "mtl-resnet50-conv5"

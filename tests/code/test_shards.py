@@ -7,9 +7,9 @@ import pytest
 
 from stages.core.errors import UserError
 from stages.core.files import digest
-from stages.dataset.forgetting import remove_crops
-from stages.dataset.index import Row, read_crops, write_faces
-from stages.dataset.shards import ShardedCrops, write_shards
+from stages.detection.forgetting import remove_crops
+from stages.faces.index import Row, read_crops, write_faces
+from stages.faces.shards import ShardedCrops, write_shards
 from stages.splitting.duplicates import group_duplicates
 
 SIZE, NUMBER = 32, 23

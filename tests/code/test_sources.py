@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from stages.acquisition import sources
+from stages.acquisition.sources import LICENCE, OFFICIAL, fetch_official, pack_folder, take_local
 from stages.core.errors import UserError
-from stages.dataset import sources
-from stages.dataset.archives import list_archives, read_members
-from stages.dataset.sources import LICENCE, OFFICIAL, fetch_official, pack_folder, take_local
-from stages.remote import fetch
+from stages.raw.archives import list_archives, read_members
+from stages.weights import fetch
 from tests.settings import limits
 
 FILES = {"30_0_0_1.jpg": b"one", "40_1_2_2.jpg": b"two" * 999, "deep/50_1_3_3.jpg": b""}

@@ -9,9 +9,10 @@ import pytest
 
 from stages.core.errors import UserError
 from stages.dataset.examples import read_examples
-from stages.dataset.index import Row, read_cropped, write_faces
+from stages.dataset.split_files import SPLITS, read_split
+from stages.faces.index import Row, read_cropped, write_faces
 from stages.splitting.duplicates import group_identical
-from stages.splitting.stratified import SPLITS, read_split, stratified_split
+from stages.splitting.stratified import stratified_split
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 TARGET = np.array(list(SHARES.values()))

@@ -12,9 +12,9 @@ from ruamel.yaml import YAML
 
 from stages.core.errors import UserError
 from stages.core.params import load_params
-from stages.weights import untrusted
-from stages.weights.keras_h5 import SHAPES, read_h5_layers, read_onnx_layers
-from stages.weights.untrusted import LARGEST, check_hdf5, read_onnx
+from stages.formats import untrusted
+from stages.formats.keras_h5 import SHAPES, read_h5_layers, read_onnx_layers
+from stages.formats.untrusted import LARGEST, check_hdf5, read_onnx
 
 STAGES = Path(untrusted.__file__).parents[1]
 SHAPE = {"layer": ((2, 3), (3,))}

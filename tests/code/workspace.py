@@ -14,18 +14,17 @@ import numpy as np
 import pandas as pd
 
 from stages import audit, compare, lists, plan, split
-from stages.comparison.search_table import tabulate_changes, tabulate_search
 from stages.core.files import write_csv, write_json
 from stages.core.params import Params, load_params
 from stages.core.paths import SPLIT, RunPaths
 from stages.core.run_names import RunName
 from stages.core.sections import TASKS
 from stages.dataset.examples import read_examples, was_trained_on
-from stages.dataset.image_lists import read_lists
-from stages.dataset.index import Row, write_faces
+from stages.dataset.split_files import read_lists, read_split
 from stages.evaluation.evaluate import Rules, evaluate_files
 from stages.evaluation.predictions import prediction_table
-from stages.splitting.stratified import read_split
+from stages.faces.index import Row, write_faces
+from stages.tuning.search_table import tabulate_changes, tabulate_search
 from stages.tuning.searches import combinations
 
 TOP = Path(__file__).parents[2]

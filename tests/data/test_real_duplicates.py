@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.dataset.archives import read_members
-from stages.dataset.labels import LabelError, parse_name
+from stages.faces.labels import LabelError, parse_name
+from stages.raw.archives import read_members
 from stages.splitting.duplicates import group_duplicates, near_duplicates
 from tests.settings import limits
 

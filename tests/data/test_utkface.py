@@ -8,11 +8,11 @@ import re
 import numpy as np
 import pytest
 
-from stages.dataset.archives import read_members
-from stages.dataset.index import read_cropped, read_crops, read_index, write_faces
-from stages.dataset.labels import LabelError, parse_name
 from stages.detection.detector import load_detector
 from stages.detection.extraction import extract_faces
+from stages.faces.index import read_cropped, read_crops, read_index, write_faces
+from stages.faces.labels import LabelError, parse_name
+from stages.raw.archives import read_members
 from tests.settings import detect_settings, limits
 
 FIRST = 400

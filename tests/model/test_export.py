@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stages.acquisition.portraits import draw_portrait
 from stages.commands import export
 from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.core.sections import TASKS
-from stages.dataset.index import Row, write_faces
-from stages.dataset.portraits import draw_portrait
+from stages.faces.index import Row, write_faces
 from stages.inference import agreement, exports
 from stages.inference.face_extraction import face_extractor
 from stages.inference.inputs import read_inputs

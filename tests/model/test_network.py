@@ -13,13 +13,13 @@ import pytest
 from keras import applications, layers
 from specs import network_of
 
+from stages.formats.keras_h5 import write_h5_layers
 from stages.networks.network import (
     cut_layer,
     load_network,
     save_network,
     split_frozen,
 )
-from stages.weights.keras_h5 import write_h5_layers
 
 CLASSES = {"age": 5, "gender": 2, "race": 5}
 SIZE = 32

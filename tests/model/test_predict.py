@@ -15,20 +15,20 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stages.acquisition.portraits import draw_background, draw_portrait
 from stages.commands import predict
 from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.core.sections import TASKS
-from stages.dataset.archives import read_members
-from stages.dataset.labels import parse_name
-from stages.dataset.portraits import draw_background, draw_portrait
 from stages.detection.extraction import extract_faces
 from stages.evaluation.predictions import prediction_table
+from stages.faces.labels import parse_name
 from stages.inference.face_extraction import MAX_PIXELS, face_extractor
 from stages.inference.inputs import LIMITS
 from stages.inference.models import open_detector, open_model
 from stages.networks.network import load_network
 from stages.networks.prediction import BATCH_SIZE, predict_rows
+from stages.raw.archives import read_members
 from stages.runs.input_spec import read_input_spec
 from tests.settings import detect_settings
 

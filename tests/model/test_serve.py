@@ -17,13 +17,13 @@ import requests
 from PIL import Image
 
 from benchmarks.cluster import free_ports
-from stages.dataset.archives import Member
-from stages.dataset.portraits import draw_background, draw_portrait
+from stages.acquisition.portraits import draw_background, draw_portrait
 from stages.inference.face_extraction import face_extractor
 from stages.inference.models import open_detector, open_model
 from stages.inference.predictions import ImagePredictions, as_record, outputs_of
 from stages.inference.saliency import heat_of
 from stages.networks.prediction import BATCH_SIZE
+from stages.raw.archives import Member
 
 for package in ("starlette", "uvicorn"):
     pytest.importorskip(package, reason=f"NOT TESTED: serve needs {package}, of the extra serve")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_fit import IMAGES, eager, examples, network, same, settings_of  # noqa: F401
 
-from stages.dataset.shards import ShardedCrops, write_shards
+from stages.faces.shards import ShardedCrops, write_shards
 from stages.learning.checkpoints import Checkpoints
 from stages.learning.features import frozen_features
 from stages.learning.fit import Data, fit

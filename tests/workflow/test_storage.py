@@ -9,10 +9,10 @@ import boto3
 import pytest
 from storage import KEYS, s3_server
 
+from stages.acquisition.demo import write_demo
+from stages.acquisition.sources import fetch_official, take_local
 from stages.core.errors import UserError
-from stages.dataset.archives import list_archives, read_members
-from stages.dataset.demo import write_demo
-from stages.dataset.sources import fetch_official, take_local
+from stages.raw.archives import list_archives, read_members
 from tests.settings import limits
 
 LIMITS = limits(1 << 26, 1 << 36, 1_000_000)
@@ -113,7 +113,7 @@ def test_what_is_no_archive_is_one_clear_error(store: object, tmp_path: Path, ke
 def test_a_storage_that_stops_responding_is_a_read_error_not_a_damaged_archive(
     store: object, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from stages.remote import storage as remote
+    from stages.raw import storage as remote
 
     monkeypatch.setattr(remote, "AHEAD", 1 << 16)
     take_local([put(store, "cut.tar", archive.read_bytes())], tmp_path)

@@ -19,7 +19,7 @@ from processes import call, environment
 from ruamel.yaml import YAML
 from stage_processes import TOP
 
-from stages.dataset.demo import write_demo
+from stages.acquisition.demo import write_demo
 
 pytestmark = pytest.mark.long
 

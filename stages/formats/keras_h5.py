@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import numpy_helper
 
-from stages.weights.untrusted import open_hdf5, read_onnx
+from stages.formats.untrusted import open_hdf5, read_onnx
 
 Array = npt.NDArray[np.float32]
 Layers = Mapping[str, tuple[Array, ...]]

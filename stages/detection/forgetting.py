@@ -20,9 +20,9 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, read_csv
-from stages.dataset.archives import Member
-from stages.dataset.index import read_cropped, read_crops
-from stages.dataset.shards import SelectedCrops, ShardedCrops, put_shards
+from stages.faces.index import read_cropped, read_crops
+from stages.faces.shards import SelectedCrops, ShardedCrops, put_shards
+from stages.raw.archives import Member
 
 IMAGES = Path("forgotten/images.csv")
 MODELS = Path("forgotten/models.csv")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageOps
 
-from stages.dataset.names import spell
+from stages.raw.names import spell
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from stages.acquisition.portraits import draw_background, draw_portrait
 from stages.core.files import atomic_write
-from stages.dataset.images import Pixels
-from stages.dataset.portraits import draw_background, draw_portrait
+from stages.raw.images import Pixels
 
 AGE_GROUPS = ((1, 14), (15, 25), (26, 40), (41, 60), (61, 116))  # the published ones, years
 JPEG_QUALITY = 92

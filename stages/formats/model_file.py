@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.weights.untrusted import LARGEST, open_hdf5
+from stages.formats.untrusted import LARGEST, open_hdf5
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {_CONFIG, "metadata.json", _WEIGHTS}

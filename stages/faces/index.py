@@ -34,8 +34,7 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, read_csv
-from stages.dataset.images import Pixels
-from stages.dataset.shards import ShardedCrops, put_shards, unfinished
+from stages.faces.shards import ShardedCrops, put_shards, unfinished
 
 STATUSES = ("cropped", "no_face", "unreadable", "bad_label")
 
@@ -71,7 +70,7 @@ _TYPES = dict.fromkeys(["name", "archive", "status", "reason"], "str") | {
 
 
 def write_faces(
-    extractions: Iterable[tuple[Row, Pixels | None]],
+    extractions: Iterable[tuple[Row, npt.NDArray[np.uint8] | None]],
     index: Path,
     crops: Path,
     size: int,

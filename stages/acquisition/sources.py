@@ -16,9 +16,9 @@ from tqdm import tqdm
 from stages.core.errors import UserError
 from stages.core.files import atomic_write
 from stages.core.sections import ArchiveLimits
-from stages.dataset.archives import is_archive, read_members
-from stages.remote.fetch import copy_local, download, google_drive
-from stages.remote.storage import SUFFIX, is_remote, read_record, record
+from stages.raw.archives import is_archive, read_members
+from stages.raw.storage import SUFFIX, is_remote, read_record, record
+from stages.weights.fetch import copy_local, download, google_drive
 
 LICENCE = """\
 UTKFace: available for non-commercial research purposes only. The copyright of the images
@@ -95,7 +95,7 @@ def _verify(path: Path, images: int) -> None:
 def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
     """Copy archives, and pack folders into uncompressed tar files, into a folder.
 
-    Archives at s3:// addresses are recorded, see `stages.remote.storage`.
+    Archives at s3:// addresses are recorded, see `stages.raw.storage`.
 
     Raises:
         UserError: a path is missing or hidden, neither an archive nor a folder, or two targets have

@@ -1,6 +1,6 @@
 """The templates of `dvc plots` in .dvc/plots/, generated from the charts of the report.
 
-    python -m stages.reporting.dvc_templates
+    python -m stages.publishing.dvc_templates
 
 DVC puts rows, columns and titles in place of anchors such as <DVC_METRIC_X>
 (https://dvc.org/doc/user-guide/experiment-management/visualizing-plots).

@@ -1,4 +1,4 @@
-"""What the runs cost: parameters, size, arithmetic, and the time of their training."""
+"""Trainings in tables: learning curves, costs, time, accuracy over cost."""
 
 import json
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ ONCE, EPOCH = "training_tflop_once", "training_tflop_epoch"
 # Of the first epochs, if they train on smaller images.
 PROGRESSIVE, PROGRESSIVE_EPOCH = "progressive_epochs", "training_tflop_progressive_epoch"
 TIMINGS = ("seconds", "images_per_second")
+CURVE_COLUMNS = ("variant", "epoch", "figure", "side", "value")
 
 
 def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
@@ -86,3 +87,32 @@ def accuracy_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFram
     ]
     columns = ["variant", "task", "epoch", "tflop", "value"]
     return pd.concat(by_task, ignore_index=True)[columns].rename(columns={"value": "accuracy"})
+
+
+def collect_curves(folder: Path, variants: Sequence[str]) -> pd.DataFrame:
+    """Gather what DVCLive wrote under <folder>/<variant>/plots/metrics/<side>/<figure>.tsv.
+
+    Args:
+        folder: of the variants' curve folders; those of variants not named are not read.
+        variants: names, in the order of the rows.
+
+    Raises:
+        UserError: a variant has no curves.
+    """
+    tables = []
+    for variant in variants:
+        metrics = folder / variant / "plots" / "metrics"
+        files = sorted(metrics.glob("*/*.tsv"))
+        if not files:
+            raise UserError(f"{metrics}: no curves; run `dvc repro train@{variant}`")
+        for file in files:
+            curve = pd.read_csv(file, sep="\t")
+            rows = {
+                "variant": variant,
+                "epoch": curve["step"] + 1,
+                "figure": file.stem.replace("_", " "),
+                "side": file.parent.name,
+                "value": curve[file.stem],
+            }
+            tables.append(pd.DataFrame(rows, columns=list(CURVE_COLUMNS)))
+    return pd.concat(tables, ignore_index=True)

@@ -24,8 +24,8 @@ from typing import Protocol
 
 from stages.core.errors import UserError
 from stages.core.sections import ArchiveLimits
-from stages.dataset.names import spell
-from stages.remote.storage import SUFFIX, RemoteArchive, read_record
+from stages.raw.names import spell
+from stages.raw.storage import SUFFIX, RemoteArchive, read_record
 
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"  # the first bytes
 _ENTRY = b"PK\x01\x02"  # starts each entry of a zip file's directory

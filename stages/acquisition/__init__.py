@@ -1,0 +1,1 @@
+"""Where the raw archives come from: downloads, local files, drawn portraits."""

@@ -1,0 +1,1 @@
+"""Test images that were trained on, themselves or as a copy."""

@@ -1,0 +1,1 @@
+"""Face crops with their labels: index.csv and crops.npy."""

@@ -1,0 +1,1 @@
+"""Files of networks: layouts of weights, and how untrusted files are read."""

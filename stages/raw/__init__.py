@@ -1,0 +1,1 @@
+"""Raw images: archives, where they lie, how they are decoded."""
