@@ -21,7 +21,7 @@ from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.core.sections import TASKS
 from stages.faces.index import Row, write_faces
-from stages.inference import agreement, exports
+from stages.inference import exports
 from stages.inference.face_extraction import face_extractor
 from stages.inference.inputs import read_inputs
 from stages.inference.models import METADATA, OnnxNetwork, open_detector, open_model
@@ -60,7 +60,7 @@ def workspace(small_model: Path, mobilenet_weights: Path) -> Path:
     (top / "data/pretrained/retinaface-mobilenet0.25.onnx").symlink_to(mobilenet_weights)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(top)
-        patch.setattr(agreement, "SPEED_SECONDS", 0.1)
+        patch.setattr(exports, "SPEED_SECONDS", 0.1)
         patch.setattr(sys, "argv", ["export", "small"])
         export.main()
     return top
