@@ -21,7 +21,7 @@ from stages.core.files import write_csv
 from stages.core.params import Params, load_params
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
-from stages.evaluation.evaluate import Rules, evaluate_files
+from stages.evaluation.evaluate import evaluate_files
 from stages.evaluation.predictions import prediction_table, read_predictions
 from stages.networks import device
 
@@ -60,7 +60,7 @@ class Sides:
         self.model = make_task(params, variant, faces, epochs=1, real=False).network()
         self.faces, self.folder = faces, folder
         self.classes = {task: params.classes.of(task) for task in TASKS}
-        self.rules = Rules.of(params)
+        self.params = params
         self.split = pd.DataFrame({"name": faces.names, "group": np.arange(len(faces.names))})
         self.test, self.val = folder / "test.csv", folder / "val.csv"
         self.outputs = self.predict()
@@ -83,7 +83,7 @@ class Sides:
     def score(self) -> None:
         """Everything after the forward pass."""
         write_csv(self.test, self.table())
-        found = evaluate_files(self.test, self.val, self.split, self.classes, self.rules)
+        found = evaluate_files(self.test, self.val, self.split, self.params)
         found.write(self.folder / "details")
 
     def evaluate(self) -> None:

@@ -7,7 +7,7 @@ from stages.core.sections import TASKS
 from stages.core.stage import run_stage
 from stages.dataset.examples import count_used, read_examples, was_trained_on
 from stages.dataset.split_files import read_split
-from stages.evaluation.evaluate import Rules, evaluate_files
+from stages.evaluation.evaluate import evaluate_files
 from stages.evaluation.predictions import prediction_table
 from stages.evaluation.progress import Watched
 from stages.networks import device
@@ -24,7 +24,7 @@ def main() -> None:
     from stages.networks.network import load_network
 
     model = load_network(paths.network)
-    classes = {task: plan.input_spec.classes.of(task) for task in TASKS}
+    classes = {task: params.classes.of(task) for task in TASKS}
     flip_tta = params.evaluate.flip_tta
     for split in ("test", "val"):
         faces = read_examples(FACES, paths.lists, split, TASKS, plan.network.age_upper_bounds)
@@ -36,7 +36,7 @@ def main() -> None:
         write_csv(paths.predictions(split), table)
 
     files = paths.predictions("test"), paths.predictions("val")
-    result = evaluate_files(*files, read_split(SPLIT), classes, Rules.of(params))
+    result = evaluate_files(*files, read_split(SPLIT), params)
     result.write(paths.evaluation, flip_tta)
     write_json(paths.metrics, result.short)
     training = training_costs(model, *count_used(paths.images), plan.training)

@@ -15,7 +15,7 @@ from stages.core.paths import PARAMS_FILE
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
 from stages.dataset.split_files import read_split
-from stages.evaluation.evaluate import Rules, evaluate_files
+from stages.evaluation.evaluate import evaluate_files
 from stages.evaluation.predictions import read_predictions, sides_of
 
 
@@ -36,8 +36,8 @@ def main() -> None:
     for file in (arguments.predictions, *([val] if val else [])):
         sides = sides_of(read_predictions(file, classes), split)
         print(f"{file}: images by split: {sides}", file=sys.stderr)
-    found = evaluate_files(arguments.predictions, val, split, classes, Rules.of(params))
-    found.write(arguments.output, arguments.output / "metrics.json")
+    found = evaluate_files(arguments.predictions, val, split, params)
+    found.write(arguments.output)
     print(f"score: {found.in_one_line}")
 
 

@@ -10,42 +10,16 @@ import pandas as pd
 
 from stages.core.files import write_csv, write_json
 from stages.core.params import Params
+from stages.core.sections import TASKS
 from stages.evaluation.calibration import (
     calibration_error,
     fit_temperature,
     reliability,
     scaled,
 )
-from stages.evaluation.predictions import Classes, Predictions, groups_of, read_predictions
+from stages.evaluation.predictions import Predictions, groups_of, read_predictions
 from stages.evaluation.scores import COMBINED, confusion, per_class, score_table, summarise
 from stages.evaluation.subgroups import fairness_table, subgroup_table
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How predictions are scored.
-
-    Attributes:
-        confidence: of all intervals, in (0, 1).
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-        bins: of the calibration error and the reliability diagram.
-        min_subgroup_size: subgroups of fewer images are marked as small.
-        task_weights: of the accuracies in the combined score.
-    """
-
-    confidence: float
-    resamples: int
-    seed: int
-    bins: int
-    min_subgroup_size: int
-    task_weights: Mapping[str, float]
-
-    @classmethod
-    def of(cls, params: Params) -> "Rules":
-        """Those of params.yaml."""
-        knobs = params.evaluate.model_dump(exclude={"flip_tta"})
-        return cls(**knobs, seed=params.seed, task_weights=params.train.task_weights.model_dump())
 
 
 @dataclass(frozen=True)
@@ -84,7 +58,7 @@ class Evaluation:
 
 
 def evaluate_files(
-    test_file: Path, val_file: Path | None, split: pd.DataFrame, classes: Classes, rules: Rules
+    test_file: Path, val_file: Path | None, split: pd.DataFrame, params: Params
 ) -> Evaluation:
     """Score a run from its prediction files.
 
@@ -92,19 +66,19 @@ def evaluate_files(
         test_file: predictions for test images.
         val_file: predictions for validation images, or None: see `evaluate`.
         split: split.csv, columns name and group.
-        classes: class names of all tasks.
-        rules: how.
+        params: see `evaluate`, and `classes`.
 
     Raises:
         UserError: a file is missing or malformed, or split.csv lacks an image.
     """
+    classes = {task: params.classes.of(task) for task in TASKS}
     test = read_predictions(test_file, classes)
     val = read_predictions(val_file, classes) if val_file else None
-    return evaluate(test, groups_of(test, split), val, rules)
+    return evaluate(test, groups_of(test, split), val, params)
 
 
 def evaluate(
-    test: Predictions, groups: npt.NDArray[np.int64], val: Predictions | None, rules: Rules
+    test: Predictions, groups: npt.NDArray[np.int64], val: Predictions | None, params: Params
 ) -> Evaluation:
     """Score a run.
 
@@ -113,8 +87,10 @@ def evaluate(
         groups: the duplicate group of each test image (N).
         val: predictions for validation images, on which temperatures are fitted; None: the
             figures after temperature scaling are left out.
-        rules: how.
+        params: of which are read section `evaluate`, the seed of the bootstrap, and the weights
+            of the tasks in the combined score.
     """
+    settings = params.evaluate
     # Rounded as they are written, so that the file's temperatures give the file's figures.
     temperatures = {
         task: round(fit_temperature(side.probabilities[task], side.true[task]), 6)
@@ -125,12 +101,12 @@ def evaluate(
         test,
         groups,
         temperatures,
-        rules.task_weights,
-        rules.confidence,
-        rules.resamples,
-        rules.seed,
+        params.train.task_weights.model_dump(),
+        settings.confidence,
+        settings.resamples,
+        params.seed,
     )
-    diagrams = _diagrams(test, temperatures, rules.bins)
+    diagrams = _diagrams(test, temperatures, settings.bins)
     # No interval: the bins of a resample are rougher than the sample's, and its error larger.
     errors = pd.DataFrame(
         [
@@ -142,14 +118,14 @@ def evaluate(
     place = {task: i for i, task in enumerate([*test.tasks, COMBINED])}
     scores = pd.concat([scores, errors], ignore_index=True)
     scores = scores.sort_values("task", key=lambda tasks: tasks.map(place), kind="stable")
-    subgroups = subgroup_table(test, groups, rules.confidence, rules.min_subgroup_size)
+    subgroups = subgroup_table(test, groups, settings.confidence, settings.min_subgroup_size)
     tables = {
         "scores": scores,
         "per_class": per_class(test),
         "confusion": confusion(test),
         "reliability": _stacked(diagrams),
         "subgroups": subgroups,
-        "fairness": fairness_table(test, subgroups, rules.min_subgroup_size),
+        "fairness": fairness_table(test, subgroups, settings.min_subgroup_size),
     }
     return Evaluation(summarise(scores, len(test.names)), tables, temperatures)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 
 from stages.comparison.table import compare, with_epochs, with_intervals
 from stages.core.errors import UserError
+from stages.core.run_names import RunName
 from stages.reporting.comparison_charts import draw_cost, draw_leak
 from stages.reporting.comparison_tables import comparison_markdown, print_comparison
 
@@ -26,34 +28,40 @@ def metrics(tmp_path: Path) -> Path:
     for variant, tasks in MEASURED.items():
         content = {t: {"accuracy": a, "macro_f1": f} for t, (a, f) in tasks.items()}
         text = json.dumps({"images": 2371, **content})
-        (tmp_path / f"{variant}.json").write_text(text)
-    (tmp_path / "left-over.json").write_text("not even JSON")
-    (tmp_path / "split.json").write_text('{"train": 1}')
+        (tmp_path / variant).mkdir()
+        (tmp_path / variant / "metrics.json").write_text(text)
+    (tmp_path / "left-over").mkdir()
+    (tmp_path / "left-over/metrics.json").write_text("not even JSON")
     return tmp_path
 
 
+def compared(metrics: Path, *runs: str) -> pd.DataFrame:
+    """`compare` of the runs of these names."""
+    return compare(metrics, [RunName.parse(run) for run in runs])
+
+
 def test_measured_and_published_figures_stand_side_by_side(metrics: Path):
-    row = compare(metrics, {BLOCK5: []}).iloc[0]
+    row = compared(metrics, BLOCK5).iloc[0]
     assert (row["variant"], row["images"]) == (BLOCK5, 2371)
     assert (row["age_accuracy"], row["published_age_accuracy"]) == (0.61, 0.9028)
     assert (row["race_macro_f1"], row["published_race_macro_f1"]) == (0.75, 0.91)
 
 
 def test_only_declared_variants_are_read_in_their_order(metrics: Path):
-    assert compare(metrics, {OWN: [], BLOCK5: []})["variant"].tolist() == [OWN, BLOCK5]
-    assert compare(metrics, {BLOCK5: []})["variant"].tolist() == [BLOCK5]
+    assert compared(metrics, OWN, BLOCK5)["variant"].tolist() == [OWN, BLOCK5]
+    assert compared(metrics, BLOCK5)["variant"].tolist() == [BLOCK5]
 
 
 def test_a_variant_that_nobody_published_has_measured_figures_only(metrics: Path):
-    (metrics / "mine.json").write_text((metrics / f"{OWN}.json").read_text())
+    shutil.copytree(metrics / OWN, metrics / "mine")
     for name in (OWN, "mine"):
-        row = compare(metrics, {name: []}).iloc[0]
+        row = compared(metrics, name).iloc[0]
         assert row["gender_accuracy"] == 0.8
         assert row.filter(like="published_").isna().all()
 
 
 def test_a_network_of_one_task_leaves_the_others_empty(metrics: Path):
-    row = compare(metrics, {BLOCK5: [], GENDER: []}).iloc[1]
+    row = compared(metrics, BLOCK5, GENDER).iloc[1]
     assert (row["gender_accuracy"], row["published_gender_accuracy"]) == (0.93, 0.9805)
     others = [c for c in row.index if "age_" in c or "race_" in c]
     assert len(others) == 4 * len(["", "sd", "difference", "published", "rerun"])
@@ -61,15 +69,18 @@ def test_a_network_of_one_task_leaves_the_others_empty(metrics: Path):
 
 
 def test_a_variant_without_metrics_says_what_to_run(metrics: Path):
-    with pytest.raises(UserError, match=r"absent\.json: missing; run `dvc repro evaluate@absent`"):
-        compare(metrics, {OWN: [], "absent": []})
+    with pytest.raises(
+        UserError, match=r"absent/metrics\.json: missing; run `dvc repro ev.*@absent`"
+    ):
+        compared(metrics, OWN, "absent")
 
 
 def write(metrics: Path, run: str, age: float, images: int = 2371):
     """Write the metrics of a run of all tasks whose age accuracy is given, the rest 0.5."""
     tasks = {task: {"accuracy": 0.5, "macro_f1": 0.5} for task in ("gender", "race")}
     content = {"images": images, "age": {"accuracy": age, "macro_f1": 0.5}, **tasks}
-    (metrics / f"{run}.json").write_text(json.dumps(content))
+    (metrics / run).mkdir()
+    (metrics / run / "metrics.json").write_text(json.dumps(content))
 
 
 REPEATS = ["native", "seed-2", "seed-3", "fold-0", "fold-1", "fold-2", "published-split"]
@@ -79,9 +90,9 @@ REPEATS = ["native", "seed-2", "seed-3", "fold-0", "fold-1", "fold-2", "publishe
 def repeated(metrics: Path) -> pd.DataFrame:
     """Compare the own network, whose age accuracy is 0.5, with all its repeats."""
     ages = [0.53, 0.56, 0.59, 0.4, 0.5, 0.6, 0.9]
-    for condition, age in zip(REPEATS, ages, strict=True):
-        write(metrics, f"{OWN}+{condition}", age, 700 if "fold" in condition else 2371)
-    return compare(metrics, {OWN: REPEATS})
+    for suffix, age in zip(REPEATS, ages, strict=True):
+        write(metrics, f"{OWN}+{suffix}", age, 700 if "fold" in suffix else 2371)
+    return compared(metrics, OWN, *(f"{OWN}+{suffix}" for suffix in REPEATS))
 
 
 def test_repeats_by_seed_and_fold_become_their_mean_and_spread(repeated: pd.DataFrame):
@@ -113,7 +124,7 @@ def test_the_published_protocol_stands_beside_the_honest_figures_of_its_variant(
 
 def test_a_repeat_without_metrics_says_what_to_run(metrics: Path):
     with pytest.raises(UserError, match=rf"run `dvc repro repeat@{OWN}-native`"):
-        compare(metrics, {OWN: ["native"]})
+        compared(metrics, OWN, f"{OWN}+native")
 
 
 def table_of(text: str, figure: str) -> list[list[str]]:
@@ -125,7 +136,7 @@ def table_of(text: str, figure: str) -> list[list[str]]:
 
 
 def test_the_markdown_tables_show_every_figure_of_a_task(metrics: Path):
-    text = comparison_markdown(compare(metrics, dict.fromkeys(MEASURED, ())))
+    text = comparison_markdown(compared(metrics, *MEASURED))
     kinds = ("published", "honest")
     heads = [f"{figure} {kind}" for figure in ("accuracy", "macro F1") for kind in kinds]
     assert table_of(text, "Age group") == [
@@ -139,7 +150,7 @@ def test_the_markdown_tables_show_every_figure_of_a_task(metrics: Path):
 
 
 def test_a_task_that_no_variant_learnt_has_no_table(metrics: Path):
-    text = comparison_markdown(compare(metrics, {GENDER: ()}))
+    text = comparison_markdown(compared(metrics, GENDER))
     assert "| Gender" in text
     assert "| Age" not in text
     assert "| Race" not in text
@@ -183,7 +194,7 @@ def test_epochs_and_intervals_stand_beside_the_honest_figures_of_single_runs(
 def test_the_terminal_tables_show_every_figure_even_into_a_file(
     metrics: Path, repeated: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ):
-    print_comparison(compare(metrics, dict.fromkeys(MEASURED, ())))
+    print_comparison(compared(metrics, *MEASURED))
     print_comparison(repeated)
     lines = capsys.readouterr().out.splitlines()
     for variant, figures in (
@@ -224,7 +235,7 @@ def test_the_chart_of_costs_has_every_variant_and_is_the_same_each_time(tmp_path
 
 
 def test_the_comparison_survives_its_csv(metrics: Path, repeated: pd.DataFrame, tmp_path: Path):
-    for comparison in (compare(metrics, dict.fromkeys(MEASURED, ())), repeated):
+    for comparison in (compared(metrics, *MEASURED), repeated):
         comparison.to_csv(tmp_path / "c.csv", index=False)
         again = pd.read_csv(tmp_path / "c.csv")
         assert comparison_markdown(again) == comparison_markdown(comparison)

@@ -32,7 +32,7 @@ def test_a_fingerprint_depends_on_content_and_not_on_order():
 
 def test_surroundings_are_the_same_in_every_process(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(TOP)
-    code = "import json; from stages.runs import provenance as p; print(json.dumps("
+    code = "import json; from stages.learning import provenance as p; print(json.dumps("
     more = "import stages.core.files; "  # what a process has loaded does not matter
     for text in (code, more + code):
         command = [sys.executable, "-c", f"{text}p.environment()))"]

@@ -274,13 +274,24 @@ def test_a_released_file_reaches_the_network_and_keras_with_every_array(
     from stages.networks import device
 
     device.prepare(precision="float32", deterministic=True, seed=1)
+    from stages.core.variants import NetworkSpec
     from stages.networks.backbones import APPLICATIONS, build_backbone
 
     write_released(tmp_path / "released.h5", backbone, weights)
     entry = BACKBONES[backbone, weights]
     path = obtain(entry, tmp_path / "pretrained", str(tmp_path / "released.h5"), "a test")
     assert path.name == f"{backbone}-{weights}.h5" == f"{entry.key}.h5"
-    ours = build_backbone(backbone, "none", "native", weights, 32, path)
+    spec = NetworkSpec.model_validate(
+        {
+            "backbone": backbone,
+            "trainable": "none",
+            "preprocessing": "native",
+            "weights": weights,
+            "classes": {},
+            "size": 32,
+        }
+    )
+    ours = build_backbone(spec, path)
     theirs = APPLICATIONS[backbone](weights=str(path), include_top=False, input_shape=(32, 32, 3))
     for model in (ours, theirs):
         loaded = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}

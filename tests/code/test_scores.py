@@ -11,12 +11,15 @@ from drawn import CLASSES, Draw, draw_table
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
 from stages.core.files import write_csv
-from stages.evaluation.evaluate import Rules, evaluate
+from stages.core.params import load_params
+from stages.evaluation.evaluate import evaluate
 from stages.evaluation.predictions import Predictions, read_predictions
 from stages.evaluation.scores import confusion, per_class, rates, score_table
 
 WEIGHTS = {"age": 0.4, "gender": 0.2, "race": 0.4}
-RULES = Rules(0.95, 300, 1, 15, 30, WEIGHTS)
+COMMITTED = load_params(Path(__file__).parents[2] / "params.yaml")
+SETTINGS = COMMITTED.evaluate.model_copy(update={"resamples": 300})
+PARAMS = COMMITTED.model_copy(update={"evaluate": SETTINGS})
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def test_the_summary_is_what_one_counts_by_hand(four: Predictions):
     # The combined score is of these two tasks: (0.2 * 3/4 + 0.4 * 3/4) / 0.6.
     gender = {"accuracy": 0.75, "macro_f1": round((4 / 5 + 2 / 3) / 2, 6)}
     race = {"accuracy": 0.75, "macro_f1": round((2 / 3 + 1 + 0) / 3, 6)}
-    assert evaluate(four, np.arange(4), None, RULES).summary == {
+    assert evaluate(four, np.arange(4), None, PARAMS).summary == {
         "images": 4,
         "gender": gender | {"nll": round(math.log(2 * 2 * 4 * 4 / 3) / 4, 6), "ece": 0.375},
         "race": race | {"nll": round(math.log(2 * 2) / 4, 6), "ece": 0},
@@ -161,7 +164,7 @@ def test_the_mean_error_in_years_is_told_where_years_are_predicted(tmp_path: Pat
     table["years_true"], table["years_predicted"] = [30, 47], [31, 50]
     write_csv(tmp_path / "years.csv", table)
     read = read_predictions(tmp_path / "years.csv", CLASSES)
-    age = evaluate(read, np.arange(2), None, RULES).summary["age"]
+    age = evaluate(read, np.arange(2), None, PARAMS).summary["age"]
     assert isinstance(age, dict)
     assert age["mae"] == (1 + 3) / 2
     assert list(age) == ["accuracy", "macro_f1", "one_off", "nll", "mae", "ece"]
@@ -169,7 +172,7 @@ def test_the_mean_error_in_years_is_told_where_years_are_predicted(tmp_path: Pat
 
 def test_scaling_is_fitted_on_validation_images_and_told_beside_the_unscaled(draw: Draw):
     test, val = draw(500, seed=3), draw(500, seed=4)
-    found = evaluate(test, np.arange(500), val, RULES)
+    found = evaluate(test, np.arange(500), val, PARAMS)
     value = found.tables["scores"].set_index(["task", "metric"])["value"]
     assert list(found.temperatures) == list(CLASSES)
     for task, temperature in found.temperatures.items():

@@ -62,10 +62,10 @@ def test_a_combination_changes_its_variant_or_the_recipe_that_the_variant_follow
         "train.max_epochs=10",
         "train.subset.train=0.1",
         "train.subset.val=0.05",
-        "variants.mtl-vgg16-imagenet-block5.epochs=10",
+        "variants.toml:mtl-vgg16-imagenet-block5.epochs=10",
         "train.global_batch=0",
-        "variants.mtl-vgg16-imagenet-block5.learning_rate=1e-06",
-        "variants.mtl-vgg16-imagenet-block5.batch_size=16",
+        "variants.toml:mtl-vgg16-imagenet-block5.learning_rate=1e-06",
+        "variants.toml:mtl-vgg16-imagenet-block5.batch_size=16",
     ]
     width = combinations(params, "stl-gender-head-width")[0]
     assert "recipes.stl.head_width=32" in width.changes

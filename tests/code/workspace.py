@@ -21,7 +21,7 @@ from stages.core.run_names import RunName
 from stages.core.sections import TASKS
 from stages.dataset.examples import read_examples, was_trained_on
 from stages.dataset.split_files import read_lists, read_split
-from stages.evaluation.evaluate import Rules, evaluate_files
+from stages.evaluation.evaluate import evaluate_files
 from stages.evaluation.predictions import prediction_table
 from stages.faces.index import Row, write_faces
 from stages.tuning.search_table import tabulate_changes, tabulate_search
@@ -151,9 +151,7 @@ def _leave_run(params: Params, run: RunName, number: int) -> None:
             outputs[task] = (values / values.sum(axis=1, keepdims=True)).astype(np.float32)
         table = prediction_table(faces.names, faces.labels, outputs, classes, faces.ages)
         write_csv(file, table.assign(trained_on=seen) if side == "test" else table)
-    result = evaluate_files(
-        files["test"], files["val"], read_split(SPLIT), classes, Rules.of(params)
-    )
+    result = evaluate_files(files["test"], files["val"], read_split(SPLIT), params)
     result.write(paths.evaluation)
     write_json(paths.metrics, result.short)
     costs = {"parameters": 300_000 * (number + 1), "trainable_parameters": 200_000 + number}
