@@ -1,11 +1,14 @@
 """utkface-mtl: the stages of dvc.yaml (`python -m stages.<stage>`) and the library they call.
 
-`stages.commands` has the verbs of the console command. Imports go down only:
+`stages.commands` has the verbs of the console command. Imports go down only (the test of the
+layout has the table); from the top:
 
-- `reporting`, `inference`: pages and pictures; a trained model put to use.
-- `comparison`, `evaluation`, `learning`: figures across runs, figures of one run, training.
-- `networks`, `splitting`, `detection`, `dataset`: what a network is, and what it learns from.
-- `runs`, `weights`, `remote`, `parallel`, `core`: what all of them stand on.
+- `inference`, `publishing`, `reporting`: a trained model put to use; pages and charts.
+- `comparison`, `evaluation`, `tuning`, `learning`: figures across runs and of one run; training.
+- `auditing`, `splitting`, `dataset`, `faces`: from face crops to the lists that a run reads.
+- `detection`, `acquisition`, `raw`: from archives to face crops.
+- `networks`, `weights`, `formats`: what a network is, and the files that hold one.
+- `runs`, `parallel`, `core`: what all of them stand on.
 """
 
 import os

@@ -130,35 +130,15 @@ def fit(
         inputs = features(frozen)
     with execution.scope():
         learner = compile_learner(network, inputs, data.train, training, execution)
-    classes = classes_of(network)
-    probabilities = (
-        sampling_probabilities(data.train.labels, classes)
-        if training.balance == "sampling"
-        else None
-    )
     given = np.arange(len(inputs)) if execution.on_device else inputs
-    size, seed = training.batch_size, training.seed
-    batches = Batches(given, data.train.rows, data.train.labels, size, seed, probabilities)
-    validation = Batches(given, data.val.rows, data.val.labels, size)
+    batches, validation = _batches(given, data, training, classes_of(network))
     epochs = _Epochs(network, training, batches, checkpoints, log, execution.replicas)
     with execution.scope():
         started = epochs.restore(learner)
     begin = time.monotonic()
     if started < training.epochs and not epochs.ended:
-        callbacks = [epochs, *_more_callbacks(training)]
-        if execution.replicas is not None:
-            rest = range(started, training.epochs)
-            fit_distributed(execution.replicas, learner, batches, validation, rest, callbacks)
-        else:
-            learner.fit(
-                batches,
-                validation_data=validation,
-                initial_epoch=started,
-                epochs=training.epochs,
-                shuffle=False,  # Batches shuffles, from the seed
-                verbose=0,
-                callbacks=callbacks,
-            )
+        rest = range(started, training.epochs)
+        _run(learner, batches, validation, rest, [epochs, *_more_callbacks(training)], execution)
     seconds = time.monotonic() - begin
     network.set_weights(epochs.best_weights)
     done, best = len(epochs.history), epochs.history[epochs.best]
@@ -166,10 +146,47 @@ def fit(
         "best_epoch": epochs.best + 1,
         "epochs": done,
         "val_score": best["val/score"],
-        "val_accuracy": {task: best[f"val/{task}_accuracy"] for task in classes},
+        "val_accuracy": {task: best[f"val/{task}_accuracy"] for task in classes_of(network)},
         "seconds": round(seconds, 3),
         "images_per_second": round((done - started) * len(data.train.rows) / max(seconds, 1e-9), 1),
     }
+
+
+def _batches(
+    inputs: npt.NDArray[Any], data: Data, training: Training, classes: Mapping[str, int]
+) -> tuple[Batches, Batches]:
+    """The batches of the train and val splits."""
+    train, val = data.train, data.val
+    probabilities = (
+        sampling_probabilities(train.labels, classes) if training.balance == "sampling" else None
+    )
+    size, seed = training.batch_size, training.seed
+    return (
+        Batches(inputs, train.rows, train.labels, size, seed, probabilities),
+        Batches(inputs, val.rows, val.labels, size),
+    )
+
+
+def _run(
+    learner: Learner,
+    train: Batches,
+    val: Batches,
+    epochs: range,
+    callbacks: list[keras.callbacks.Callback],
+    execution: Execution,
+) -> None:
+    if execution.replicas is not None:
+        fit_distributed(execution.replicas, learner, train, val, epochs, callbacks)
+        return
+    learner.fit(
+        train,
+        validation_data=val,
+        initial_epoch=epochs.start,
+        epochs=epochs.stop,
+        shuffle=False,  # Batches shuffles, from the seed
+        verbose=0,
+        callbacks=callbacks,
+    )
 
 
 def caches_features(training: Training) -> bool:
