@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = open_model(MODELS / arguments.run, "cpu")
     folder = EXPORTS / model.name
-    test, val = (_examples(model, side) for side in ("test", "val"))
+    test, val = (_examples(model, split) for split in ("test", "val"))
     same = {}
     for form in tqdm(arguments.formats, "exporting", unit="file", disable=None):
         facts = export(model, form, folder, test, val)
@@ -47,12 +47,12 @@ def main() -> None:
     print(f"export: {folder}: top-1 agreement with Keras (worst task): {agreement}")
 
 
-def _examples(model: Model, side: str) -> LabelledFaces:
+def _examples(model: Model, split: str) -> LabelledFaces:
     input_spec = model.input_spec
     return read_examples(
         FACES,
         RunPaths(model.name).lists,
-        side,
+        split,
         input_spec.tasks,
         input_spec.classes.age_upper_bounds,
     )

@@ -1,4 +1,4 @@
-"""The variants of the suite side by side on a cluster: `utkface-mtl train-on-cluster`.
+"""The runs side by side on a cluster: `utkface-mtl train-on-cluster`.
 
 `dvc repro` trains one variant after the other. This command gives each one that is not up to date,
 with its evaluation and its repeats, to a worker of section `cluster` (one GPU or CPU share each),
@@ -21,7 +21,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from stages.core.errors import UserError
@@ -30,6 +29,7 @@ from stages.core.params import Params, load_params
 from stages.core.paths import PARAMS_FILE, PRETRAINED, WEIGHTS_OF_RUNS
 from stages.core.stage import run_stage
 from stages.parallel.cluster import run_tasks
+from stages.runs.dvc_repo import Repo
 
 CODE = (
     "stages",

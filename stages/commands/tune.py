@@ -54,8 +54,8 @@ def main() -> None:
         if arguments.command in ("search", "queue"):
             number = enqueue(params, queue, arguments.search)
             last = arguments.command == "queue"
-            told = f"tune: {number} settings of {arguments.search} queued"
-            print(told, file=sys.stdout if last else sys.stderr)
+            message = f"tune: {number} settings of {arguments.search} queued"
+            print(message, file=sys.stdout if last else sys.stderr)
         if arguments.command in ("search", "run"):
             run(queue, arguments.jobs)
         if arguments.command == "run":

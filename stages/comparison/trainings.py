@@ -14,7 +14,7 @@ ONCE, EPOCH = "training_tflop_once", "training_tflop_epoch"
 # Of the first epochs, if they train on smaller images.
 PROGRESSIVE, PROGRESSIVE_EPOCH = "progressive_epochs", "training_tflop_progressive_epoch"
 TIMINGS = ("seconds", "images_per_second")
-CURVE_COLUMNS = ("variant", "epoch", "figure", "side", "value")
+CURVE_COLUMNS = ("variant", "epoch", "figure", "split", "value")
 
 
 def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
@@ -66,7 +66,7 @@ def accuracy_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFram
         validation images, of the weights of the epoch with the
         best score so far). A variant has rows of its own tasks only.
     """
-    val = curves[curves["side"] == "val"]
+    val = curves[curves["split"] == "val"]
     scores = val[val["figure"] == "score"]
     best = scores.groupby("variant", sort=False)["value"].cummax()
     # The first of equals is kept, as in training.
@@ -90,7 +90,7 @@ def accuracy_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFram
 
 
 def collect_curves(folder: Path, variants: Sequence[str]) -> pd.DataFrame:
-    """Gather what DVCLive wrote under <folder>/<variant>/plots/metrics/<side>/<figure>.tsv.
+    """Gather what DVCLive wrote under <folder>/<variant>/plots/metrics/<split>/<figure>.tsv.
 
     Args:
         folder: of the variants' curve folders; those of variants not named are not read.
@@ -111,7 +111,7 @@ def collect_curves(folder: Path, variants: Sequence[str]) -> pd.DataFrame:
                 "variant": variant,
                 "epoch": curve["step"] + 1,
                 "figure": file.stem.replace("_", " "),
-                "side": file.parent.name,
+                "split": file.parent.name,
                 "value": curve[file.stem],
             }
             tables.append(pd.DataFrame(rows, columns=list(CURVE_COLUMNS)))

@@ -93,9 +93,9 @@ def evaluate(
     settings = params.evaluate
     # Rounded as they are written, so that the file's temperatures give the file's figures.
     temperatures = {
-        task: round(fit_temperature(side.probabilities[task], side.true[task]), 6)
-        for side in ([val] if val else [])
-        for task in side.tasks
+        task: round(fit_temperature(val.probabilities[task], val.true[task]), 6)
+        for task in (val.tasks if val else [])
+        if val
     }
     scores = score_table(
         test,
@@ -110,8 +110,8 @@ def evaluate(
     # No interval: the bins of a resample are rougher than the sample's, and its error larger.
     errors = pd.DataFrame(
         [
-            (task, "ece" if side == "before" else "ece_scaled", calibration_error(diagram))
-            for (task, side), diagram in diagrams.items()
+            (task, "ece" if scaling == "before" else "ece_scaled", calibration_error(diagram))
+            for (task, scaling), diagram in diagrams.items()
         ],
         columns=["task", "metric", "value"],
     )
@@ -133,7 +133,7 @@ def evaluate(
 def _diagrams(
     test: Predictions, temperatures: Mapping[str, float], bins: int
 ) -> dict[tuple[str, str], pd.DataFrame]:
-    """Reliability diagrams by task and side of the scaling, `before` or `after`."""
+    """Reliability diagrams by task and scaling, `before` or `after`."""
     diagrams = {}
     for task in test.tasks:
         probabilities, right = test.probabilities[task], test.right(task)
@@ -147,7 +147,7 @@ def _diagrams(
 def _stacked(diagrams: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
     """All diagrams in one table: task, scaling, then the diagram's columns."""
     columns = [
-        table.assign(task=task, scaling=side)[["task", "scaling", *table.columns]]
-        for (task, side), table in diagrams.items()
+        table.assign(task=task, scaling=scaling)[["task", "scaling", *table.columns]]
+        for (task, scaling), table in diagrams.items()
     ]
     return pd.concat(columns, ignore_index=True)

@@ -1,4 +1,4 @@
-"""How far a network is, told on standard error while somebody looks on.
+"""Progress bars of predictions, on standard error where that is a terminal.
 
 All bars of the project are tqdm's with `disable=None`: they appear where standard error is a
 terminal and nowhere else. What a node has done it says in one line on standard output,

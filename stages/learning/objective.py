@@ -173,9 +173,9 @@ class Learner(keras.Model):
         return total
 
 
-def _resized(images: Any, side: int) -> Any:
-    """Images (batch, height, width, 3) of another side, uint8 like real ones."""
-    pixels = ops.image.resize(ops.cast(images, "float32"), (side, side), antialias=True)
+def _resized(images: Any, size: int) -> Any:
+    """Images (batch, height, width, 3) of another size, uint8 like real ones."""
+    pixels = ops.image.resize(ops.cast(images, "float32"), (size, size), antialias=True)
     return ops.cast(ops.clip(ops.round(pixels), 0, 255), "uint8")
 
 

@@ -165,7 +165,7 @@ def split_shares() -> alt.Chart:
 
 
 def learning_curves(title: str | None) -> alt.Chart:
-    """A figure over the epochs. Columns variant, side (train or val), epoch, value."""
+    """A figure over the epochs. Columns variant, split (train or val), epoch, value."""
     return (
         alt.Chart(ROWS)
         .mark_line(clip=True, point=alt.OverlayMarkDef(size=14))
@@ -174,12 +174,12 @@ def learning_curves(title: str | None) -> alt.Chart:
             y=alt.Y("value:Q", title=title, scale=FREE),
             color=alt.Color("variant:N", sort=None, legend=_LIST_BELOW),
             strokeDash=alt.StrokeDash(
-                "side:N",
+                "split:N",
                 title="images",
                 scale=alt.Scale(domain=["val", "train"], range=[[1, 0], [3, 3]]),
                 legend=BELOW,
             ),
-            tooltip=tooltip("variant", "side", "epoch", shares=["value"]),
+            tooltip=tooltip("variant", "split", "epoch", shares=["value"]),
         )
     )
 

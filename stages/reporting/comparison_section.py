@@ -36,13 +36,13 @@ def curve_figures(results: Results) -> list[Figure]:
         table = curves[curves["figure"] == name]
         if table.empty:
             continue
-        val = table[table["side"] == "val"]
+        val = table[table["split"] == "val"]
         best = val.loc[val["value"].idxmin() if "loss" in name else val["value"].idxmax()]
         words = (
             f"Best on validation images: {best['value']:.3f}, {best['variant']}, "
             f"epoch {best['epoch']}"
         )
-        rows = table[["variant", "side", "epoch", "value"]]
+        rows = table[["variant", "split", "epoch", "value"]]
         chart = charts.interactive_curves(name, int(table["epoch"].max()))
         figures.append(make_figure(name.capitalize(), words, chart, rows, 230))
     return figures

@@ -115,7 +115,7 @@ def read_results(params: Params) -> Results:
         _read_json(Path("metrics/audit.json"), "audit"),
         comparison,
         _read(
-            compared / "curves.csv", "compare", ("variant", "figure", "side"), ("epoch", "value")
+            compared / "curves.csv", "compare", ("variant", "figure", "split"), ("epoch", "value")
         ),
         _read(compared / "tests.csv", "compare", TEST_COLUMNS[:3], TEST_COLUMNS[3:]),
         _read(compared / "leakage.csv", "compare", LEAKAGE_COLUMNS[:2], LEAKAGE_COLUMNS[2:]),

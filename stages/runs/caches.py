@@ -10,8 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from dvc.exceptions import NotDvcRepoError
-from dvc.repo import Repo
+from stages.runs.dvc_repo import NotDvcRepoError, Repo
 
 DAY = 24 * 60 * 60.0
 

@@ -2,7 +2,7 @@
 
 Each experiment runs in a temporary copy of the workspace, started by a worker of DVC's in the
 background. If that is killed, DVC counts its experiment as running for ever: here it becomes a
-failed one, like any other that can be queued again. Whether a worker lives is told by its
+failed one, like any other that can be queued again. Whether a worker lives is seen from its
 process; DVC itself asks it for an answer within a second, which a busy machine may miss, and
 would start a second one beside it.
 
@@ -21,14 +21,17 @@ from typing import Any
 
 import psutil
 from dvc.api import DVCFileSystem
-from dvc.exceptions import DvcException, NotDvcRepoError
-from dvc.repo import Repo
-from dvc.repo.experiments.queue.remove import remove_tasks
-from dvc.repo.experiments.utils import exp_refs_by_baseline
 
 from stages.core.errors import UserError
 from stages.core.params import Params, parse_params
 from stages.core.paths import PARAMS_FILE, VARIANTS_FILE
+from stages.runs.dvc_repo import (
+    DvcException,
+    NotDvcRepoError,
+    Repo,
+    exp_refs_by_baseline,
+    remove_tasks,
+)
 
 FINISHED, RUNNING, QUEUED, FAILED = "finished", "running", "queued", "failed"
 POLL_SECONDS = 2.0

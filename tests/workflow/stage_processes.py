@@ -16,9 +16,9 @@ from stages.core.files import digest
 TOP = Path(__file__).parents[2]
 VARIANT = "mtl-cnn"
 NODES = (
-    *("download", "plan", "pretrained", "detect", "split", "lists"),
+    *("validate", "download", "plan", "pretrained", "detect", "split", "lists"),
     *(f"train {VARIANT}", f"evaluate {VARIANT}"),
-    *(f"train {VARIANT} --condition seed-2", f"evaluate {VARIANT} --condition seed-2"),
+    *(f"train {VARIANT}+seed-2", f"evaluate {VARIANT}+seed-2"),
     *("audit", "compare", "report"),
 )
 TOPS = ("data", "models", "metrics", "report")  # of all that nodes write
@@ -90,15 +90,15 @@ def make_workspace(folder: Path, weights: Path, images: Path | None = None) -> W
     folder.mkdir(parents=True)
     for name in ("stages", "forgotten"):
         shutil.copytree(TOP / name, folder / name)
-    shutil.copy(TOP / "dvc.yaml", folder)
-    recipe = folder / "stages/learning/recipe.py"
+    for name in ("dvc.yaml", "variants.toml"):
+        shutil.copy(TOP / name, folder)
+    recipe = folder / "stages/learning/fit.py"
     text = recipe.read_text()
     assert "CHECKPOINT_SECONDS = 60.0" in text
     recipe.write_text(text.replace("CHECKPOINT_SECONDS = 60.0", "CHECKPOINT_SECONDS = 0.0"))
     yaml = YAML()
     params = yaml.load(TOP / "params.yaml")
-    params["suite"], params["data"]["demo"]["portraits"] = [VARIANT], 60
-    params["repeats"] = {"variants": [VARIANT], "conditions": ["seed-2"]}
+    params["runs"], params["data"]["demo"]["portraits"] = [VARIANT, f"{VARIANT}+seed-2"], 60
     params["train"]["max_epochs"] = 3
     params["pretrained"]["retinaface-mobilenet025"] = str(weights)
     if images is not None:

@@ -128,27 +128,30 @@ def test_the_comparison_has_costs_and_paired_tests(run: Run) -> None:
 
 
 def test_a_learning_rate_reruns_that_variant_alone_and_shows_in_the_diffs(run: Run) -> None:
-    before = (_project(run) / "params.yaml").read_text().splitlines()
-    output = run("dvc", "exp", "run", "-S", "training.mtl-cnn.learning_rate=0.1")
+    before = (_project(run) / "variants.toml").read_text().splitlines()
+    output = run("dvc", "exp", "run", "-S", "variants.toml:mtl-cnn.learning_rate=0.1")
     assert _stages_run(output) == {
-        *("train@mtl-cnn", "evaluate@mtl-cnn", "audit", "compare", "report")
+        *("validate", "plan", "train@mtl-cnn", "evaluate@mtl-cnn", "audit", "compare", "report")
     }
 
-    after = (_project(run) / "params.yaml").read_text().splitlines()
+    after = (_project(run) / "variants.toml").read_text().splitlines()
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
-    assert changed == [("    learning_rate: 0.001", "    learning_rate: 0.1")]
+    ((old, new),) = changed
+    assert new == old.replace("learning_rate = 0.001", "learning_rate = 0.1")
+    assert new.startswith("mtl-cnn ")
 
-    params = json.loads(run("dvc", "params", "diff", "--json"))["params.yaml"]
-    assert list(params) == ["training.mtl-cnn.learning_rate"]
-    assert params["training.mtl-cnn.learning_rate"]["new"] == 0.1
+    params = json.loads(run("dvc", "params", "diff", "--json"))["variants.toml"]
+    assert list(params) == ["mtl-cnn.learning_rate"]
+    assert params["mtl-cnn.learning_rate"]["new"] == 0.1
     metrics = json.loads(run("dvc", "metrics", "diff", "--json"))
     assert set(metrics) == {"metrics/mtl-cnn.json", "data/training/mtl-cnn.json"}
-    assert metrics["metrics/mtl-cnn.json"]["age.nll"]["diff"] != 0
+    assert {"age", "gender", "race", "score"} >= set(metrics["metrics/mtl-cnn.json"])
+    assert metrics["data/training/mtl-cnn.json"]["val_score"]["diff"] != 0
     shown = run("dvc", "exp", "show", "--csv")
-    assert "training.mtl-cnn.learning_rate" in shown
-    assert "age.accuracy" in shown
+    assert "mtl-cnn.learning_rate" in shown
+    assert "metrics/mtl-cnn.json:age" in shown
     assert "data.source" in shown
-    assert "suite" in shown
+    assert "runs" in shown
 
 
 def test_the_notebook_goes_from_the_experiments_to_a_figure(
@@ -181,11 +184,11 @@ def test_a_twin_and_the_published_protocol_are_compared_and_a_leak_ends_the_work
     run: Run,
 ) -> None:
     output = run(
-        *("dvc", "exp", "run", "-S", "suite=[mtl-cnn]", "-S", "repeats.variants=[mtl-cnn]"),
-        *("-S", "repeats.conditions=[native,published-split]"),
+        *("dvc", "exp", "run", "-S"),
+        "runs=[mtl-cnn,mtl-cnn+native,mtl-cnn+published-split]",
     )
     assert {
-        *("lists", "repeat@mtl-cnn-native", "repeat@mtl-cnn-published-split", "audit", "compare")
+        *("lists", "train@mtl-cnn+native", "evaluate@mtl-cnn+published-split", "audit", "compare")
     } <= _stages_run(output)
     assert not {"split", "train@mtl-cnn", "evaluate@mtl-cnn"} & _stages_run(output)
 
@@ -228,12 +231,12 @@ def test_a_twin_and_the_published_protocol_are_compared_and_a_leak_ends_the_work
 
 def test_a_recipe_reruns_only_the_variants_that_follow_it(run: Run) -> None:
     output = run("dvc", "exp", "run", "-S", "recipes.stl.patience=3")
-    assert _stages_run(output) == {"plan"}
+    assert _stages_run(output) == {"validate", "plan"}
 
 
 def test_the_margin_reruns_from_detect_on(run: Run) -> None:
     output = run("dvc", "exp", "run", "lists", "-S", "detect.margin=0.1")
-    assert _stages_run(output) == {"detect", "split"}, "the same lists"
+    assert _stages_run(output) == {"validate", "plan", "detect", "split"}, "the same lists"
     stale = set(json.loads(run("dvc", "status", "--json")))
     assert stale == {
         *("train@mtl-cnn", "train@mtl-cnn-ge", "evaluate@mtl-cnn", "evaluate@mtl-cnn-ge"),
@@ -252,14 +255,14 @@ def test_a_hand_edit_and_the_comments_outlive_an_experiment_that_changes_lists(r
     run(
         *("dvc", "exp", "run", "download", "-S", "data.source=local"),
         *("-S", f"data.local=[{folder},{folder.with_name('own-too.zip')}]"),
-        *("-S", "suite=[mtl-cnn-ge]", "-S", "classes.gender=[man,woman]", "-S", "seed=5"),
+        *("-S", "runs=[mtl-cnn-ge]", "-S", "classes.gender=[man,woman]", "-S", "seed=5"),
     )
     raw = _project(run) / "data/raw"
     assert sorted(path.name for path in raw.iterdir()) == ["own-too.zip", "own.tar"]
     written = path.read_text()
     assert "margin: 0.25 " in written
     assert "seed: 5 " in written
-    assert "suite:\n- mtl-cnn-ge\nrepeats" in written
+    assert "runs:\n- mtl-cnn-ge\nseed" in written
     comments = re.compile(r"#.*$", re.MULTILINE)
     assert comments.findall(written) == comments.findall(edited)
 
@@ -267,10 +270,10 @@ def test_a_hand_edit_and_the_comments_outlive_an_experiment_that_changes_lists(r
 @pytest.mark.parametrize(
     ("change", "key", "accepted"),
     [
-        ("training.mtl-cnn.batch_size=0", "training.mtl-cnn.batch_size", "greater than or equal"),
-        # All of the suite and a misspelt one: DVC itself takes away what left the suite.
+        ("variants.toml:mtl-cnn.batch_size=0", "toml: mtl-cnn.batch_size", "greater than or equal"),
+        # All runs and a misspelt one: DVC itself takes away what left the list.
         (
-            "suite=[mtl-cnn,mtl-cnn-ge,mtl-cmn-ge-am]",
+            "runs=[mtl-cnn,mtl-cnn-ge,mtl-cmn-ge-am]",
             "unknown variant 'mtl-cmn-ge-am'",
             "did you mean 'mtl-cnn-ge-am'",
         ),
@@ -289,6 +292,38 @@ def test_bad_params_end_before_any_work_with_one_error(
     assert run("git", "status", "--porcelain", "metrics") == ""
 
 
+def test_a_misspelt_param_removes_nothing_and_costs_no_work(run: Run) -> None:
+    project = _project(run)
+    tops = ("data", "models", "metrics", "report")
+
+    def outputs() -> dict[str, str]:
+        files = [path for top in tops for path in (project / top).rglob("*") if path.is_file()]
+        return {str(path): digest(path) for path in files if path.name != "valid-params.txt"}
+
+    before, path = outputs(), project / "params.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("  margin: 0.2 ", "  margn: 0.2 "))
+    output = run("dvc", "repro", fails=True)
+    assert "detect.margn: unknown name; did you mean 'margin'?" in output
+    assert _stages_run(output) == {"validate"}
+    assert outputs() == before
+    path.write_text(text)
+    output = run("dvc", "repro")
+    assert _stages_run(output) == set(), "all is there, or comes from the run cache"
+    assert outputs() == before
+
+
+def test_an_earlier_state_comes_from_the_run_cache(run: Run) -> None:
+    path = _project(run) / "params.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("  margin: 0.2 ", "  margin: 0.15 "))
+    assert "detect" in _stages_run(run("dvc", "repro", "split"))
+    path.write_text(text)
+    output = run("dvc", "repro", "split")
+    assert "Stage 'detect' is cached - skipping run" in output
+    assert _stages_run(output) == set()
+
+
 def test_an_outsider_recomputes_every_figure_from_predictions_and_split_alone(
     run: Run, tmp_path: Path
 ) -> None:
@@ -296,7 +331,7 @@ def test_an_outsider_recomputes_every_figure_from_predictions_and_split_alone(
     files = {"--predictions": "mtl-cnn.csv", "--val-predictions": "mtl-cnn.val.csv"}
     for name in files.values():
         shutil.copy(project / "data/predictions" / name, tmp_path)
-    for name in ("data/split/split.csv", "params.yaml"):
+    for name in ("data/split/split.csv", "params.yaml", "variants.toml"):
         shutil.copy(project / name, tmp_path)
     command = (
         f"import runpy, sys; sys.path.insert(0, {str(TOP)!r}); "
@@ -308,14 +343,13 @@ def test_an_outsider_recomputes_every_figure_from_predictions_and_split_alone(
     subprocess.run([sys.executable, "-c", command, *options], cwd=tmp_path, check=True)
 
     again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
-    assert again.pop("metrics.json") == (project / "metrics/mtl-cnn.json").read_bytes()
     folder = project / "data/evaluation/mtl-cnn"
     theirs = json.loads((folder / "calibration.json").read_bytes())
-    # Whether the outputs were mirrored stands in no prediction file.
-    assert json.loads(again["calibration.json"]) == theirs | {"mirrored": None}
+    # Whether the outputs are means with the flipped image stands in no prediction file.
+    assert json.loads(again["calibration.json"]) == theirs | {"flip_tta": None}
     again["calibration.json"] = (folder / "calibration.json").read_bytes()
     assert again == {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "costs.json"}
-    assert len(again) == 7
+    assert len(again) == 8
 
 
 def test_the_plots_have_curves_scores_confusion_calibration_and_subgroups(run: Run) -> None:

@@ -16,10 +16,10 @@ Run = Callable[..., str]
 SUITE = (sys.executable, "-m", "stages.commands.suite")
 VARIANTS = ("mtl-cnn", "mtl-cnn-ge")
 # In place of a training that ends for want of memory: one of the two, until it is let.
-FAILING = """    if arguments.variant == "mtl-cnn-ge" and not Path("{allowed}").exists():
+FAILING = """    if plan.run == "mtl-cnn-ge" and not Path("{allowed}").exists():
         raise MemoryError
 """
-BEGIN = "    run = read_run(params, arguments.variant, arguments.condition)\n"
+BEGIN = "    params = load_params()\n"
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ SEARCH = {
 }
 # Each as it is called, in this order.
 COMMANDS = (
-    *("download", "plan", "pretrained", "detect", "split", "lists"),
+    *("validate", "download", "plan", "pretrained", "detect", "split", "lists"),
     *(f"train {VARIANT}", f"evaluate {VARIANT}", "audit", "compare", "report"),
     f"score --predictions data/predictions/{VARIANT}.csv --split data/split/split.csv --output s",
     f"export {VARIANT} --formats float16",
@@ -49,19 +49,22 @@ COMMANDS = (
 )
 DATA = ("variants", f"predict faces.tar --model models/{VARIANT}")  # whose standard output is data
 DRIVER = """
-import importlib, os, sys
+import importlib, importlib.util, os, sys
 for number, command in enumerate(sys.argv[1:]):
     if "{name}" in command:
         first = open("data/split/split.csv").read().splitlines()[1]
         command = command.format(name=first.split(",")[0])
     name, *arguments = command.split()
-    sys.argv = [f"stages.{name}", *arguments]
+    module = f"stages.{name}"
+    if importlib.util.find_spec(module) is None:
+        module = f"stages.commands.{name}"
+    sys.argv = [module, *arguments]
     for stream, kind in ((1, "out"), (2, "err")):
         file = os.open(f"told/{number}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, stream)
         os.close(file)
     try:
-        importlib.import_module(f"stages.{name}").main()
+        importlib.import_module(module).main()
     except SystemExit as end:
         if (name, end.code) != ("predict", 3):  # the images have some that cannot be read
             raise
@@ -80,15 +83,16 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, mobilenet_weights: Path)
     write_demo(top / "faces.tar", 60, 1)
     yaml = YAML()
     params = yaml.load(TOP / "params.yaml")
-    params["suite"] = [VARIANT]
+    params["runs"] = [VARIANT]
     params["data"] |= {"source": "local", "local": ["faces.tar"]}
     params["pretrained"]["retinaface-mobilenet025"] = str(mobilenet_weights)
     params["train"] |= {"max_epochs": 2, "precision": "float32"}
     params["evaluate"]["resamples"] = 100
     params["searches"] = {"small": SEARCH}
-    for section in ("variants", "training"):
-        params[section] = {VARIANT: params[section][VARIANT]}
     yaml.dump(params, top / "params.yaml")
+    lines = (TOP / "variants.toml").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{VARIANT} "))
+    (top / "variants.toml").write_text(f"{line}\n")
     (top / "dvc.yaml").write_text((TOP / "dvc.yaml").read_text())
     (top / "stages").symlink_to(TOP / "stages")
     (top / ".gitignore").write_text(

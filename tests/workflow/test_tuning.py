@@ -38,14 +38,12 @@ SEARCH = """searches:
       batch_size: 32
 """
 # In place of a training that ends for want of memory: only this setting does.
-FAILING = """    if run.recipe["batch_size"] == 32 and run.recipe["learning_rate"] < 0.001:
+FAILING = """    if plan.training.batch_size == 32 and plan.training.learning_rate < 0.001:
         raise MemoryError
 """
 EDITS = {
     "params.yaml": {"portraits: 300": "portraits: 60", "searches:\n": SEARCH},
-    "stages/train.py": {
-        "    precision, xla = device.prepare(": f"{FAILING}    precision, xla = device.prepare("
-    },
+    "stages/train.py": {"    growth, seed = ": f"{FAILING}    growth, seed = "},
 }
 
 
