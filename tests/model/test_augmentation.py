@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from stages.learning.augmentation import Augmentation
+from stages.core.variants import Augmentation
+from stages.learning.augmentation import Augment
 
 NOTHING = {
     "flip": False,
@@ -32,7 +33,7 @@ ALL = {
 
 
 def augmented(images: np.ndarray, seed: int = 1, training: bool = True, **settings: object):
-    layer = Augmentation(NOTHING | settings, seed)
+    layer = Augment(Augmentation.model_validate(NOTHING | settings), seed)
     return np.asarray(layer(images, training=training))
 
 
@@ -134,7 +135,7 @@ def test_a_rotation_turns_by_at_most_its_angle():
 
 
 def test_a_model_with_it_differs_in_training_only(images: np.ndarray):
-    model = keras.Sequential([Augmentation(ALL, 1)])
+    model = keras.Sequential([Augment(Augmentation.model_validate(ALL), 1)])
     assert np.array_equal(np.asarray(model(images, training=False)), images)
 
 

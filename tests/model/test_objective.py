@@ -32,7 +32,6 @@ def objective(**changes: object) -> Objective:
         "label_smoothing": SHARP,
         "class_weights": None,
         "age_sigma": 2.0,
-        "learnt_weights": False,
     }
     return Objective(**settings | changes)
 
@@ -98,22 +97,3 @@ def test_the_expected_year_is_the_mean_of_the_distribution():
     years = np.zeros((1, 116), np.float32)
     years[0, [19, 39]] = 0.25, 0.75  # 20 and 40 years
     assert float(expected_years(years)[0]) == pytest.approx(35)
-
-
-def test_learnt_weights_start_alike_and_settle_where_kendall_says():
-    weighing = objective(learnt_weights=True)
-    total, losses = weighing(LABELS, OUTPUTS)
-    assert float(total) == pytest.approx(sum(float(loss) for loss in losses.values()))
-    variances = weighing.trainable_variables
-    assert len(variances) == 2
-    # The minimum of exp(-s) L + s / 2 lies at s = log(2 L): the larger loss weighs less.
-    by_task = dict(zip(CLASSES, variances, strict=True))
-    for task, variable in by_task.items():
-        variable.assign(math.log(2 * float(losses[task])))
-    least = float(weighing(LABELS, OUTPUTS)[0])
-    for variable in variances:
-        for change in (-0.2, 0.2):
-            kept = float(variable)
-            variable.assign(kept + change)
-            assert float(weighing(LABELS, OUTPUTS)[0]) > least
-            variable.assign(kept)

@@ -212,16 +212,12 @@ def test_a_batch_is_divided_without_rest_and_a_small_one_goes_to_all():
 def test_the_global_batch_and_its_rule_give_the_learning_rate(rule: str, factor: float):
     params = load_params(TOP / "params.yaml")
     own = resolve(params, "mtl-cnn").training
-    train = params.train.model_copy(
-        update={"global_batch": 4 * own["batch_size"], "lr_scaling": rule}
-    )
+    train = params.train.model_copy(update={"global_batch": 4 * own.batch_size, "lr_scaling": rule})
     scaled = resolve(params.model_copy(update={"train": train}), "mtl-cnn").training
-    assert scaled["batch_size"] == 4 * own["batch_size"]
-    assert scaled["learning_rate"] == pytest.approx(factor * own["learning_rate"])
+    assert scaled.batch_size == 4 * own.batch_size
+    assert scaled.learning_rate == pytest.approx(factor * own.learning_rate)
     same = {"batch_size", "learning_rate"}
-    assert {k: v for k, v in scaled.items() if k not in same} == {
-        k: v for k, v in own.items() if k not in same
-    }
+    assert scaled.model_dump(exclude=same) == own.model_dump(exclude=same)
 
 
 @pytest.mark.parametrize(
