@@ -19,6 +19,12 @@ from stages.reporting.comparison_tables import (
     print_comparison,
 )
 
+# Of params those that differ, of metrics those of one run; without it DVC prints all columns.
+EXPERIMENTS = (
+    "dvc exp show --only-changed --drop '.*/|.*(yaml|toml)|metrics|models|Created' "
+    "--keep '.*{}.json:(age|score)'"
+)
+
 
 def main() -> None:
     """Read what the runs left, only those, and write the tables."""
@@ -48,6 +54,7 @@ def main() -> None:
     print(costs.merge(timings, on="variant").to_string(index=False, na_rep="-"))
     # A network that was trained on its test images has nothing to prove on them.
     compare_pairs(params, [run.text for run in params.run_names if not run.is_published_split])
+    print(f"experiments side by side:\n  {EXPERIMENTS.format(runs[0])}")
     print(f"compare: {len(runs)} run{'s' * (len(runs) != 1)}; {COMPARISON / 'comparison.md'}")
 
 

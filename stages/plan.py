@@ -2,7 +2,7 @@
 
 from stages.core.files import remove_others, write_json
 from stages.core.params import load_params
-from stages.core.paths import PLANS, RunPaths
+from stages.core.paths import NEEDED_WEIGHTS, PLANS, RunPaths
 from stages.core.stage import run_stage
 from stages.runs.resolve import resolve
 
@@ -10,10 +10,13 @@ from stages.runs.resolve import resolve
 def main() -> None:
     """Write the plan of each run, and remove those of others."""
     params = load_params()
-    files = [RunPaths(run).plan for run in params.runs]
-    for run, file in zip(params.runs, files, strict=True):
-        write_json(file, resolve(params, run).model_dump())
-    remove_others(PLANS, files)
+    plans = [resolve(params, run) for run in params.runs]
+    for plan in plans:
+        write_json(RunPaths(plan.run).plan, plan.model_dump())
+    remove_others(PLANS, [RunPaths(run).plan for run in params.runs])
+    # Beside the plans: another learning rate must not look for weights again.
+    needed = {plan.run: [plan.network.backbone, plan.network.weights] for plan in plans}
+    write_json(NEEDED_WEIGHTS, needed)
     print(f"plan: {', '.join(params.runs)}")
 
 

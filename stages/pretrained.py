@@ -5,6 +5,7 @@ SHA-256 of its file (null: it starts from random weights). A training depends on
 that a file it does not use cannot rerun it.
 """
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,9 @@ from stages.core.files import (
     write_json,
 )
 from stages.core.params import load_params
-from stages.core.paths import PRETRAINED, WEIGHTS_OF_RUNS, RunPaths
+from stages.core.paths import NEEDED_WEIGHTS, PRETRAINED, WEIGHTS_OF_RUNS, RunPaths
 from stages.core.stage import run_stage
 from stages.runs.caches import remove_older, shared_folder
-from stages.runs.resolve import read_plan
 from stages.weights.registry import BACKBONES, DETECTORS, WeightsFile, obtain
 
 PARTIAL_DAYS = 1.0  # after which what a killed process left of a shared copy is removed
@@ -31,10 +31,9 @@ def main() -> None:
     params = load_params()
     PRETRAINED.mkdir(parents=True, exist_ok=True)
     wanted = {f"detector {params.detect.detector}": DETECTORS[params.detect.detector]}
-    for run in params.runs:
-        network = read_plan(run).network
-        if network.weights != "none":
-            wanted[f"run {run}"] = BACKBONES[network.backbone, network.weights]
+    for run, (backbone, name) in json.loads(NEEDED_WEIGHTS.read_text(encoding="utf-8")).items():
+        if name != "none":
+            wanted[f"run {run}"] = BACKBONES[backbone, name]
     files: dict[str, Path] = {}
     for user, weights in wanted.items():
         if weights.key not in files:

@@ -8,7 +8,7 @@ WORKFLOW_FILE = Path("dvc.yaml")
 
 VALID_PARAMS = Path("data/valid-params.txt")
 RAW = Path("data/raw")
-PLANS = Path("data/plan")
+PLANS, NEEDED_WEIGHTS = Path("data/plan"), Path("data/needed-weights.json")
 PRETRAINED = Path("data/pretrained")
 WEIGHTS_OF_RUNS = PRETRAINED / "runs"
 FACES = Path("data/faces")
