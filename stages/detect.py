@@ -3,13 +3,13 @@
 import os
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 from tqdm import tqdm
 
 from stages.core.errors import UserError
 from stages.core.files import write_json
 from stages.core.params import Params, load_params
+from stages.core.paths import DETECT_METRICS, FACES, PRETRAINED, RAW
 from stages.core.stage import run_stage
 from stages.detection.detector import load_detector, on_gpu
 from stages.detection.extraction import (
@@ -22,9 +22,6 @@ from stages.detection.forgetting import read_forgotten
 from stages.faces.index import write_faces
 from stages.raw.archives import list_archives, read_members
 
-RAW = Path("data/raw")
-FACES = Path("data/faces")
-METRICS = Path("metrics/detect.json")
 GIB = 2**30
 
 
@@ -43,13 +40,13 @@ def main() -> None:
             "reasons (see detect.detector and detect.score_threshold)"
         )
     percent = {f"{status}_percent": round(100 * n / total, 3) for status, n in counts.items()}
-    write_json(METRICS, {"members": total, **counts, **percent, "forgotten": len(forgotten)})
+    write_json(DETECT_METRICS, {"members": total, **counts, **percent, "forgotten": len(forgotten)})
     print("detect: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
 
 
 def _extract(params: Params, forgotten: frozenset[str]) -> Iterator[Extraction]:
     detect, device = params.detect, params.machine.device
-    weights = Path("data/pretrained") / f"retinaface-{detect.detector}.onnx"
+    weights = PRETRAINED / f"retinaface-{detect.detector}.onnx"
     members = (
         member
         for archive in list_archives(RAW)

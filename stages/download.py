@@ -1,15 +1,12 @@
 """Stage download: the unchanged raw archives of the chosen source, in data/raw/."""
 
-from pathlib import Path
-
 from stages.acquisition.demo import write_demo
 from stages.acquisition.sources import OFFICIAL, fetch_official, take_local
 from stages.core.files import remove_others
 from stages.core.params import load_params
+from stages.core.paths import RAW
 from stages.core.sections import GOOGLE_DRIVE
 from stages.core.stage import run_stage
-
-RAW = Path("data/raw")
 
 
 def main() -> None:

@@ -1,11 +1,10 @@
 """Stage report: all results as a page, report/index.html, and as model cards."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from stages.core.files import atomic_write, remove_others
 from stages.core.params import Params, load_params
+from stages.core.paths import CARDS, FACES, REPORT, SPLIT
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
 from stages.dataset.split_files import read_split
@@ -15,11 +14,6 @@ from stages.reporting.cards import render_card
 from stages.reporting.pictures import Pictures
 from stages.reporting.report import render_report
 from stages.reporting.results import read_results
-
-FACES = Path("data/faces")
-SPLIT = Path("data/split/split.csv")
-PAGE = Path("report/index.html")
-CARDS = Path("report/cards")
 
 
 def main() -> None:
@@ -34,13 +28,13 @@ def main() -> None:
         CARDS / f"{variant}.md": render_card(variant, results, samples, params)
         for variant in params.run_variants
     }
-    for path, text in (cards | {PAGE: page}).items():
+    for path, text in (cards | {REPORT: page}).items():
         with atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8")
     remove_others(CARDS, list(cards))
     shown = "with pictures" if pictures.shown else "without pictures"
     size, number = len(page.encode()) / 1e6, f"{len(cards)} model card{'s' * (len(cards) != 1)}"
-    print(f"report: {PAGE}, {size:.1f} MB, {shown}; {number}")
+    print(f"report: {REPORT}, {size:.1f} MB, {shown}; {number}")
 
 
 def read_samples(params: Params) -> pd.DataFrame:

@@ -3,12 +3,11 @@
 It also writes published.csv, the overlapping lists of the published protocol.
 """
 
-from pathlib import Path
-
 import pandas as pd
 
 from stages.core.files import write_csv, write_json
 from stages.core.params import load_params
+from stages.core.paths import CONFLICTING, FACES, FOLDS, PUBLISHED_LISTS, SPLIT, SPLIT_METRICS
 from stages.core.stage import run_stage
 from stages.dataset.split_files import DROPPED, FOLD, SPLITS
 from stages.faces.index import read_cropped, read_crops
@@ -16,13 +15,6 @@ from stages.faces.labels import age_group
 from stages.splitting.duplicates import group_duplicates
 from stages.splitting.groups import count_duplicates, divide
 from stages.splitting.lists import published_lists
-
-FACES = Path("data/faces")
-SPLIT = Path("data/split/split.csv")
-CONFLICTING = Path("data/split/conflicting.csv")
-FOLDS = Path("data/split/folds.csv")
-PUBLISHED = Path("data/split/published.csv")
-METRICS = Path("metrics/split.json")
 
 
 def main() -> None:
@@ -50,10 +42,10 @@ def main() -> None:
     write_csv(SPLIT, table)
     # A separate file, so that another number of folds does not rerun what depends on the split.
     write_csv(FOLDS, pd.DataFrame({"name": faces["name"], FOLD: result.fold}).dropna())
-    write_csv(PUBLISHED, published_lists(faces["name"], params.seed))
+    write_csv(PUBLISHED_LISTS, published_lists(faces["name"], params.seed))
     sizes = {name: int((result.split == name).sum()) for name in (*SPLITS, DROPPED)}
     write_json(
-        METRICS,
+        SPLIT_METRICS,
         {
             **sizes,
             **count_duplicates(duplicates, strata, result.conflicting),

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from stages.core.errors import UserError
 from stages.core.files import digest
 from stages.core.params import load_params
+from stages.core.paths import RECORDS
 from stages.core.sections import Detect
 from stages.core.stage import run_stage
 from stages.dataset.examples import read_used
@@ -36,7 +37,6 @@ from stages.detection.forgetting import (
     with_copies,
 )
 from stages.faces.index import read_index
-from stages.publishing.records import RESULTS
 from stages.publishing.records import mentions as record_mentions
 from stages.raw.archives import Member, list_archives, read_members
 from stages.runs.caches import shared_folder
@@ -132,7 +132,7 @@ def mark_stale(names: list[str]) -> None:
 def published(names: list[str]) -> list[Path]:
     """The published splits and records that name any of the images."""
     splits = [path for path in sorted(SPLITS.glob("*.csv")) if mentions(names, path)]
-    return splits + [p for p in sorted(RESULTS.glob("*.tar.xz")) if record_mentions(p, names)]
+    return splits + [p for p in sorted(RECORDS.glob("*.tar.xz")) if record_mentions(p, names)]
 
 
 def remove(names: list[str]) -> None:

@@ -9,11 +9,11 @@ import logging
 import signal
 import sys
 from functools import partial
-from pathlib import Path
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, write_csv
 from stages.core.params import Params, load_params
+from stages.core.paths import TUNING
 from stages.core.sections import suggestion
 from stages.core.stage import run_stage
 from stages.reporting.search_pages import draw_search, search_markdown
@@ -22,7 +22,6 @@ from stages.tuning.queue import FAILED, FINISHED, Queue, open_queue
 from stages.tuning.search_table import tabulate_changes, tabulate_search
 from stages.tuning.searches import combinations, training_inputs
 
-TUNING = Path("data/tuning")
 TRAINING = "data/training/{variant}.json"
 
 

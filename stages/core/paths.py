@@ -36,7 +36,7 @@ AUDIT_METRICS = METRICS / "audit.json"
 TIMINGS, PROVENANCE = Path("data/timings"), Path("data/provenance")
 TUNING = Path("data/tuning")
 EXPORTS = Path("exports")
-DOCS = Path("docs")
+DOCS, RECORDS, PUBLISHED_SPLITS = Path("docs"), Path("docs/results"), Path("docs/splits")
 FORGOTTEN_IMAGES, FORGOTTEN_MODELS = Path("forgotten/images.csv"), Path("forgotten/models.csv")
 
 NETWORK_FILE, INPUT_SPEC_FILE = "model.keras", "preprocessor_config.json"

@@ -17,19 +17,25 @@ from pathlib import Path
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, partial_path
 from stages.core.params import Params
-from stages.core.paths import PARAMS_FILE, VARIANTS_FILE
+from stages.core.paths import (
+    DETECT_METRICS,
+    PARAMS_FILE,
+    RECORDS,
+    SPLIT,
+    SPLIT_METRICS,
+    VARIANTS_FILE,
+    RunPaths,
+)
 from stages.core.sections import AUTO
 
-RESULTS = Path("docs/results")
-SPLIT = Path("data/split/split.csv")
-TOP = (Path("metrics/detect.json"), Path("metrics/split.json"), SPLIT)
+TOP = (DETECT_METRICS, SPLIT_METRICS, SPLIT)
 MAX_BYTES = 2**30  # that a record unpacks to
 _DAMAGE = (tarfile.TarError, lzma.LZMAError, EOFError)
 
 
 def record_file(name: str) -> Path:
     """Where the record of that name stands."""
-    return RESULTS / f"{name}.tar.xz"
+    return RECORDS / f"{name}.tar.xz"
 
 
 def files_of(run: str) -> list[Path]:
@@ -38,14 +44,10 @@ def files_of(run: str) -> list[Path]:
     Args:
         run: `<variant>` or `<variant>+<condition>`.
     """
-    single = [
-        Path("metrics") / f"{run}.json",
-        Path("data/training") / f"{run}.json",
-        *(Path("data/predictions") / f"{run}{suffix}" for suffix in (".csv", ".val.csv")),
-    ]
-    folders = (Path("data/curves") / run, Path("data/evaluation") / run)
-    inside = [path for folder in folders for path in folder.rglob("*")]
-    beside = [p for p in (Path("models") / run).glob("*") if p.suffix in (".csv", ".json")]
+    paths = RunPaths(run)
+    single = [paths.metrics, paths.training, *map(paths.predictions, ("test", "val"))]
+    inside = [path for folder in (paths.curves, paths.evaluation) for path in folder.rglob("*")]
+    beside = [path for path in paths.model.glob("*") if path.suffix in (".csv", ".json")]
     return sorted(path for path in (*single, *inside, *beside) if path.is_file())
 
 
@@ -77,7 +79,7 @@ def restore(path: Path, folder: Path) -> int:
         UserError: the record is missing or damaged, or the folder holds something.
     """
     if not path.is_file():
-        known = ", ".join(sorted(p.name for p in RESULTS.glob("*.tar.xz"))) or "none"
+        known = ", ".join(sorted(p.name for p in RECORDS.glob("*.tar.xz"))) or "none"
         raise UserError(f"{path}: missing; there are: {known}")
     folder = folder.absolute()
     if folder == Path.cwd():

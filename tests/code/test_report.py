@@ -90,7 +90,7 @@ class Page(HTMLParser):
 
 
 def read_page(folder: Path) -> Page:
-    return Page((folder / report.PAGE).read_text(encoding="utf-8"))
+    return Page((folder / report.REPORT).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -329,10 +329,10 @@ def test_a_network_is_drawn_with_what_is_frozen_and_its_heads(page: Page):
 
 def test_the_same_results_give_the_same_bytes(reported: Path, copy: Callable[..., Path]):
     folder = copy()
-    (folder / report.PAGE).unlink()
+    (folder / report.REPORT).unlink()
     with inside(folder):
         report.main()
-    assert (folder / report.PAGE).read_bytes() == (reported / report.PAGE).read_bytes()
+    assert (folder / report.REPORT).read_bytes() == (reported / report.REPORT).read_bytes()
 
 
 def test_how_long_it_took_is_in_the_page_only_if_asked_for(copy: Callable[..., Path], page: Page):
@@ -344,7 +344,7 @@ def test_how_long_it_took_is_in_the_page_only_if_asked_for(copy: Callable[..., P
         (folder / f"data/timings/{CNN}.json").write_text(json.dumps(timing))
         with inside(folder):
             report.main()
-        pages.append((folder / report.PAGE).read_bytes())
+        pages.append((folder / report.REPORT).read_bytes())
     assert pages[0] == pages[1]
     plain = read_page(folder)
     assert len(plain.rows("What the variants cost")[CNN]) == 5
@@ -412,11 +412,11 @@ def test_a_missing_file_is_named_and_the_old_page_stays(
 ):
     folder = copy()
     (folder / name).unlink()
-    before = (folder / report.PAGE).read_bytes()
+    before = (folder / report.REPORT).read_bytes()
     with inside(folder), pytest.raises(UserError, match=re.escape(name)) as error:
         report.main()
     assert mend in str(error.value)
-    assert (folder / report.PAGE).read_bytes() == before
+    assert (folder / report.REPORT).read_bytes() == before
 
 
 def test_a_model_file_that_is_none_is_refused(copy: Callable[..., Path]):

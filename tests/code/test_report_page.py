@@ -40,7 +40,7 @@ class Reader:
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
-        self.address = (folder / report.PAGE).as_uri()
+        self.address = (folder / report.REPORT).as_uri()
         self.page.goto(self.address)
 
     def close(self) -> None:
