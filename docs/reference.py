@@ -256,4 +256,5 @@ def _head_of(
     }
     if not fields and said:
         head = said[1]
-    return head.replace("<", "&lt;").replace("\n", " ").strip(), own | dict(comments)
+    head = head.replace("<", "&lt;").replace("\n", " ").strip()
+    return head[:1].upper() + head[1:], own | dict(comments)

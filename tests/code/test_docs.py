@@ -29,9 +29,11 @@ from stages.core.params import Params, parse_params
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
-IDS = [page.relative_to(TOP).as_posix() for page in PAGES]
+# Checked like the pages, but not in the site.
+CHECKED = [*PAGES, TOP / "CONTRIBUTING.md", TOP / "CHANGELOG.md"]
+IDS = [page.relative_to(TOP).as_posix() for page in CHECKED]
 # Programs that are not the project's, as far as the pages use them.
-OTHERS = {".", "cd", "curl", "export", "git", "mkdir", "ray", "tar"}
+OTHERS = {".", "cd", "curl", "export", "git", "mkdir", "pre-commit", "ray", "tar"}
 TARGETS = set(re.findall(r"^([\w-]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
 EXTRAS = set(re.findall(r"^(\w+) = \[", (TOP / "pyproject.toml").read_text(), re.MULTILINE))
 FAILURES = (
@@ -129,7 +131,7 @@ def test_comments_belong_to_the_key_that_they_stand_above_or_behind():
     assert read_comments(text) == {("a",): "of a", ("a", "b"): "more of b\none"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=IDS)
+@pytest.mark.parametrize("page", CHECKED, ids=IDS)
 def test_links_to_files_exist_and_those_outside_are_well_formed(page: Path):
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)]*)\)", text):
@@ -162,7 +164,7 @@ def _commands(page: Path) -> Iterator[list[str]]:
 
 LISTED = [
     pytest.param(words, id=f"{name}: {' '.join(words)}")
-    for page, name in zip(PAGES, IDS, strict=True)
+    for page, name in zip(CHECKED, IDS, strict=True)
     for words in _commands(page)
 ]
 
