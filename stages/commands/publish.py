@@ -1,11 +1,10 @@
 """Fill the figures into README.md and docs/: `utkface-mtl publish`, or `make publish`.
 
-Takes the last run's results: data/comparison/, metrics/audit.json, data/split/split.csv, and the
-tables of searches in data/tuning/. Writes docs/leak.svg, docs/cost.svg, docs/tuning/,
-docs/splits/<name>.csv (names and splits, no image), docs/results/<name>.tar.xz (what the runs
-left but their networks: workspace/records.py) and, in the pages, the blocks `comparison`,
-`chart`, `cost`, `audit`, `split` and `tuning <search>`; what stands in the block of a search
-without a table stays. It is no node: nothing depends on the pages.
+Reads the results of the last run: data/comparison/, metrics/audit.json, data/split/split.csv and
+the tables of searches in data/tuning/. Writes docs/leak.svg, docs/cost.svg, docs/tuning/,
+docs/splits/<name>.csv (names and splits, no images), docs/results/<name>.tar.xz (all that the runs
+left except networks and images) and, in the pages, the blocks `summary`, `comparison`, `chart`,
+`cost`, `audit`, `split` and `tuning <search>`. A search without a table keeps its block.
 """
 
 import argparse
@@ -13,6 +12,8 @@ import json
 import os
 import shutil
 from pathlib import Path
+
+import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, write_csv
@@ -26,6 +27,7 @@ from stages.publishing.page_blocks import (
     fill_blocks,
 )
 from stages.publishing.records import record_file, write_record
+from stages.reporting.comparison_tables import summary_markdown
 
 COMPARISON = Path("data/comparison")
 TUNING = Path("data/tuning")
@@ -53,7 +55,8 @@ def main() -> None:
             "data.source is demo: scores on drawn portraits stand for nothing and are not published"
         )
     charts = [file for file, _ in CHARTS.values()]
-    for file in (*(COMPARISON / name for name in ("comparison.md", *charts)), AUDIT, SPLIT):
+    tables = ("comparison.md", "comparison.csv", *charts)
+    for file in (*(COMPARISON / name for name in tables), AUDIT, SPLIT):
         if not file.is_file():
             raise UserError(f"{file}: missing; run `dvc repro`")
     split_file = DOCS / "splits" / f"{name or source}.csv"
@@ -61,6 +64,7 @@ def main() -> None:
     sizes = {name: int((split["split"] == name).sum()) for name in SPLITS}
     audit = json.loads(AUDIT.read_text(encoding="utf-8"))
     texts = {
+        "summary": summary_markdown(pd.read_csv(COMPARISON / "comparison.csv")),
         "comparison": (COMPARISON / "comparison.md").read_text(encoding="utf-8"),
         "audit": describe_audit(audit, audit["published_protocol"]),
     }
