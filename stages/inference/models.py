@@ -29,7 +29,7 @@ from stages.formats.untrusted import LARGEST, read_onnx
 from stages.networks.device import silenced_stderr
 from stages.networks.prediction import AGE_YEARS, Network
 from stages.runs.input_spec import InputSpec, parse_input_spec, read_input_spec
-from stages.weights.registry import DETECTORS, obtain
+from stages.weights.registry import DETECTORS, check_detector, obtain
 
 NETWORK_FILE = "model.keras"
 ONNX_SUFFIX = ".onnx"
@@ -306,8 +306,10 @@ def open_detector(model: Model, given: Path | None = None, device: str = "auto")
     if file is None:
         if given:
             raise UserError(f"{given}: no such file")
-        cache.mkdir(parents=True, exist_ok=True)
         file = obtain(weights, cache, None, f"the model {model.name}")
-    if not weights.fits(file):
-        raise UserError(f"{file}: is not {weights.file}, which {model.name} was trained with")
+    try:
+        check_detector(cropping.detector, file)
+    except ValueError:
+        text = f"{file}: is not {weights.file}, which {model.name} was trained with"
+        raise UserError(text) from None
     return load_detector(cropping, file, device=device)

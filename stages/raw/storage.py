@@ -28,13 +28,7 @@ AHEAD = 8 << 20  # bytes of one request
 
 @dataclass(frozen=True)
 class RemoteArchive:
-    """An object on the storage at the time of recording.
-
-    Attributes:
-        address: s3://bucket/key.
-        size: in bytes.
-        etag: identifies the content.
-    """
+    """An object on the storage when it was recorded: s3://bucket/key, its bytes, its version."""
 
     address: str
     size: int
@@ -79,9 +73,7 @@ def look_up(address: str) -> RemoteArchive:
         UserError: there is none, or the storage does not respond or refuses access.
     """
     with _storage_errors(address):
-        system = _system()
-        system.invalidate_cache()
-        info = system.info(address)
+        info = _system().info(address, refresh=True)
     if info["type"] != "file":
         raise UserError(f"{address}: is not an object; list the archives individually")
     return RemoteArchive(address, int(info["size"]), str(info["ETag"]).strip('"'))
