@@ -17,24 +17,17 @@ CHOICES = ("score", "largest", "central")
 
 
 def choose_face(faces: Sequence[Face], choice: str, height: int, width: int) -> Face:
-    """Choose the face to crop; the first one if several are equal.
+    """Choose one of at least one face; the first one if several are equal.
 
-    Args:
-        faces: at least one.
-        choice: `score` (highest score), `largest` (largest box) or `central` (centre
-            nearest to the image's).
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+    `choice` is `score` (highest score), `largest` (largest box) or `central` (centre nearest to
+    that of the image, whose size is given in pixels).
     """
     if choice == "score":
         return max(faces, key=lambda face: face.score)
     if choice == "largest":
         return max(faces, key=lambda face: (face.x2 - face.x1) * (face.y2 - face.y1))
     if choice == "central":
-        return min(
-            faces,
-            key=lambda face: (face.x1 + face.x2 - width) ** 2 + (face.y1 + face.y2 - height) ** 2,
-        )
+        return min(faces, key=lambda f: (f.x1 + f.x2 - width) ** 2 + (f.y1 + f.y2 - height) ** 2)
     raise ValueError(f"choice {choice!r} is not one of {CHOICES}")
 
 

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 
 from stages.core.errors import UserError
-from stages.core.files import atomic_write, read_csv
+from stages.core.files import atomic_write, read_csv, write_csv
 from stages.faces.index import read_cropped, read_crops
-from stages.faces.shards import SelectedCrops, ShardedCrops, put_shards
+from stages.faces.shards import ShardedCrops, put_shards
 from stages.raw.archives import Member
 
 IMAGES = Path("forgotten/images.csv")
@@ -76,12 +76,7 @@ def named(items: Iterable[Item], member_of: Callable[[Item], Member]) -> Iterato
 
 
 def with_copies(names: Collection[str], split: pd.DataFrame) -> list[str]:
-    """The names and those of all their copies, in the order of split.csv.
-
-    Args:
-        names: of images; those without a crop have no copies.
-        split: as returned by `read_split`.
-    """
+    """The names and those of all their copies, in the order of `split`, the table of split.csv."""
     groups = split["group"][split["name"].isin(names)]
     copies = split["name"][split["group"].isin(groups)].tolist()
     return copies + [name for name in names if name not in set(copies)]
@@ -89,14 +84,10 @@ def with_copies(names: Collection[str], split: pd.DataFrame) -> list[str]:
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Add the rows with new `sha256` to one of the two files."""
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        table, columns = list(reader), reader.fieldnames or []
-    listed = {row["sha256"] for row in table}
-    with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*table, *(row for row in rows if row["sha256"] not in listed)])
+    table = pd.concat(
+        [pd.read_csv(path, dtype="str", keep_default_na=False), pd.DataFrame(list(rows))]
+    )
+    write_csv(path, table.drop_duplicates("sha256"))
 
 
 def remove_crops(names: Collection[str], index: Path, crops: Path) -> int:
@@ -112,7 +103,7 @@ def remove_crops(names: Collection[str], index: Path, crops: Path) -> int:
         )
     kept = ~cropped["name"].isin(names).to_numpy()
     if isinstance(pixels, ShardedCrops):
-        put_shards(SelectedCrops(pixels, np.flatnonzero(kept)), crops)
+        put_shards(pixels, crops, np.flatnonzero(kept))
     else:
         with atomic_write(crops) as partial, partial.open("wb") as file:
             np.save(file, pixels[kept])
@@ -125,11 +116,8 @@ def remove_rows(names: Collection[str], table: Path) -> int:
         rows = list(csv.reader(file))
     kept = [row for row in rows if not set(row) & set(names)]
     if len(kept) < len(rows):
-        with (
-            atomic_write(table) as partial,
-            partial.open("w", encoding="utf-8", newline="") as file,
-        ):
-            csv.writer(file, lineterminator="\n").writerows(kept)
+        with atomic_write(table) as partial, partial.open("w", encoding="utf-8", newline="") as new:
+            csv.writer(new, lineterminator="\n").writerows(kept)
     return len(rows) - len(kept)
 
 

@@ -19,14 +19,12 @@
 """
 
 import csv
-import dataclasses
 import io
 import math
 import shutil
 from collections.abc import Iterable
-from operator import attrgetter
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +37,7 @@ from stages.faces.shards import ShardedCrops, put_shards, unfinished
 STATUSES = ("cropped", "no_face", "unreadable", "bad_label")
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One row of index.csv; None is an empty cell."""
 
     name: str
@@ -60,13 +57,10 @@ class Row:
     reason: str = ""
 
 
-COLUMNS = [field.name for field in dataclasses.fields(Row)]
-_cells = attrgetter(*COLUMNS)
-_TYPES = dict.fromkeys(["name", "archive", "status", "reason"], "str") | {
-    column: "Int64"
-    for column in COLUMNS
-    if column not in ("name", "archive", "status", "reason", "score")
-}
+COLUMNS = list(Row._fields)
+_TYPES = dict.fromkeys([column for column in COLUMNS if column != "score"], "Int64") | (
+    dict.fromkeys(["name", "archive", "status", "reason"], "str")
+)
 
 
 def write_faces(
@@ -80,8 +74,7 @@ def write_faces(
 
     Args:
         extractions: a row, and for status `cropped` a uint8 (size, size, 3) crop.
-        index: path of index.csv.
-        crops: path of crops.npy.
+        index, crops: paths of index.csv and crops.npy.
         size: width and height of the crops in pixels.
         shard_above: total bytes above which the crops are stored in shards.
 
@@ -104,7 +97,7 @@ def write_faces(
             if row.name in seen:
                 raise ValueError(f"{index}: {row.name!r} has two rows")
             seen.add(row.name)
-            writer.writerow(_cells(row))
+            writer.writerow(row)
             counts[row.status] += 1
             if crop is not None:
                 pixels.write(crop.tobytes())

@@ -69,12 +69,8 @@ def spread(
 ) -> Iterator[tuple[Item, Result]]:
     """Yield each item with its result, in the order of the items.
 
-    Args:
-        cluster: section `cluster` of params.
-        make: returns the function that processes a batch; called once by each worker, for example
-            to load a network. Both are sent by value.
-        items: read by this process.
-        size: items of a batch; None: `cluster.batch`.
+    `make` returns the function that processes a batch. It is called once by each worker, for
+    example to load a network; both are sent by value. A batch has `size` items (`cluster.batch`).
 
     Raises:
         UserError: no worker is left or available.
@@ -85,14 +81,12 @@ def spread(
         pending: deque[tuple[list[Item], _Call]] = deque()
         try:
             stream = iter(items)
-            while batch := list(islice(stream, size or cluster.batch)):
-                pending.append((batch, pool.submit(batch)))
-                if len(pending) >= AHEAD * len(pool.actors):
+            while (batch := list(islice(stream, size or cluster.batch))) or pending:
+                if batch:
+                    pending.append((batch, pool.submit(batch)))
+                if not batch or len(pending) >= AHEAD * len(pool.actors):
                     done, call = pending.popleft()
                     yield from zip(done, pool.result(done, call), strict=True)
-            while pending:
-                done, call = pending.popleft()
-                yield from zip(done, pool.result(done, call), strict=True)
         finally:
             for actor in pool.actors:
                 ray.kill(actor)
@@ -162,11 +156,7 @@ class _Workers:
 
 
 def _room(ray: Any, cluster: Cluster) -> int:
-    """The number of workers that fit on the machines at once.
-
-    Raises:
-        UserError: none fits; Ray would wait for one forever.
-    """
+    """The number of workers that fit at once; an error for none, for which Ray would wait."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     wanted = {"CPU": cluster.cpus, "GPU": cluster.gpus}
     room = sum(
@@ -189,10 +179,8 @@ def run_tasks(
 ) -> Iterator[tuple[int, Result | Exception]]:
     """Run independent tasks in parallel; yield index and result, or exception, as they end.
 
-    Args:
-        cluster: section `cluster` of params; each task uses `cpus` and `gpus`.
-        work: called with the task's values; repeated elsewhere if its machine is lost.
-        tasks: the values of each task.
+    `work` is called with the values of a task, and again elsewhere if its machine is lost. Each
+    task uses `cpus` and `gpus` of `cluster`.
     """
     with connected(cluster) as ray:
         remote = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=TRIES)(work)
