@@ -31,7 +31,7 @@ def main() -> None:
     arguments = _parse()
     model = open_model(arguments.model, arguments.device)
     if arguments.calibrated:
-        _check_calibration(model, arguments.mirrored)
+        _check_calibration(model, arguments.flip_tta)
     detector = (
         None if arguments.no_detect else open_detector(model, arguments.detector, arguments.device)
     )
@@ -40,7 +40,7 @@ def main() -> None:
     extracted = side_by_side(extract, members, arguments.threads, Member.weight)
     images = (image for _, image in extracted)
     stream = predict_stream(
-        images, model, arguments.batch_size, arguments.mirrored, arguments.calibrated
+        images, model, arguments.batch_size, arguments.flip_tta, arguments.calibrated
     )
     counts = {"images": 0, "faces": 0, UNREADABLE: 0}
     # Rows on a terminal are progress enough.
@@ -61,15 +61,15 @@ def main() -> None:
         sys.exit(SOME_UNREADABLE)
 
 
-def _check_calibration(model: Model, mirrored: bool) -> None:
+def _check_calibration(model: Model, flip_tta: bool) -> None:
     """Refuse temperatures that are not there, or hold for other outputs."""
     if model.calibration is None:
         raise UserError(f"--calibrated: {model.path} has no temperatures; run `dvc repro`")
-    if bool(model.calibration.mirrored) != mirrored:
-        way = "leave out --mirrored" if mirrored else "add --mirrored"
+    if bool(model.calibration.flip_tta) != flip_tta:
+        way = "leave out --flip-tta" if flip_tta else "add --flip-tta"
         raise UserError(
             f"--calibrated: the temperatures of {model.path} hold for outputs "
-            f"{'without' if mirrored else 'with'} the mirror image; {way}"
+            f"{'without' if flip_tta else 'with'} the mirror image; {way}"
         )
 
 
@@ -88,7 +88,7 @@ def _parse() -> argparse.Namespace:
     add("--no-detect", action="store_true", help="the images are crops already")
     add("--faces", choices=("all", "one"), default="all", help="one: as detect.face says")
     add("--batch-size", type=int, default=BATCH_SIZE, help="faces a step; %(default)s")
-    add("--mirrored", action="store_true", help="mean with the mirror image; evaluate.mirrored")
+    add("--flip-tta", action="store_true", help="mean with the mirror image; evaluate.flip_tta")
     add("--calibrated", action="store_true", help="probabilities after temperature scaling")
     add("--detector", type=Path, help="the detector's weights file, by hand")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="%(default)s")

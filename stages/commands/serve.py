@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 
 from stages.core.errors import UserError
+from stages.core.paths import NETWORK_FILE
 from stages.core.stage import run_stage
-from stages.inference.models import NETWORK_FILE, find_models
+from stages.inference.models import find_models
 
 LOOPBACK = ("127.0.0.1", "localhost")
 CONNECTIONS = 200  # at once; more are turned away

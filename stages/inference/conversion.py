@@ -22,19 +22,12 @@ import tensorflow as tf
 from stages.networks.device import silenced_stderr
 
 OPSET = 17  # of ONNX; supported since onnxruntime 1.13
-TFLITE_KINDS = ("float16", "int8")
 
 Images = npt.NDArray[np.uint8]
 
 
 def write_onnx(model: keras.Model, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a network as ONNX.
-
-    Args:
-        model: images to outputs by task.
-        path: of the file.
-        metadata: texts by key, stored in the file.
-    """
+    """Write a network as ONNX; `metadata`, texts by key, are stored in the file."""
     import tf2onnx
 
     call = tf.function(partial(model, training=False))
@@ -48,14 +41,7 @@ def write_onnx(model: keras.Model, path: Path, metadata: Mapping[str, str]) -> N
 
 
 def write_tflite(model: keras.Model, path: Path, kind: str, images: Images) -> None:
-    """Write a network as TFLite.
-
-    Args:
-        model: images to outputs by task.
-        path: of the file.
-        kind: one of `TFLITE_KINDS`.
-        images: uint8 (N, size, size, 3), to calibrate the ranges of int8; unused for float16.
-    """
+    """Write a network as TFLite: `float16`, or `int8` with ranges calibrated on the images."""
     with TemporaryDirectory() as folder, silenced_stderr():
         # Through a SavedModel: converted from the function itself, it would lack its weights.
         archive = keras.export.ExportArchive()

@@ -30,14 +30,9 @@ Outputs = Mapping[str, npt.NDArray[np.float32]]
 def export(
     model: Model, form: str, folder: Path, test: LabelledFaces, val: LabelledFaces
 ) -> dict[str, Any]:
-    """Write a model in one format.
+    """Write a model in one of the formats of `FILES`.
 
-    Args:
-        model: opened from its folder.
-        form: one of `FILES`.
-        folder: of the file.
-        test: images for the verification.
-        val: images for the calibration of 8 bits.
+    It is verified with the images of `test`; those of `val` calibrate 8 bits.
 
     Returns:
         `run`, `file`, `calibration` (null: not evaluated), `megabytes` (10^6 bytes), `images` (of
@@ -58,7 +53,7 @@ def export(
             for network in (exported, model.network)
         )
         compared = agreement(ours, original, test.labels)
-        _check(target, form, compared)
+        _refuse_difference(target, form, compared)
         crops = np.ascontiguousarray(test.crops[test.rows[:SPEED_IMAGES]])
         return {
             "run": model.name,
@@ -72,7 +67,9 @@ def export(
         }
 
 
-def _check(target: Path, form: str, compared: Mapping[str, Mapping[str, float]]) -> None:
+def _refuse_difference(
+    target: Path, form: str, compared: Mapping[str, Mapping[str, float]]
+) -> None:
     """Refuse a file that differs too much from Keras; NaN differs too much."""
     furthest = max(figures["max_difference"] for figures in compared.values())
     if form in LARGEST and not furthest <= LARGEST[form]:
@@ -100,8 +97,7 @@ def _format(
     from stages.inference.conversion import write_onnx, write_tflite
 
     if form == "onnx":
-        about = describe(model.name, model.input_spec, model.calibration)
-        return partial(write_onnx, model.network, metadata={METADATA: about}), OnnxNetwork
+        return partial(write_onnx, model.network, metadata={METADATA: describe(model)}), OnnxNetwork
     # Evenly spaced, because the rows are sorted by name, which begins with the age.
     number = min(CALIBRATION_IMAGES, len(val.rows))
     images = val.crops[val.rows[np.linspace(0, len(val.rows) - 1, number).round().astype(int)]]
@@ -111,12 +107,7 @@ def _format(
 def agreement(
     exported: Outputs, original: Outputs, labels: Mapping[str, npt.NDArray[np.int64]]
 ) -> dict[str, dict[str, float]]:
-    """Compare the outputs of an exported network with those of the original.
-
-    Args:
-        exported: its probabilities by task (N, classes).
-        original: those of the Keras network.
-        labels: true class indices by task (N).
+    """Compare the probabilities (N, classes) of an exported and the original network by task.
 
     Returns:
         By task: `agreement`, the fraction of images with the same predicted class;

@@ -18,8 +18,6 @@ from stages.inference.predictions import ImagePredictions, as_record, csv_column
 from stages.raw.images import Pixels, decode
 
 FORMATS = ("jsonl", "csv", "pictures")
-PICTURES_TABLE = "predictions.jsonl"  # also lists the images that could not be drawn
-JPEG_QUALITY = 90
 FRAME, INK = (255, 214, 10), (20, 20, 20)  # a yellow that is visible on skin and most clothes
 
 Write = Callable[[ImagePredictions], None]
@@ -29,10 +27,8 @@ Write = Callable[[ImagePredictions], None]
 def open_writer(form: str, output: Path | None, model: Model) -> Iterator[Write]:
     """Yield a function that writes predictions; a file appears complete or not at all.
 
-    Args:
-        form: one of `FORMATS`.
-        output: a file, for pictures a folder; None: standard output, row by row.
-        model: the model that predicts.
+    `form` is one of `FORMATS`. `output` is a file, for pictures a folder; None: standard output,
+    row by row.
     """
     if output is None:
         write = _row_writer(form, sys.stdout, model)
@@ -43,7 +39,8 @@ def open_writer(form: str, output: Path | None, model: Model) -> Iterator[Write]
 
         yield write_and_flush
         return
-    table = output / PICTURES_TABLE if form == "pictures" else output
+    # The file beside the pictures also lists the images that could not be drawn.
+    table = output / "predictions.jsonl" if form == "pictures" else output
     with atomic_write(table) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         write = _row_writer(form, file, model)
         yield _picture_writer(output, write, model) if form == "pictures" else write
@@ -71,7 +68,7 @@ def _picture_writer(folder: Path, write: Write, model: Model) -> Write:
             name = re.sub(r"[^\w.-]", "_", image.member.name)[-100:]
             picture = annotate(pixels, as_record(predictions, model.input_spec))
             with atomic_write(folder / f"{number:05}-{name}.jpg") as partial:
-                picture.save(partial, "JPEG", quality=JPEG_QUALITY)
+                picture.save(partial, "JPEG", quality=90)
         write(predictions)
 
     return draw
@@ -80,9 +77,7 @@ def _picture_writer(folder: Path, write: Write, model: Model) -> Write:
 def annotate(pixels: Pixels, record: Mapping[str, Any]) -> Image.Image:
     """Draw each face's box, and under it the class of each task with its probability.
 
-    Args:
-        pixels: uint8 RGB (height, width, 3).
-        record: the predictions for the image, as returned by `as_record`.
+    `pixels` is uint8 RGB (height, width, 3), `record` the result of `as_record` for the image.
     """
     image = Image.fromarray(pixels)
     pen = ImageDraw.Draw(image)
