@@ -1,8 +1,7 @@
 """Age group, gender and race of every face in pictures: `utkface-mtl predict`.
 
-The model says how faces are found, cut and fed (preprocessor_config.json, or the metadata of the
-ONNX file). An unreadable image is reported in its place and stops nothing; the exit status is then
-3, else 0.
+The model defines how faces are detected and cropped (preprocessor_config.json, or the metadata of
+the ONNX file). An unreadable image is reported in its place; the exit status is then 3, else 0.
 """
 
 import argparse
@@ -13,7 +12,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stages.core.errors import UserError
-from stages.core.stage import run_stage
 from stages.inference.face_extraction import UNREADABLE, face_extractor
 from stages.inference.inputs import LIMITS, STANDARD_INPUT, read_inputs
 from stages.inference.models import Model, open_detector, open_model
@@ -32,9 +30,9 @@ def main() -> None:
     model = open_model(arguments.model, arguments.device)
     if arguments.calibrated:
         _check_calibration(model, arguments.flip_tta)
-    detector = (
-        None if arguments.no_detect else open_detector(model, arguments.detector, arguments.device)
-    )
+    detector = None
+    if not arguments.no_detect:
+        detector = open_detector(model, arguments.detector, arguments.device)
     extract = face_extractor(model.input_spec, detector, arguments.faces == "all")
     members = read_inputs(arguments.inputs, LIMITS, sys.stdin.buffer)
     extracted = side_by_side(extract, members, arguments.threads, Member.weight)
@@ -77,12 +75,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("inputs", nargs="*", help="images, folders, archives (tar, tar.gz, zip), - for stdin")
-    add(
-        "--model",
-        type=Path,
-        required=True,
-        help="models/<run>, or an exported .onnx or .tflite file",
-    )
+    add("--model", type=Path, required=True, help="models/<run>, or an exported file")
     add("--format", choices=FORMATS, default=FORMATS[0], help="%(default)s")
     add("--output", type=Path, help="file; for pictures a folder; default: standard output")
     add("--no-detect", action="store_true", help="the images are crops already")
@@ -103,7 +96,3 @@ def _parse() -> argparse.Namespace:
     if arguments.format == "pictures" and arguments.output is None:
         parser.error("--format pictures needs --output, the folder that they go to")
     return arguments
-
-
-if __name__ == "__main__":
-    run_stage(main)

@@ -2,10 +2,9 @@
 
 Takes the last run's results: data/comparison/, metrics/audit.json, data/split/split.csv, and the
 tables of searches in data/tuning/. Writes docs/leak.svg, docs/cost.svg, docs/tuning/,
-docs/splits/<name>.csv (names and splits, no image), docs/results/<name>.tar.xz (what the runs
-left but their networks: workspace/records.py) and, in the pages, the blocks `comparison`,
-`chart`, `cost`, `audit`, `split` and `tuning <search>`; what stands in the block of a search
-without a table stays. It is no node: nothing depends on the pages.
+docs/splits/<name>.csv (names and splits, no image), docs/results/<name>.tar.xz (see
+publishing/records.py) and, in the pages, the blocks `comparison`, `chart`, `cost`, `audit`, `split`
+and `tuning <search>`; the block of a search without a table is kept.
 """
 
 import argparse
@@ -17,7 +16,7 @@ from pathlib import Path
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, write_csv
 from stages.core.params import load_params
-from stages.core.stage import run_stage
+from stages.core.paths import AUDIT_METRICS, COMPARISON, DOCS, PUBLISHED_SPLITS, SPLIT, TUNING
 from stages.dataset.split_files import SPLITS, read_split
 from stages.publishing.page_blocks import (
     describe_audit,
@@ -27,17 +26,9 @@ from stages.publishing.page_blocks import (
 )
 from stages.publishing.records import record_file, write_record
 
-COMPARISON = Path("data/comparison")
-TUNING = Path("data/tuning")
-AUDIT = Path("metrics/audit.json")
-SPLIT = Path("data/split/split.csv")
-DOCS = Path("docs")
-CHARTS = {
-    "chart": ("leak.svg", "Published, rerun and honest accuracy of each variant"),
-    "cost": (
-        "cost.svg",
-        "Validation accuracy of each variant over the cost of its training, by task",
-    ),
+CHARTS = {  # title by file in data/comparison/, in the order of the blocks `chart` and `cost`
+    "leak.svg": "Published, rerun and honest accuracy of each variant",
+    "cost.svg": "Validation accuracy of each variant over the cost of its training, by task",
 }
 
 
@@ -52,38 +43,36 @@ def main() -> None:
         raise UserError(
             "data.source is demo: scores on drawn portraits stand for nothing and are not published"
         )
-    charts = [file for file, _ in CHARTS.values()]
-    for file in (*(COMPARISON / name for name in ("comparison.md", *charts)), AUDIT, SPLIT):
+    table, *charts = (COMPARISON / file for file in ("comparison.md", *CHARTS))
+    for file in (table, *charts, AUDIT_METRICS, SPLIT):
         if not file.is_file():
             raise UserError(f"{file}: missing; run `dvc repro`")
-    split_file = DOCS / "splits" / f"{name or source}.csv"
+    split_file = PUBLISHED_SPLITS / f"{name or source}.csv"
     split = read_split(SPLIT)
     sizes = {name: int((split["split"] == name).sum()) for name in SPLITS}
-    audit = json.loads(AUDIT.read_text(encoding="utf-8"))
-    texts = {
-        "comparison": (COMPARISON / "comparison.md").read_text(encoding="utf-8"),
-        "audit": describe_audit(audit, audit["published_protocol"]),
-    }
+    audit = json.loads(AUDIT_METRICS.read_text(encoding="utf-8"))
     found = [search for search in params.searches if (TUNING / f"{search}.md").is_file()]
     pages = [Path("README.md"), *sorted(DOCS.glob("*.md"))]
     filled = {}
     for page in pages:
-        link = _Links(page)
+        chart, cost = (_picture(page, DOCS / file, title) for file, title in CHARTS.items())
         blocks: dict[str, str | None] = {
-            **texts,
-            **{block: link.picture(DOCS / file, text) for block, (file, text) in CHARTS.items()},
-            "split": describe_split(link.to(split_file), sizes),
+            "comparison": table.read_text(encoding="utf-8"),
+            "audit": describe_audit(audit, audit["published_protocol"]),
+            "chart": chart,
+            "cost": cost,
+            "split": describe_split(_link(page, split_file), sizes),
             **{f"tuning {search}": None for search in params.searches},
         }
         for search in found:
-            table = (TUNING / f"{search}.md").read_text(encoding="utf-8")
-            picture = link.picture(DOCS / "tuning" / f"{search}.png", f"Outcome of {search}")
-            blocks[f"tuning {search}"] = describe_search(table, picture)
+            outcome = (TUNING / f"{search}.md").read_text(encoding="utf-8")
+            picture = _picture(page, DOCS / f"tuning/{search}.png", f"Outcome of {search}")
+            blocks[f"tuning {search}"] = describe_search(outcome, picture)
         filled[page] = fill_blocks(str(page), page.read_text(encoding="utf-8"), blocks)
     write_csv(split_file, split)
     record = record_file(name or source)
     write_record(record, params, params.runs)
-    copied = {DOCS / file: COMPARISON / file for file in charts}
+    copied = {DOCS / file.name: file for file in charts}
     copied |= {DOCS / "tuning" / f"{s}.png": TUNING / f"{s}.png" for s in found}
     for target, origin in copied.items():
         with atomic_write(target) as partial:
@@ -94,18 +83,9 @@ def main() -> None:
     print(f"publish: {', '.join(map(str, [*pages, *copied, split_file, record]))}")
 
 
-class _Links:
-    """Links from a page to files of the project, in Markdown."""
-
-    def __init__(self, page: Path) -> None:
-        self.page = page
-
-    def to(self, file: Path) -> str:
-        return Path(os.path.relpath(file, self.page.parent)).as_posix()
-
-    def picture(self, file: Path, text: str) -> str:
-        return f"![{text}]({self.to(file)})"
+def _link(page: Path, file: Path) -> str:
+    return Path(os.path.relpath(file, page.parent)).as_posix()
 
 
-if __name__ == "__main__":
-    run_stage(main)
+def _picture(page: Path, file: Path, title: str) -> str:
+    return f"![{title}]({_link(page, file)})"

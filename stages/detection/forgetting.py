@@ -20,12 +20,10 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, read_csv, write_csv
+from stages.core.paths import FORGOTTEN_IMAGES, FORGOTTEN_MODELS
 from stages.faces.index import read_cropped, read_crops
 from stages.faces.shards import ShardedCrops, put_shards
 from stages.raw.archives import Member
-
-IMAGES = Path("forgotten/images.csv")
-MODELS = Path("forgotten/models.csv")
 
 Item = TypeVar("Item")
 
@@ -35,7 +33,7 @@ def fingerprint(member: Member) -> str | None:
     return None if member.data is None else hashlib.sha256(member.data).hexdigest()
 
 
-def read_forgotten(path: Path = IMAGES) -> frozenset[str]:
+def read_forgotten(path: Path = FORGOTTEN_IMAGES) -> frozenset[str]:
     """The fingerprints of all forgotten images.
 
     Raises:
@@ -44,7 +42,7 @@ def read_forgotten(path: Path = IMAGES) -> frozenset[str]:
     return frozenset(_read(path, ["sha256", "forgotten_on"])["sha256"])
 
 
-def read_stale(path: Path = MODELS) -> frozenset[str]:
+def read_stale(path: Path = FORGOTTEN_MODELS) -> frozenset[str]:
     """SHA-256 of the files of all networks that were trained on a forgotten image."""
     return frozenset(_read(path, ["sha256", "run", "images"])["sha256"])
 

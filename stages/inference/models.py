@@ -20,10 +20,16 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from stages.core.errors import UserError
 from stages.core.files import digest
-from stages.core.paths import EVALUATION, EXPORTS, MODELS, NETWORK_FILE, PRETRAINED
+from stages.core.paths import (
+    EVALUATION,
+    EXPORTS,
+    FORGOTTEN_MODELS,
+    MODELS,
+    NETWORK_FILE,
+    PRETRAINED,
+)
 from stages.core.sections import Section
 from stages.detection.detector import Detector, load_detector, providers
-from stages.detection.forgetting import MODELS as STALE
 from stages.detection.forgetting import read_stale
 from stages.formats.untrusted import LARGEST, read_onnx
 from stages.networks.device import silenced_stderr
@@ -143,7 +149,7 @@ def _open_folder(path: Path, device: str) -> Model:
 
 def _warn_if_stale(network: Path) -> None:
     """Warn if forgotten/models.csv lists the network."""
-    if STALE.is_file() and digest(network) in read_stale():
+    if FORGOTTEN_MODELS.is_file() and digest(network) in read_stale():
         print(
             f"warning: {network} was trained on images that were forgotten since; train it again",
             file=sys.stderr,
