@@ -27,7 +27,6 @@ Floats = NDArray[np.float64]
 
 SUPERSAMPLING = 2
 SUBPIXEL_BITS = 4
-NEUTRAL_SHADE = 128
 
 SKIN_TONES = np.array(
     [[241, 209, 193], [92, 61, 47], [219, 173, 132], [136, 92, 64], [180, 131, 98]], dtype=float
@@ -179,15 +178,18 @@ def _draw_body(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gene
 
 
 def _draw_head(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
-    outline = _head_outline(face)
+    x, y = _ellipse(0, 0, face.half_width, 1).T
+    # Below the ears an ellipse narrows too fast for a jaw; children have rounder cheeks.
+    below = np.clip(y, 0, 1)
+    fullness = 1 + (0.10 - 0.05 * face.child) * np.sin(np.pi * below) - 0.04 * below
+    outline = np.column_stack([x * fullness, y])
     canvas.fill(outline, face.skin)
     mask = canvas.blank(0)
     mask.fill(outline, 255.0)
     shade = _Canvas(_soft_shade(canvas, face, generator), canvas.to_pixels)
     _draw_wrinkles(shade, face, generator)
-    inside = np.where(mask.pixels > 0, shade.pixels, np.uint8(NEUTRAL_SHADE))
-    shading = cv2.merge([inside] * 3)
-    canvas.pixels = cv2.multiply(canvas.pixels, shading, scale=1 / NEUTRAL_SHADE)
+    shading = cv2.merge([np.where(mask.pixels > 0, shade.pixels, np.uint8(128))] * 3)
+    canvas.pixels = cv2.multiply(canvas.pixels, shading, scale=1 / 128)
 
 
 def _soft_shade(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> Image:
@@ -286,14 +288,9 @@ def _draw_hair(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gene
         strand = np.array([[0.35, root], [0.85, (root + tip) / 2 - 0.08], [1, tip]])
         tone = face.hair * generator.uniform(0.75, 1.3)
         canvas.stroke(strand * [spread * width, 1], tone, 0.016)
-    if face.long_hair:
-        _draw_locks(canvas, face, volume, generator)
-
-
-def _draw_locks(
-    canvas: _Canvas, face: SimpleNamespace, volume: float, generator: np.random.Generator
-) -> None:
-    """Draw the long hair that hangs in front of the ears."""
+    if not face.long_hair:
+        return
+    # The locks that hang in front of the ears.
     drop = generator.uniform(0.75, 1.15)
     outside, inside = face.half_width + volume, face.half_width * generator.uniform(0.80, 0.90)
     heights = np.linspace(-0.42, drop, 12)
@@ -317,14 +314,6 @@ def _photograph(drawing: Image, size: int, generator: np.random.Generator) -> Im
     noise = generator.standard_normal((size, size), np.float32) * generator.uniform(1.0, 4.0)
     exposed = small * light[..., None] + noise.astype(np.float32)[..., None]
     return np.asarray(np.clip(exposed, 0, 255), np.uint8)
-
-
-def _head_outline(face: SimpleNamespace) -> Floats:
-    x, y = _ellipse(0, 0, face.half_width, 1).T
-    # Below the ears an ellipse narrows too fast for a jaw; children have rounder cheeks.
-    below = np.clip(y, 0, 1)
-    fullness = 1 + (0.10 - 0.05 * face.child) * np.sin(np.pi * below) - 0.04 * below
-    return np.column_stack([x * fullness, y])
 
 
 def _ellipse(x: float, y: float, width: float, height: float) -> Floats:

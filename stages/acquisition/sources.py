@@ -79,17 +79,12 @@ def _verify(path: Path, images: int) -> None:
         path.unlink()
         raise
     if files != images:
-        print(
-            f"warning: {path}: {files:,} files; the release described on UTKFace's page "
-            f"has {images:,}",
-            file=sys.stderr,
-        )
+        release = f"the release described on UTKFace's page has {images:,}"
+        print(f"warning: {path}: {files:,} files; {release}", file=sys.stderr)
 
 
 def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
-    """Copy archives, and pack folders into uncompressed tar files, into a folder.
-
-    Archives at s3:// addresses are recorded, see `stages.raw.storage`.
+    """Copy archives, pack folders into tar files, and record archives at s3:// addresses.
 
     Raises:
         UserError: a path is missing or hidden, neither an archive nor a folder, or two targets have
@@ -99,9 +94,8 @@ def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
     for source in sources:
         target = folder / _target_name(source)
         if target in targets:
-            raise UserError(
-                f"data.local: {targets[target]} and {source} would both be {target}; rename one"
-            )
+            both = f"{targets[target]} and {source} would both be {target}"
+            raise UserError(f"data.local: {both}; rename one")
         targets[target] = source
     for target, source in targets.items():
         if is_remote(source):

@@ -46,14 +46,7 @@ def widen(
 
 
 def crop(image: Pixels, box: tuple[int, int, int, int], margin: float, size: int) -> Pixels:
-    """Crop a widened box and resize it to uint8 RGB (size, size, 3).
-
-    Args:
-        image: uint8 RGB (height, width, 3).
-        box: (x1, y1, x2, y2) in pixels, at least 1x1.
-        margin: fraction of the box's width and height added on each side, at least 0.
-        size: width and height of the crop in pixels.
-    """
+    """Crop a widened box, at least 1x1 pixels, and resize it to uint8 RGB (size, size, 3)."""
     x1, y1, x2, y2 = widen(box, margin, *image.shape[:2])
     # Crop first: the filter of resize(box=...) would use pixels outside the box.
     face = Image.fromarray(image[y1:y2, x1:x2])

@@ -5,8 +5,8 @@
 - `resnet50`: the package retina-face with its published weights and its own decoding, on its
   ONNX backend (its TensorFlow backend would switch the process to legacy Keras 2).
 
-A detector may be called from several threads at once. Each call uses one thread by default:
-processing images in parallel uses the cores better than parallelism within one image.
+A detector may be called from several threads at once. Each call uses one thread: processing images
+in parallel uses the cores better than parallelism within one image.
 """
 
 import math
@@ -61,15 +61,12 @@ def scale_factor(scale: Scale, height: int, width: int) -> float:
     return factor if scale.upscale else min(1.0, factor)
 
 
-def load_detector(
-    cropping: Cropping, weights: Path | bytes, threads: int = 1, device: str = "auto"
-) -> Detector:
+def load_detector(cropping: Cropping, weights: Path | bytes, device: str = "auto") -> Detector:
     """Load a network once; the returned function detects the faces of one RGB image.
 
     Args:
         cropping: which detector, its score threshold and the scale of the images.
         weights: its ONNX file, or the content of that file.
-        threads: of one call; 0: one per core.
         device: `auto` (a GPU where onnxruntime offers one), `cpu` or `gpu`.
 
     Raises:
@@ -80,7 +77,7 @@ def load_detector(
     small = cropping.detector == "mobilenet0.25"
     chosen = providers(device)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
     try:
         graph = weights if isinstance(weights, bytes) else weights.read_bytes()
@@ -131,9 +128,7 @@ def providers(device: str) -> list[str]:
     return [gpu] * (offered and device != "cpu") + ["CPUExecutionProvider"]
 
 
-def _mobilenet(
-    session: onnxruntime.InferenceSession, threshold: float
-) -> Callable[[Pixels], list[Face]]:
+def _mobilenet(session: onnxruntime.InferenceSession, threshold: float) -> Detector:
     def find(image: Pixels) -> list[Face]:
         height, width = image.shape[:2]
         tensor = cv2.dnn.blobFromImage(image, mean=CHANNEL_MEANS_BGR, swapRB=True)
@@ -148,11 +143,8 @@ def faces_of(
 ) -> list[Face]:
     """Decode the outputs of the small network and apply non-maximum suppression.
 
-    Args:
-        deltas: float32 (N, 4), its output `loc`, one row per anchor.
-        scores: float32 (N,), the second column of its output `conf`, in [0, 1].
-        height, width: of the network's input, in pixels.
-        threshold: the lowest score that counts as a face.
+    `deltas`, float32 (N, 4), is its output `loc`, one row per anchor; `scores`, float32 (N,) in
+    [0, 1], the second column of its output `conf`; `height` and `width` are those of its input.
     """
     candidates = np.flatnonzero(scores >= threshold)
     if not candidates.size:
@@ -180,9 +172,7 @@ def _anchors(height: int, width: int) -> Floats:
     return np.concatenate(layers).astype(np.float32)
 
 
-def _resnet50(
-    session: onnxruntime.InferenceSession, threshold: float
-) -> Callable[[Pixels], list[Face]]:
+def _resnet50(session: onnxruntime.InferenceSession, threshold: float) -> Detector:
     os.environ["DEEPFACE_BACKEND_ENGINE"] = "onnx"  # read when the package is imported
     from retinaface import RetinaFace
     from retinaface.model.retinaface_onnx_model import RetinaFace as Network

@@ -34,11 +34,7 @@ def fingerprint(member: Member) -> str | None:
 
 
 def read_forgotten(path: Path = FORGOTTEN_IMAGES) -> frozenset[str]:
-    """The fingerprints of all forgotten images.
-
-    Raises:
-        UserError: the file is missing or malformed.
-    """
+    """The fingerprints of all forgotten images; an error if the file is missing or malformed."""
     return frozenset(_read(path, ["sha256", "forgotten_on"])["sha256"])
 
 
@@ -56,8 +52,7 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
 def named(items: Iterable[Item], member_of: Callable[[Item], Member]) -> Iterator[tuple[str, Item]]:
     """Yield the unique name of each member in index.csv, in linear time.
 
-    A second member with the same base name is named by its archive and path, further ones get a
-    number.
+    A second member with a base name is named by its archive and path, further ones get a number.
     """
     taken: dict[str, int] = {}  # by name, the number for the next member of that name
     for item in items:
@@ -89,11 +84,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
 
 def remove_crops(names: Collection[str], index: Path, crops: Path) -> int:
-    """Remove images from crops.npy before they are removed from index.csv; return their number.
-
-    Raises:
-        UserError: the two files do not match.
-    """
+    """Remove images from crops.npy, before they are removed from index.csv; return their number."""
     cropped, pixels = read_cropped(index), read_crops(crops)
     if len(cropped) != len(pixels):
         raise UserError(

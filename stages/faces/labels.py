@@ -60,9 +60,7 @@ def parse_name(name: str) -> Labels:
 def age_group(ages: npt.ArrayLike, upper_bounds: Sequence[int]) -> npt.NDArray[np.int64]:
     """Index of the age group of each age; group i is (bound i-1, bound i], the first (0, bound 0].
 
-    Args:
-        ages: years, at most the last bound.
-        upper_bounds: rising inclusive upper bounds in years, as [14, 25, 40, 60, 116].
+    `upper_bounds` are rising inclusive bounds in years, as [14, 25, 40, 60, 116].
 
     Raises:
         ValueError: an age lies outside (0, last bound].

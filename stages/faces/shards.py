@@ -20,7 +20,6 @@ import numpy.typing as npt
 from stages.core.errors import UserError
 from stages.core.files import partial_path
 
-META = "zarr.json"
 SHARD_BYTES = 1 << 28  # most bytes of a file
 _FORM = {
     "zarr_format": 3,
@@ -34,9 +33,7 @@ _FORM = {
 
 
 class ShardedCrops:
-    """uint8 RGB (N, size, size, 3) in files of a folder, with the interface of an array.
-
-    Indexing along the first axis returns a new array in memory; iteration yields single crops.
+    """uint8 RGB (N, size, size, 3) in files of a folder, indexed along the first axis.
 
     Raises:
         UserError: the folder has other contents, or a file is missing or truncated.
@@ -48,7 +45,7 @@ class ShardedCrops:
     def __init__(self, folder: Path) -> None:
         mend = "run `dvc repro -f detect`"
         try:
-            meta = json.loads((folder / META).read_text(encoding="utf-8"))
+            meta = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
             grid = meta["chunk_grid"]["configuration"]["chunk_shape"]
             self.shape: tuple[int, ...] = tuple(meta["shape"])
             unlike = [key for key, value in _FORM.items() if meta[key] != value]
@@ -108,7 +105,7 @@ def write_shards(
     folder.mkdir(parents=True, exist_ok=True)
     chunk = {"name": "regular", "configuration": {"chunk_shape": [in_file, *crops.shape[1:]]}}
     meta = _FORM | {"shape": [len(rows), *crops.shape[1:]], "chunk_grid": chunk}
-    (folder / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+    (folder / "zarr.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
 
 def put_shards(

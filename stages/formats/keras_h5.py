@@ -88,13 +88,9 @@ SHAPES: Mapping[str, Shapes] = {
 def read_h5_layers(path: Path, shapes: Shapes) -> Layers:
     """Arrays of each layer of a Keras 1 or 2 .h5 weights file, or of a model saved as one.
 
-    Args:
-        path: file with a group per layer, whose attribute `weight_names` lists its arrays.
-            Slashes in layer names, as in Keras's DenseNet files, become underscores.
-        shapes: exactly what the file must contain.
-
-    Returns:
-        float32 arrays by layer, in the order of `shapes`.
+    The file has a group per layer, whose attribute `weight_names` lists its arrays. Slashes in
+    layer names, as in Keras's DenseNet files, become underscores. Returns float32 arrays by layer,
+    in the order of `shapes`.
 
     Raises:
         ValueError: refused by `open_hdf5`, or the layers or shapes differ.

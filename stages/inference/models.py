@@ -41,29 +41,20 @@ METADATA = "utkface-mtl"  # key in the metadata of an ONNX file
 
 
 class Calibration(Section):
-    """The content of calibration.json.
+    """The content of calibration.json: temperatures by task; none were fitted if it is empty."""
 
-    `temperatures`: by task, above 0; empty: none were fitted. `flip_tta`: whether they were fitted
-    to the mean of the outputs for a crop and its mirror image.
-    """
-
-    flip_tta: bool | None
+    flip_tta: bool | None  # fitted to the mean of the outputs for a crop and its mirror image
     temperatures: dict[Literal["age", "gender", "race"], Annotated[float, Field(gt=0)]]
 
 
 class Exported(Section):
-    """Metadata of an exported file."""
+    """Metadata of an exported file; a TFLite file has its input spec beside it."""
 
     model_config = ConfigDict(extra="ignore")
 
     run: Annotated[str, Field(min_length=1)]
     calibration: Calibration | None
-
-
-class Embedded(Exported):
-    """Metadata inside an ONNX file."""
-
-    input_spec: InputSpec
+    input_spec: InputSpec | None = None
 
 
 Content = TypeVar("Content", bound=Section)
@@ -105,10 +96,10 @@ class Model:
         return AGE_YEARS in self.classes
 
 
-def find_models(models: Path = MODELS, exports: Path = EXPORTS) -> list[Path]:
-    """The model folders in `models`, and the exported ONNX files in `exports`."""
-    networks = (path.parent for path in models.glob(f"*/{NETWORK_FILE}"))
-    files = exports.glob("*/*.onnx")  # the detector of a model is in the same folder
+def find_models() -> list[Path]:
+    """The model folders in models/, and the exported ONNX files in exports/."""
+    networks = (path.parent for path in MODELS.glob(f"*/{NETWORK_FILE}"))
+    files = EXPORTS.glob("*/*.onnx")  # the detector of a model is in the same folder
     return [*sorted(networks), *sorted(file for file in files if file.stem == file.parent.name)]
 
 
@@ -142,7 +133,7 @@ def _open_folder(path: Path, device: str) -> Model:
         raise UserError(f"{path}: needs TensorFlow ({error}); an exported file does not") from None
     _warn_if_stale(path / NETWORK_FILE)
     network = load_network(path / NETWORK_FILE)
-    size, calibration = network.input.shape[1], read_calibration(path)
+    size, calibration = network.input.shape[1], _read_calibration(path)
     classes = {name: output.shape[-1] for name, output in network.output.items()}
     return Model(path.name, path, input_spec, calibration, network, size, classes)
 
@@ -156,12 +147,8 @@ def _warn_if_stale(network: Path) -> None:
         )
 
 
-def read_calibration(folder: Path) -> Calibration | None:
-    """The calibration of models/<run>, from the evaluation in the same workspace.
-
-    Raises:
-        UserError: the file is malformed.
-    """
+def _read_calibration(folder: Path) -> Calibration | None:
+    """The calibration of models/<run>, from the evaluation in the same workspace."""
     path = folder.resolve().parent.parent / EVALUATION / folder.resolve().name / "calibration.json"
     if not path.is_file():
         return None
@@ -183,8 +170,7 @@ class OnnxNetwork:
     """A network in an ONNX file, with the interface of a Keras model.
 
     Raises:
-        UserError: not an ONNX file that onnxruntime can run, one that refers to other files, or
-            `gpu` is requested but not available.
+        UserError: it cannot be run, refers to other files, or `gpu` is requested but not available.
     """
 
     def __init__(self, path: Path, device: str = "auto") -> None:
@@ -217,11 +203,11 @@ class OnnxNetwork:
 def _open_onnx(path: Path, device: str) -> Model:
     network = OnnxNetwork(path, device)
     text = network.session.get_modelmeta().custom_metadata_map.get(METADATA)
-    if text is None:
+    about = _parse(Exported, text, path, "export the model again") if text else None
+    if about is None or about.input_spec is None:
         raise UserError(
             f"{path}: contains no input spec; export it with `utkface-mtl export <run>`"
         )
-    about = _parse(Embedded, text, path, "export the model again")
     facts = (about.run, path, about.input_spec, about.calibration)
     return Model(*facts, network, network.size, network.classes)
 
@@ -270,9 +256,8 @@ def _open_tflite(path: Path) -> Model:
 
 def describe(model: Model) -> str:
     """The metadata of an ONNX file under the key `METADATA`."""
-    return Embedded(
-        run=model.name, input_spec=model.input_spec, calibration=model.calibration
-    ).model_dump_json()
+    spec, calibration = model.input_spec, model.calibration
+    return Exported(run=model.name, input_spec=spec, calibration=calibration).model_dump_json()
 
 
 def open_detector(model: Model, given: Path | None = None, device: str = "auto") -> Detector:

@@ -20,13 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from stages.detection.extraction import BOX
 from stages.evaluation.calibration import scaled
 from stages.inference.face_extraction import FaceCrop, ImageFaces
 from stages.inference.models import Model
 from stages.networks.prediction import AGE_YEARS, predict_rows
 from stages.runs.input_spec import InputSpec
-
-FACE_COLUMNS = ("face", "score", "x1", "y1", "x2", "y2")
 
 Outputs = Mapping[str, npt.NDArray[Any]]
 
@@ -100,7 +99,7 @@ def as_record(predictions: ImagePredictions, input_spec: InputSpec) -> dict[str,
     image = predictions.image
     faces = [
         {
-            "score": face.score and rounded(face.score),
+            "score": face.score and _rounded(face.score),
             "box": face.box and list(face.box),
             **{task: _task_record(input_spec, task, outputs) for task in input_spec.tasks},
         }
@@ -120,22 +119,22 @@ def _task_record(input_spec: InputSpec, task: str, outputs: Outputs) -> dict[str
     names, values = input_spec.classes.of(task), outputs[task]
     record: dict[str, Any] = {
         "class": names[int(values.argmax())],
-        "probabilities": {n: rounded(p) for n, p in zip(names, values, strict=True)},
+        "probabilities": {n: _rounded(p) for n, p in zip(names, values, strict=True)},
     }
     if task == "age" and AGE_YEARS in outputs:
         years = outputs[AGE_YEARS]
-        record["years"] = rounded(years @ np.arange(1, len(years) + 1, dtype=years.dtype))
+        record["years"] = _rounded(years @ np.arange(1, len(years) + 1, dtype=years.dtype))
     return record
 
 
-def rounded(value: float) -> float:
+def _rounded(value: float) -> float:
     """Round to six significant digits, as in prediction files."""
     return float(f"{value:.6g}")
 
 
 def csv_columns(input_spec: InputSpec, years: bool) -> list[str]:
     """The columns of a CSV file; `years`: the network predicts the age in years."""
-    columns = ["image", "status", "reason", "width", "height", *FACE_COLUMNS]
+    columns = ["image", "status", "reason", "width", "height", "face", "score", *BOX]
     for task in input_spec.tasks:
         columns.append(f"{task}_predicted")
         columns += [f"{task}_p_{name}" for name in input_spec.classes.of(task)]
@@ -147,7 +146,7 @@ def csv_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     image = {key: value for key, value in record.items() if key != "faces"}
     for number, face in enumerate(record["faces"], start=1):
         row = image | {"face": number, "score": face["score"]}
-        row |= dict(zip(("x1", "y1", "x2", "y2"), face["box"] or (), strict=False))
+        row |= dict(zip(BOX, face["box"] or (), strict=False))
         for task, values in face.items():
             if task in ("score", "box"):
                 continue

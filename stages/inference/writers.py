@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,13 +32,8 @@ def open_writer(form: str, output: Path | None, model: Model) -> Iterator[Write]
     row by row.
     """
     if output is None:
-        write = _row_writer(form, sys.stdout, model)
-
-        def write_and_flush(predictions: ImagePredictions) -> None:
-            write(predictions)
-            sys.stdout.flush()
-
-        yield write_and_flush
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        yield _row_writer(form, sys.stdout, model)
         return
     # The file beside the pictures also lists the images that could not be drawn.
     table = output / "predictions.jsonl" if form == "pictures" else output
@@ -56,12 +52,10 @@ def _row_writer(form: str, file: TextIO, model: Model) -> Write:
 
 
 def _picture_writer(folder: Path, write: Write, model: Model) -> Write:
-    number = 0
+    numbers = count(1)
 
     def draw(predictions: ImagePredictions) -> None:
-        nonlocal number
-        number += 1
-        image = predictions.image
+        number, image = next(numbers), predictions.image
         if image.width is not None and image.member.data is not None:
             pixels = decode(image.member.data, MAX_PIXELS)
             # Names from archives may contain anything; the number makes them unique.

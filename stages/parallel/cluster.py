@@ -22,8 +22,6 @@ AHEAD = 3  # batches in progress per worker: one is processed, the others are in
 SPARED = 30.0  # seconds for which a lost worker gets no batch while there are others
 TRIES = 60  # of one batch; a failure that is not the work's own means a lost machine or process
 
-_NOT_MADE = "raised in its creation task"  # in Ray's message if a worker could not be created
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -38,27 +36,26 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise UserError(
-            "cluster.engine is ray, which is not installed: pip install '.[cluster]'"
-        ) from error
-    connected_before = ray.is_initialized()
-    if not connected_before:
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        try:
-            ray.init(
-                address=None if cluster.address == "local" else cluster.address,
-                runtime_env={"py_modules": [str(CODE)]},
-                log_to_driver=False,
-                logging_level="error",
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise UserError(f"cluster.address {cluster.address}: {reason}") from error
+        text = "cluster.engine is ray, which is not installed: pip install '.[cluster]'"
+        raise UserError(text) from error
+    if ray.is_initialized():
+        yield ray
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray.init(
+            address=None if cluster.address == "local" else cluster.address,
+            runtime_env={"py_modules": [str(CODE)]},
+            log_to_driver=False,
+            logging_level="error",
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"cluster.address {cluster.address}: {reason}") from error
     try:
         yield ray
     finally:
-        if not connected_before:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def spread(
@@ -140,7 +137,7 @@ class _Workers:
                 raise error.as_instanceof_cause() from None
             except errors.RayError as error:
                 lines = str(error).strip().splitlines()
-                if _NOT_MADE in lines[0]:
+                if "raised in its creation task" in lines[0]:
                     raise UserError(f"cluster: a worker cannot start: {lines[-1][:200]}") from None
                 self.busy[index] -= 1
                 self.lost[index] = time.monotonic()
@@ -158,11 +155,8 @@ class _Workers:
 def _room(ray: Any, cluster: Cluster) -> int:
     """The number of workers that fit at once; an error for none, for which Ray would wait."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    wanted = {"CPU": cluster.cpus, "GPU": cluster.gpus}
-    room = sum(
-        min(int(node.get(kind, 0) / share) for kind, share in wanted.items() if share)
-        for node in nodes
-    )
+    wanted = {kind: n for kind, n in (("CPU", cluster.cpus), ("GPU", cluster.gpus)) if n}
+    room = sum(min(int(node.get(kind, 0) / n) for kind, n in wanted.items()) for node in nodes)
     if not room:
         have = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
         raise UserError(

