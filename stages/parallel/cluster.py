@@ -6,8 +6,7 @@ number of batches in progress is bounded, and with it the memory of the calling 
 """
 
 import os
-import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -19,8 +18,9 @@ from stages.core.sections import Cluster
 
 CODE = Path(__file__).parents[1]  # sent to all machines, so that all run the same code
 AHEAD = 3  # batches in progress per worker: one is processed, the others are in transit
-SPARED = 30.0  # seconds for which a lost worker gets no batch while there are others
-TRIES = 60  # of one batch; a failure that is not the work's own means a lost machine or process
+TRIES = 60  # of a task whose machine or process is lost
+
+_made: dict[Any, Callable[[list[Any]], list[Any]]] = {}  # the work of this process, on a worker
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -74,82 +74,47 @@ def spread(
         Exception: as raised by the work.
     """
     with connected(cluster) as ray:
-        pool = _Workers(ray, cluster, make)
-        pending: deque[tuple[list[Item], _Call]] = deque()
+        workers = _room(ray, cluster)
+        ahead = AHEAD * workers
+        if 0 < cluster.workers < workers:
+            ahead = cluster.workers  # as many batches as workers, so that no more are at work
+        options = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus, "max_calls": 0}
+        # Ray repeats the batches of a lost machine or process elsewhere.
+        remote = ray.remote(**options, max_retries=TRIES)(_work_on)
+        shared = [ray.put(make)]  # in a list, so that Ray does not unpack it for every batch
+        pending: deque[tuple[list[Item], Any]] = deque()
+        stream = iter(items)
+        while (batch := list(islice(stream, size or cluster.batch))) or pending:
+            if batch:
+                pending.append((batch, remote.remote(shared, batch)))
+            if not batch or len(pending) >= ahead:
+                done, future = pending.popleft()
+                yield from zip(done, _result(ray, future), strict=True)
+
+
+def _work_on(shared: list[Any], batch: list[Any]) -> list[Any]:
+    """Process a batch by the function that this worker has made for it once."""
+    import ray
+
+    (reference,) = shared
+    if reference not in _made:
         try:
-            stream = iter(items)
-            while (batch := list(islice(stream, size or cluster.batch))) or pending:
-                if batch:
-                    pending.append((batch, pool.submit(batch)))
-                if not batch or len(pending) >= AHEAD * len(pool.actors):
-                    done, call = pending.popleft()
-                    yield from zip(done, pool.result(done, call), strict=True)
-        finally:
-            for actor in pool.actors:
-                ray.kill(actor)
+            _made[reference] = ray.get(reference)()
+        except Exception as error:
+            raise UserError(f"cluster: a worker cannot start: {error}") from error
+    return list(_made[reference](batch))
 
 
-class _Worker:
-    """An actor: makes the work once, then processes batches."""
-
-    def __init__(self, make: Any) -> None:
-        self.work = make()
-
-    def do(self, batch: list[Any]) -> list[Any]:
-        return list(self.work(batch))
-
-
-_Call = tuple[Any, int]  # Ray's future, and the index of the actor
-
-
-class _Workers:
-    """Actors of the cluster; each batch goes to the least busy one."""
-
-    def __init__(self, ray: Any, cluster: Cluster, make: Callable[[], Any]) -> None:
-        self.ray = ray
-        room = _room(ray, cluster)
-        # Ray restarts a lost actor on another machine.
-        resources = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus}
-        remote = ray.remote(**resources, max_restarts=-1)(_Worker)
-        self.shared = ray.put(make)  # needed as long as actors may restart
-        self.actors = [
-            remote.remote(self.shared) for _ in range(min(cluster.workers or room, room))
-        ]
-        self.busy: Counter[int] = Counter()
-        self.lost: dict[int, float] = {}  # when; a lost actor may wait long for another machine
-
-    def submit(self, batch: list[Any]) -> _Call:
-        indices = range(len(self.actors))
-        index = min(indices, key=lambda index: (self._is_lost(index), self.busy[index]))
-        if self._is_lost(index):
-            time.sleep(1)  # all are lost; one of them may be restarting
-        self.busy[index] += 1
-        return self.actors[index].do.remote(batch), index
-
-    def result(self, batch: list[Any], call: _Call) -> list[Any]:
-        """Wait for a batch; submit it again if its machine or process is lost."""
-        errors = self.ray.exceptions
-        for _ in range(TRIES):
-            future, index = call
-            try:
-                results: list[Any] = self.ray.get(future)
-            except errors.RayTaskError as error:  # of the work itself
-                raise error.as_instanceof_cause() from None
-            except errors.RayError as error:
-                lines = str(error).strip().splitlines()
-                if "raised in its creation task" in lines[0]:
-                    raise UserError(f"cluster: a worker cannot start: {lines[-1][:200]}") from None
-                self.busy[index] -= 1
-                self.lost[index] = time.monotonic()
-                call = self.submit(batch)
-            else:
-                self.busy[index] -= 1
-                return results
-        reason = lines[0][:200]
-        raise UserError(f"cluster: a batch was lost with its machine {TRIES} times ({reason})")
-
-    def _is_lost(self, index: int) -> bool:
-        return index in self.lost and time.monotonic() - self.lost[index] < SPARED
+def _result(ray: Any, future: Any) -> Any:
+    """The result of a task; an error of its own work as it was raised there."""
+    try:
+        return ray.get(future)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        raise (cause if isinstance(cause, UserError) else error.as_instanceof_cause()) from None
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"cluster: a task was lost {TRIES} times ({reason})") from None
 
 
 def _room(ray: Any, cluster: Cluster) -> int:
@@ -192,8 +157,6 @@ def run_tasks(
             (done,), _ = ray.wait(list(futures), num_returns=1)
             number = futures.pop(done)
             try:
-                yield number, ray.get(done)
-            except ray.exceptions.RayTaskError as error:
-                yield number, error.as_instanceof_cause()
-            except ray.exceptions.RayError as error:
-                yield number, UserError(f"cluster: {type(error).__name__}: lost {TRIES} times")
+                yield number, _result(ray, done)
+            except Exception as error:
+                yield number, error
