@@ -1,6 +1,5 @@
 """Where every artifact stands, relative to the project's top folder. Formats: docs/reference."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 PARAMS_FILE, VARIANTS_FILE = Path("params.yaml"), Path("variants.toml")
@@ -42,85 +41,41 @@ FORGOTTEN_IMAGES, FORGOTTEN_MODELS = Path("forgotten/images.csv"), Path("forgott
 NETWORK_FILE, INPUT_SPEC_FILE = "model.keras", "preprocessor_config.json"
 
 
-@dataclass(frozen=True)
 class RunPaths:
     """The artifacts of one run.
 
     Attributes:
-        run: its name, `<variant>` with suffixes.
+        plan: what the run is, resolved from params.
+        weights: which pretrained file it starts from.
+        lists: the images that it trains on, validates with and is tested on.
+        model: the folder with the network and what belongs to it.
+        network: the network, as Keras saves it.
+        images: the images that the network was trained and validated with.
+        input_spec: how crops for the network are made, and the names of its classes.
+        provenance: all that decides the network's bytes.
+        history: the git commit that it was trained at; not tracked.
+        training: the best epoch and its validation accuracies.
+        curves: the folder of its learning curves, as DVCLive writes them.
+        timing: how long it took; not tracked.
+        metrics: its accuracies on the test images, for `dvc metrics`.
+        evaluation: the folder of all other figures on the test images.
     """
 
-    run: str
-
-    @property
-    def plan(self) -> Path:
-        """What the run is, resolved from params."""
-        return PLANS / f"{self.run}.json"
-
-    @property
-    def weights(self) -> Path:
-        """Which pretrained file it starts from."""
-        return WEIGHTS_OF_RUNS / f"{self.run}.json"
-
-    @property
-    def lists(self) -> Path:
-        """Which images it trains on, validates with and is tested on."""
-        return LISTS / f"{self.run}.csv"
-
-    @property
-    def model(self) -> Path:
-        """The folder with the network and what belongs to it."""
-        return MODELS / self.run
-
-    @property
-    def network(self) -> Path:
-        """The network, as Keras saves it."""
-        return self.model / NETWORK_FILE
-
-    @property
-    def images(self) -> Path:
-        """The images that the network was trained and validated with."""
-        return self.model / "images.csv"
-
-    @property
-    def input_spec(self) -> Path:
-        """How crops for the network are made, and what its classes are called."""
-        return self.model / INPUT_SPEC_FILE
-
-    @property
-    def provenance(self) -> Path:
-        """All that the network follows from."""
-        return self.model / "provenance.json"
-
-    @property
-    def history(self) -> Path:
-        """The git commit that it was trained at; not tracked."""
-        return PROVENANCE / f"{self.run}.json"
-
-    @property
-    def training(self) -> Path:
-        """The best epoch and its validation accuracies."""
-        return TRAINING / f"{self.run}.json"
-
-    @property
-    def curves(self) -> Path:
-        """The folder of its learning curves, as DVCLive writes them."""
-        return CURVES / self.run
-
-    @property
-    def timing(self) -> Path:
-        """How long it took; not tracked."""
-        return TIMINGS / f"{self.run}.json"
-
-    @property
-    def metrics(self) -> Path:
-        """Its accuracies on the test images, for `dvc metrics`."""
-        return METRICS / f"{self.run}.json"
-
-    @property
-    def evaluation(self) -> Path:
-        """The folder of all other figures on the test images."""
-        return EVALUATION / self.run
+    def __init__(self, run: str) -> None:
+        """Of the run of this name."""
+        file = f"{run}.json"
+        self.run = run
+        self.plan, self.weights, self.lists = (
+            PLANS / file,
+            WEIGHTS_OF_RUNS / file,
+            LISTS / f"{run}.csv",
+        )
+        self.model = MODELS / run
+        self.network, self.images = self.model / NETWORK_FILE, self.model / "images.csv"
+        self.input_spec = self.model / INPUT_SPEC_FILE
+        self.provenance, self.history = self.model / "provenance.json", PROVENANCE / file
+        self.training, self.curves, self.timing = TRAINING / file, CURVES / run, TIMINGS / file
+        self.metrics, self.evaluation = METRICS / file, EVALUATION / run
 
     def predictions(self, split: str) -> Path:
         """Its predictions for the images of a split, `test` or `val`."""

@@ -113,7 +113,10 @@ def test_types_ranges_and_meanings_stand_beside_the_params(tmp_path: Path):
     assert "| `split.folds` | integer, ≥ 0, ≤ 20 | `0` | for cross-validation" in text
     assert "| `detect.face` | `score`, `largest`, `central` | `score` | the face that" in text
     assert "| `variants.toml:<name>.epochs` | integer, ≥ 1, ≤ 1000 | `30` | passes over" in text
-    assert "| `variants.toml:<name>.trainable` | text | `all` | none \\| all \\| the first trainable" in text
+    assert (
+        "| `variants.toml:<name>.trainable` | text | `all` | none \\| all \\| the first trainable"
+        in text
+    )
     # A pattern is shown in words.
     assert "text, in one line, first no space and none of `= + - @` |" in text
     assert "&lt;variant>[+native][+published-split | +fold-&lt;i>][+seed-&lt;n>]" in text
