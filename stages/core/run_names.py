@@ -75,8 +75,3 @@ class RunName:
     def is_published_split(self) -> bool:
         """Whether the run follows the published protocol, so that its test images were seen."""
         return self.split == PUBLISHED_SPLIT
-
-
-def parse_all(names: list[str]) -> list[RunName]:
-    """`RunName.parse` of each."""
-    return [RunName.parse(name) for name in names]
