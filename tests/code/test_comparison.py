@@ -123,7 +123,7 @@ def test_the_published_protocol_stands_beside_the_honest_figures_of_its_variant(
 
 
 def test_a_repeat_without_metrics_says_what_to_run(metrics: Path):
-    with pytest.raises(UserError, match=rf"run `dvc repro repeat@{OWN}-native`"):
+    with pytest.raises(UserError, match=rf"run `dvc repro evaluate@{OWN}\+native`"):
         compared(metrics, OWN, f"{OWN}+native")
 
 

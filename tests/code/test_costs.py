@@ -50,7 +50,7 @@ def test_the_accuracy_over_the_cost_is_that_of_the_best_epoch_up_to_then():
         for epoch, value in enumerate(values, 1)
         for side in ("train", "val")
     ]
-    curves = pd.DataFrame(rows, columns=["variant", "epoch", "figure", "side", "value"])
+    curves = pd.DataFrame(rows, columns=["variant", "epoch", "figure", "split", "value"])
     costs = pd.DataFrame(
         {
             "variant": ["b", "a"],

@@ -271,7 +271,7 @@ def test_tests_costs_curves_gaps_and_issues_are_those_of_their_files(reported: P
     curves = csv(reported, "comparison/curves.csv")
     for title, figure in (("Loss", "loss"), ("Score", "score")):
         rows = curves[(curves["figure"] == figure) & curves["variant"].isin(SUITE)]
-        columns = ["variant", "side", "epoch", "value"]
+        columns = ["variant", "split", "epoch", "value"]
         pd.testing.assert_frame_equal(
             page.charts[title], rows[columns].reset_index(drop=True), check_dtype=False
         )
