@@ -39,7 +39,15 @@ def main() -> None:
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         port = chosen.getsockname()[1]
-    command = [sys.executable, "-m", "stages.commands.serve", arguments.model, "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "stages.commands",
+        "serve",
+        arguments.model,
+        "--port",
+        str(port),
+    ]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None

@@ -11,7 +11,7 @@ from stages.core.files import write_json
 from stages.core.params import Params, load_params
 from stages.core.paths import DETECT_METRICS, FACES, PRETRAINED, RAW
 from stages.core.stage import run_stage
-from stages.detection.detector import load_detector, on_gpu
+from stages.detection.detector import load_detector, providers
 from stages.detection.extraction import (
     Extraction,
     extract_faces,
@@ -56,7 +56,7 @@ def _extract(params: Params, forgotten: frozenset[str]) -> Iterator[Extraction]:
         load = partial(load_detector, detect, weights.read_bytes(), device=device)
         return extract_on_cluster(params.cluster, members, load, detect, forgotten)
     workers = params.machine.threads or os.cpu_count() or 1
-    if on_gpu(device):  # threads share one network on the GPU
+    if len(providers(device)) > 1:  # threads share one network on the GPU
         detector = load_detector(detect, weights, device=device)
         return extract_faces(members, detector, detect, workers, forgotten)
     load = partial(load_detector, detect, weights, device=device)

@@ -3,6 +3,8 @@
 It also writes published.csv, the overlapping lists of the published protocol.
 """
 
+from itertools import compress
+
 import pandas as pd
 
 from stages.core.files import write_csv, write_json
@@ -15,6 +17,7 @@ from stages.faces.labels import age_group
 from stages.splitting.duplicates import group_duplicates
 from stages.splitting.groups import count_duplicates, divide
 from stages.splitting.lists import published_lists
+from stages.splitting.stratified import count_strata
 
 
 def main() -> None:
@@ -49,9 +52,7 @@ def main() -> None:
         {
             **sizes,
             **count_duplicates(duplicates, strata, result.conflicting),
-            "strata": result.assignment.strata,
-            "strata_too_small": result.assignment.small_strata,
-            "images_in_strata_too_small": result.assignment.images_in_small_strata,
+            **count_strata(list(compress(strata, result.split != DROPPED)), len(SPLITS)),
         },
     )
     print("split: " + ", ".join(f"{n} {name}" for name, n in sizes.items()))

@@ -1,15 +1,13 @@
-"""The embedded demo data: an archive of drawn portraits with UTKFace-style names.
+"""The demo data: an archive of drawn portraits with UTKFace-style names, without a download.
 
-It lets the whole workflow run without a download. The labels, balanced over age groups, genders
-and races, determine the drawings, so that the tasks can be learned. A few files are invalid on
-purpose, so that every status of the index occurs. The portraits and scores on them say nothing
-about people.
+The labels, balanced over age groups, genders and races, determine the drawings. A few files are
+invalid on purpose, so that every status of the index occurs. Scores say nothing about people.
 """
 
 import io
 import tarfile
 from collections.abc import Iterator
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -21,31 +19,17 @@ from stages.core.files import atomic_write
 from stages.raw.images import Pixels
 
 AGE_GROUPS = ((1, 14), (15, 25), (26, 40), (41, 60), (61, 116))  # the published ones, years
-JPEG_QUALITY = 92
-FOLDER = "demo"
 
 
 def write_demo(target: Path, portraits: int, seed: int) -> None:
-    """Write the demo archive: an uncompressed tar, the same bytes for the same arguments.
-
-    Args:
-        target: path of the archive.
-        portraits: number of drawn faces; nine invalid or unusual files are added.
-        seed: of the drawings.
-    """
+    """Write portraits and nine odd files to an uncompressed tar; equal arguments, equal bytes."""
     generator = np.random.default_rng(seed)
+    files = chain(_portraits(portraits, generator), _odd_files(generator))
     with atomic_write(target) as partial, tarfile.open(partial, "w") as archive:
-        files = _portraits(portraits, generator)
-        for name, data in tqdm(files, "drawing", portraits, unit="portrait", disable=None):
-            _add(archive, name, data)
-        for name, data in _odd_files(generator):
-            _add(archive, name, data)
-
-
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(f"{FOLDER}/{name}")  # time and owner are 0: reproducible bytes
-    info.size = len(data)
-    archive.addfile(info, io.BytesIO(data))
+        for name, data in tqdm(files, "drawing", portraits + 9, unit="file", disable=None):
+            info = tarfile.TarInfo(f"demo/{name}")  # time and owner are 0: reproducible bytes
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
 
 
 def _portraits(number: int, generator: np.random.Generator) -> Iterator[tuple[str, bytes]]:
@@ -79,5 +63,5 @@ def _file_name(age: int, gender: int, race: int, serial: int) -> str:
 
 def _jpeg(picture: Pixels) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(picture).save(buffer, "JPEG", quality=92)
     return buffer.getvalue()

@@ -1,9 +1,7 @@
 """Synthetic portraits: drawn faces whose appearance depends on age, gender and race codes.
 
-They replace the real data set, which is large and may not be redistributed, in demos and tests.
-``draw_portrait`` draws a face from ellipses, polygons and soft shading; a face detector finds it,
-and a small network can learn the three labels from a few hundred portraits. ``draw_background``
-draws a scene without a face.
+They replace the real data set, which is large and may not be redistributed, in demos and tests. A
+face detector finds them, and a small network can learn the three labels from a few hundred.
 
 The labels use the UTKFace codes (age in years, gender 0-1, race 0-4) and determine arbitrary cues:
 
@@ -11,17 +9,14 @@ The labels use the UTKFace codes (age in years, gender 0-1, race 0-4) and determ
 - gender: the length of the hair, the thickness of the brows and the colour of the lips;
 - age: the proportions of the face, the size of the eyes, the hairline, wrinkles and grey hair.
 
-Pose, light, expression, clothes, background and noise are random. The tones and shapes are chosen
-to be distinguishable, not measured, and scores on these pictures say nothing about photographs or
-people. Profiles, occlusion, glasses, beards and several people are not covered.
-
-The same state of the generator gives the same pixels.
+Pose, light, expression, clothes, background and noise are random; the same state of the generator
+gives the same pixels. The tones and shapes are chosen to be distinguishable, not measured, and
+scores on these pictures say nothing about photographs or people.
 """
-
-from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -30,11 +25,8 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-MIN_AGE, MAX_AGE = 1, 116
-MIN_SIZE, MAX_SIZE = 32, 4096
 SUPERSAMPLING = 2
 SUBPIXEL_BITS = 4
-NEUTRAL_SHADE = 128
 
 SKIN_TONES = np.array(
     [[241, 209, 193], [92, 61, 47], [219, 173, 132], [136, 92, 64], [180, 131, 98]], dtype=float
@@ -56,16 +48,16 @@ class _Canvas:
 
     def fill(self, outline: Floats, colour: Floats | float) -> None:
         """Fill a closed outline with a colour."""
-        points = [self._fixed_point(outline)]
-        cv2.fillPoly(self.pixels, points, _scalar(colour), cv2.LINE_AA, SUBPIXEL_BITS)
+        points, tone = [self._fixed_point(outline)], np.ravel(colour).tolist()
+        cv2.fillPoly(self.pixels, points, tone, cv2.LINE_AA, SUBPIXEL_BITS)
 
     def stroke(self, line: Floats, colour: Floats | float, width: float) -> None:
         """Draw an open line; the width is in head units."""
-        points, tone = [self._fixed_point(line)], _scalar(colour)
+        points, tone = [self._fixed_point(line)], np.ravel(colour).tolist()
         thickness = max(1, round(width * self.scale()))
         cv2.polylines(self.pixels, points, False, tone, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
 
-    def blank(self, value: int, reduction: int = 1) -> _Canvas:
+    def blank(self, value: int, reduction: int = 1) -> "_Canvas":
         """Return a one-channel canvas of the same pose, with the resolution divided."""
         shape = (self.pixels.shape[0] // reduction, self.pixels.shape[1] // reduction)
         return _Canvas(np.full(shape, value, np.uint8), self.to_pixels / reduction)
@@ -79,34 +71,18 @@ class _Canvas:
         return np.rint(pixels * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 
-@dataclass(frozen=True)
-class _Appearance:
-    """The appearance of one face, determined by the labels and at random."""
-
-    child: float
-    maturity: float
-    hairline: float
-    recession: float
-    long_hair: bool
-    half_width: float
-    eye_level: float
-    eye_size: float
-    brow_width: float
-    smile: float
-    skin: Floats
-    hair: Floats
-    lips: Floats
-    iris: Floats
-
-
 def draw_portrait(
     age: int, gender: int, race: int, generator: np.random.Generator, size: int = 200
 ) -> Image:
-    """Draw one face as an RGB image of ``size`` x ``size`` pixels."""
-    _require_range("age", age, MIN_AGE, MAX_AGE)
-    _require_range("gender", gender, 0, 1)
-    _require_range("race", race, 0, len(SKIN_TONES) - 1)
-    _require_range("size", size, MIN_SIZE, MAX_SIZE)
+    """Draw one face as an RGB image of ``size`` x ``size`` pixels.
+
+    Raises:
+        ValueError: a label or the size is out of range.
+    """
+    ranges = {"age": (age, 1, 116), "gender": (gender, 0, 1), "race": (race, 0, 4)}
+    for name, (value, low, high) in ranges.items():
+        if not low <= value <= high:
+            raise ValueError(f"{name} must be between {low} and {high}, not {value}")
     face = _choose_appearance(age, gender, race, generator)
     canvas = _Canvas(_draw_scene(size * SUPERSAMPLING, 3, generator), _choose_pose(size, generator))
     _draw_body(canvas, face, generator)
@@ -121,19 +97,14 @@ def draw_portrait(
 
 def draw_background(generator: np.random.Generator, size: int = 200) -> Image:
     """Draw a scene of coloured shapes, without any face, as an RGB image."""
-    _require_range("size", size, MIN_SIZE, MAX_SIZE)
     shapes = int(generator.integers(3, 9))
     return _photograph(_draw_scene(size * SUPERSAMPLING, shapes, generator), size, generator)
 
 
-def _require_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be between {low} and {high}, not {value}")
-
-
 def _choose_appearance(
     age: int, gender: int, race: int, generator: np.random.Generator
-) -> _Appearance:
+) -> SimpleNamespace:
+    """The appearance of one face, determined by the labels and at random."""
     # Apparent age differs a little from the label, so that the age groups overlap at their edges.
     years = max(0.5, age * math.exp(generator.normal(0, 0.05)))
     jitter = generator.normal(0, 0.04, 7)
@@ -146,7 +117,7 @@ def _choose_appearance(
     hair = HAIR_TONES[generator.integers(len(HAIR_TONES))]
     hair = _mix(HAIR_TONES[0], hair, skin[0] / 255) * generator.uniform(0.85, 1.15)
     paint = gender * (1 - 0.45 * child) * generator.uniform(0.6, 0.85)
-    return _Appearance(
+    return SimpleNamespace(
         child=child,
         maturity=maturity,
         hairline=-0.56 + 0.30 * fringe - 0.04 * middle - 0.07 * old + jitter[2],
@@ -175,6 +146,8 @@ def _choose_pose(size: int, generator: np.random.Generator) -> Floats:
 
 
 def _draw_scene(pixels: int, shapes: int, generator: np.random.Generator) -> Image:
+    if pixels < 32 * SUPERSAMPLING:
+        raise ValueError(f"size must be at least 32, not {pixels // SUPERSAMPLING}")
     gradient = _scene_colours(4, generator).reshape(2, 2, 3).astype(np.float32)
     smooth = cv2.resize(gradient, (pixels, pixels), interpolation=cv2.INTER_LINEAR)
     scene = _Canvas(smooth.astype(np.uint8), np.array([[pixels, 0.0, 0.0], [0.0, pixels, 0.0]]))
@@ -191,7 +164,7 @@ def _scene_colours(count: int, generator: np.random.Generator) -> Floats:
     return _mix(generator.uniform(30, 235, (count, 3)), generator.uniform(40, 220, (count, 1)), 0.5)
 
 
-def _draw_body(canvas: _Canvas, face: _Appearance, generator: np.random.Generator) -> None:
+def _draw_body(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
     """Draw what lies behind the face: long hair, neck, clothes and ears."""
     width = face.half_width
     if face.long_hair:
@@ -204,19 +177,22 @@ def _draw_body(canvas: _Canvas, face: _Appearance, generator: np.random.Generato
         canvas.fill(_ellipse(side * width, 0.12, 0.10, 0.20), face.skin * 0.86)
 
 
-def _draw_head(canvas: _Canvas, face: _Appearance, generator: np.random.Generator) -> None:
-    outline = _head_outline(face)
+def _draw_head(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
+    x, y = _ellipse(0, 0, face.half_width, 1).T
+    # Below the ears an ellipse narrows too fast for a jaw; children have rounder cheeks.
+    below = np.clip(y, 0, 1)
+    fullness = 1 + (0.10 - 0.05 * face.child) * np.sin(np.pi * below) - 0.04 * below
+    outline = np.column_stack([x * fullness, y])
     canvas.fill(outline, face.skin)
     mask = canvas.blank(0)
     mask.fill(outline, 255.0)
     shade = _Canvas(_soft_shade(canvas, face, generator), canvas.to_pixels)
     _draw_wrinkles(shade, face, generator)
-    inside = np.where(mask.pixels > 0, shade.pixels, np.uint8(NEUTRAL_SHADE))
-    shading = cv2.merge([inside] * 3)
-    canvas.pixels = cv2.multiply(canvas.pixels, shading, scale=1 / NEUTRAL_SHADE)
+    shading = cv2.merge([np.where(mask.pixels > 0, shade.pixels, np.uint8(128))] * 3)
+    canvas.pixels = cv2.multiply(canvas.pixels, shading, scale=1 / 128)
 
 
-def _soft_shade(canvas: _Canvas, face: _Appearance, generator: np.random.Generator) -> Image:
+def _soft_shade(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> Image:
     """Return the relief of the head as a grey map, drawn small because it is smooth."""
     reduction = 4
     width, level = face.half_width, face.eye_level
@@ -235,7 +211,7 @@ def _soft_shade(canvas: _Canvas, face: _Appearance, generator: np.random.Generat
     return np.asarray(full, np.uint8)
 
 
-def _draw_wrinkles(shade: _Canvas, face: _Appearance, generator: np.random.Generator) -> None:
+def _draw_wrinkles(shade: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
     """Draw folds that come with age: beside the mouth first, then the eyes, then the forehead."""
     depth, level = face.maturity, face.eye_level
     if depth < 0.1:
@@ -255,7 +231,7 @@ def _draw_wrinkles(shade: _Canvas, face: _Appearance, generator: np.random.Gener
         shade.stroke(_bow(0, height, 0.34 - 0.03 * line, bend), tone + 6, 0.024)
 
 
-def _draw_eye(canvas: _Canvas, face: _Appearance, side: float) -> None:
+def _draw_eye(canvas: _Canvas, face: SimpleNamespace, side: float) -> None:
     x, y = side * 0.30, face.eye_level
     width, height = 0.145 * face.eye_size, 0.068 * face.eye_size
     upper, lower = _bow(x, y, width, -height * 1.15), _bow(x, y, width, height)
@@ -271,7 +247,7 @@ def _draw_eye(canvas: _Canvas, face: _Appearance, side: float) -> None:
     canvas.stroke(brow, tone, face.brow_width)
 
 
-def _draw_nose(canvas: _Canvas, face: _Appearance) -> None:
+def _draw_nose(canvas: _Canvas, face: SimpleNamespace) -> None:
     size = 1 - 0.22 * face.child
     base = face.eye_level + 0.42 * (1 - 0.15 * face.child)
     for side in (-1.0, 1.0):
@@ -280,7 +256,7 @@ def _draw_nose(canvas: _Canvas, face: _Appearance) -> None:
         canvas.stroke(wing + np.array([0, base]), face.skin * 0.7, 0.018)
 
 
-def _draw_mouth(canvas: _Canvas, face: _Appearance) -> None:
+def _draw_mouth(canvas: _Canvas, face: SimpleNamespace) -> None:
     y = 0.62 + 0.06 * face.child
     width = 0.26 - 0.06 * face.child
     fullness = 1 - 0.3 * face.maturity
@@ -295,7 +271,7 @@ def _draw_mouth(canvas: _Canvas, face: _Appearance) -> None:
     canvas.stroke(line, face.lips * 0.45, 0.018)
 
 
-def _draw_hair(canvas: _Canvas, face: _Appearance, generator: np.random.Generator) -> None:
+def _draw_hair(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
     width, volume = face.half_width, 0.09 - 0.04 * face.child + generator.uniform(-0.01, 0.02)
     # The cap runs over the crown from temple to temple and back along the hairline.
     turn = np.linspace(-0.52, 0.52, 40) * np.pi
@@ -312,14 +288,9 @@ def _draw_hair(canvas: _Canvas, face: _Appearance, generator: np.random.Generato
         strand = np.array([[0.35, root], [0.85, (root + tip) / 2 - 0.08], [1, tip]])
         tone = face.hair * generator.uniform(0.75, 1.3)
         canvas.stroke(strand * [spread * width, 1], tone, 0.016)
-    if face.long_hair:
-        _draw_locks(canvas, face, volume, generator)
-
-
-def _draw_locks(
-    canvas: _Canvas, face: _Appearance, volume: float, generator: np.random.Generator
-) -> None:
-    """Draw the long hair that hangs in front of the ears."""
+    if not face.long_hair:
+        return
+    # The locks that hang in front of the ears.
     drop = generator.uniform(0.75, 1.15)
     outside, inside = face.half_width + volume, face.half_width * generator.uniform(0.80, 0.90)
     heights = np.linspace(-0.42, drop, 12)
@@ -345,14 +316,6 @@ def _photograph(drawing: Image, size: int, generator: np.random.Generator) -> Im
     return np.asarray(np.clip(exposed, 0, 255), np.uint8)
 
 
-def _head_outline(face: _Appearance) -> Floats:
-    x, y = _ellipse(0, 0, face.half_width, 1).T
-    # Below the ears an ellipse narrows too fast for a jaw; children have rounder cheeks.
-    below = np.clip(y, 0, 1)
-    fullness = 1 + (0.10 - 0.05 * face.child) * np.sin(np.pi * below) - 0.04 * below
-    return np.column_stack([x * fullness, y])
-
-
 def _ellipse(x: float, y: float, width: float, height: float) -> Floats:
     turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     return np.column_stack([x + width * np.cos(turn), y + height * np.sin(turn)])
@@ -371,7 +334,3 @@ def _rise(value: float, middle: float, width: float) -> float:
 
 def _mix(first: Floats, second: Floats, share: float) -> Floats:
     return first * (1 - share) + second * share
-
-
-def _scalar(colour: Floats | float) -> list[float]:
-    return np.ravel(colour).tolist()

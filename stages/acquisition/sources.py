@@ -8,8 +8,8 @@ reading it to its end (gzip has a CRC) and counting its files.
 import sys
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -26,8 +26,7 @@ belongs to their owners; the images must not be copied, published or distributed
 Terms: https://susanqq.github.io/UTKFace/"""
 
 
-@dataclass(frozen=True)
-class OfficialArchive:
+class OfficialArchive(NamedTuple):
     """One file of UTKFace's page: its name, Google Drive id and number of images."""
 
     file: str
@@ -51,30 +50,25 @@ COUNTING = ArchiveLimits(max_file_bytes=1024, max_archive_bytes=1 << 34, max_mem
 def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
     """Fetch UTKFace's archives into a folder; existing complete archives are kept.
 
-    Args:
-        source: `utkface-wild` or `utkface-aligned`.
-        folder: of the archives.
-        mirror: address of a folder that serves the official file names; None: Google Drive.
-            Archives at an s3:// address are recorded, not fetched.
+    `mirror` is the address of a folder that serves the official file names (None: Google Drive);
+    archives at an s3:// address are recorded, not fetched.
 
     Raises:
         UserError: an archive is not available or damaged; the next call resumes the download.
     """
     print(LICENCE, file=sys.stderr)
-    paths = []
-    for archive in OFFICIAL[source]:
-        if mirror is not None and is_remote(mirror):
-            paths.append(record(f"{mirror.rstrip('/')}/{archive.file}", folder))
-            continue
+    archives = OFFICIAL[source]
+    mirror = mirror and mirror.rstrip("/")
+    if mirror and is_remote(mirror):
+        return [record(f"{mirror}/{archive.file}", folder) for archive in archives]
+    for archive in archives:
         path = folder / archive.file
-        if not path.exists():
-            if mirror is None:
-                google_drive(archive.drive_id, path)
-            else:
-                download(f"{mirror.rstrip('/')}/{archive.file}", path)
+        if not path.exists() and mirror:
+            download(f"{mirror}/{archive.file}", path)
+        elif not path.exists():
+            google_drive(archive.drive_id, path)
         _verify(path, archive.images)
-        paths.append(path)
-    return paths
+    return [folder / archive.file for archive in archives]
 
 
 def _verify(path: Path, images: int) -> None:
@@ -85,17 +79,12 @@ def _verify(path: Path, images: int) -> None:
         path.unlink()
         raise
     if files != images:
-        print(
-            f"warning: {path}: {files:,} files; the release described on UTKFace's page "
-            f"has {images:,}",
-            file=sys.stderr,
-        )
+        release = f"the release described on UTKFace's page has {images:,}"
+        print(f"warning: {path}: {files:,} files; {release}", file=sys.stderr)
 
 
 def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
-    """Copy archives, and pack folders into uncompressed tar files, into a folder.
-
-    Archives at s3:// addresses are recorded, see `stages.raw.storage`.
+    """Copy archives, pack folders into tar files, and record archives at s3:// addresses.
 
     Raises:
         UserError: a path is missing or hidden, neither an archive nor a folder, or two targets have
@@ -105,9 +94,8 @@ def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
     for source in sources:
         target = folder / _target_name(source)
         if target in targets:
-            raise UserError(
-                f"data.local: {targets[target]} and {source} would both be {target}; rename one"
-            )
+            both = f"{targets[target]} and {source} would both be {target}"
+            raise UserError(f"data.local: {both}; rename one")
         targets[target] = source
     for target, source in targets.items():
         if is_remote(source):

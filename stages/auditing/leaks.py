@@ -1,13 +1,13 @@
 """Leaks: test images that a network has seen, or of which it has seen a copy.
 
-The check is independent of the split. All crops are compared again with separate thresholds, and
-the images a model has seen are those in its own list, models/<run>/images.csv. So it finds copies
+The check does not use the split: all crops are compared again with separate thresholds, and the
+images that a model has seen are those in its own list, models/<run>/images.csv. So it finds copies
 that the split missed, errors of a split made by hand, and models of an earlier split. Validation
 images count as seen because they chose the epoch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,49 +19,32 @@ SAME, COPY, MIRRORED = "same image", "copy", "mirrored copy"
 COLUMNS = ("test", "used", "used_for", "kind", "correlation")
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Which crops show the same picture.
+class Pictures(NamedTuple):
+    """Which crops show the same picture."""
 
-    identical: columns name and pixels; the numbers are equal if and only if the pixels are.
-    copies: columns one, other, mirrored and correlation, each pair in both directions.
-    """
-
-    identical: pd.DataFrame
-    copies: pd.DataFrame
+    identical: pd.DataFrame  # columns name and pixels, numbers that are equal if the pixels are
+    copies: pd.DataFrame  # columns one, other, mirrored and correlation, in both directions
 
 
 def compare_pictures(
     names: Sequence[str], crops: npt.NDArray[np.uint8], max_bits: int, min_correlation: float
 ) -> Pictures:
-    """Compare all crops with each other and with mirror images.
-
-    Args:
-        names: of the crops (N).
-        crops: uint8 RGB (N, height, width, 3); may be mapped from a file.
-        max_bits: see `near_duplicates`.
-        min_correlation: see `near_duplicates`.
-    """
+    """Compare all named crops with each other and with mirror images, as `near_duplicates` does."""
     known = np.array(names, dtype=object)
     # In the same order as for the split: the hash of a mirrored crop is not exactly the mirrored
     # hash, so the order decides about pairs at the threshold.
     duplicates = group_duplicates(crops, max_bits, min_correlation)
-    pairs = duplicates.pairs.assign(
-        one=known[duplicates.pairs["first"]], other=known[duplicates.pairs["second"]]
-    )
-    columns = ["one", "other", "mirrored", "correlation"]
-    reversed_ = pairs.rename(columns={"one": "other", "other": "one"})
-    copies = pd.concat([pairs[columns], reversed_[columns]], ignore_index=True)
-    return Pictures(pd.DataFrame({"name": known, "pixels": duplicates.identical}), copies)
+    pairs = duplicates.pairs[["mirrored", "correlation"]]
+    one, other = (known[duplicates.pairs[column]] for column in ("first", "second"))
+    both = [pairs.assign(one=one, other=other), pairs.assign(one=other, other=one)]
+    identical = pd.DataFrame({"name": known, "pixels": duplicates.identical})
+    return Pictures(identical, pd.concat(both, ignore_index=True))
 
 
 def find_leaks(test: Sequence[str], used: pd.DataFrame, pictures: Pictures) -> pd.DataFrame:
     """All pairs of a test image and a used image that show the same picture.
 
-    Args:
-        test: names of the test images.
-        used: columns name and used_for, as returned by `read_used`.
-        pictures: the result of `compare_pictures`.
+    `test` are names, `used` has the columns of `read_used`.
 
     Returns:
         Columns test, used, used_for, kind (`same image`, `copy` or `mirrored copy`) and

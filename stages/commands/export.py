@@ -15,10 +15,9 @@ from tqdm import tqdm
 
 from stages.core.files import atomic_write, write_json
 from stages.core.paths import EXPORTS, FACES, INPUT_SPEC_FILE, MODELS, PRETRAINED, RunPaths
-from stages.core.stage import run_stage
-from stages.dataset.examples import LabelledFaces, read_examples
+from stages.dataset.examples import read_examples
 from stages.inference.exports import FILES, export
-from stages.inference.models import Model, open_model
+from stages.inference.models import open_model
 from stages.weights.registry import DETECTORS
 
 
@@ -32,31 +31,18 @@ def main() -> None:
     arguments = parser.parse_args()
     model = open_model(MODELS / arguments.run, "cpu")
     folder = EXPORTS / model.name
-    test, val = (_examples(model, split) for split in ("test", "val"))
+    spec = model.input_spec
+    lists, bounds = RunPaths(model.name).lists, spec.classes.age_upper_bounds
+    test, val = (read_examples(FACES, lists, s, spec.tasks, bounds) for s in ("test", "val"))
     same = {}
     for form in tqdm(arguments.formats, "exporting", unit="file", disable=None):
         facts = export(model, form, folder, test, val)
         write_json(folder / f"{facts['file']}.json", facts)
         same[form] = min(facts[task]["agreement"] for task in test.labels)
-    write_json(folder / INPUT_SPEC_FILE, model.input_spec.model_dump())
-    detector = PRETRAINED / DETECTORS[model.input_spec.detect.detector].file
+    write_json(folder / INPUT_SPEC_FILE, spec.model_dump())
+    detector = PRETRAINED / DETECTORS[spec.detect.detector].file
     if detector.is_file():
         with atomic_write(folder / detector.name) as partial:
             shutil.copyfile(detector, partial)
     agreement = ", ".join(f"{form} {share:.1%}" for form, share in same.items())
     print(f"export: {folder}: top-1 agreement with Keras (worst task): {agreement}")
-
-
-def _examples(model: Model, split: str) -> LabelledFaces:
-    input_spec = model.input_spec
-    return read_examples(
-        FACES,
-        RunPaths(model.name).lists,
-        split,
-        input_spec.tasks,
-        input_spec.classes.age_upper_bounds,
-    )
-
-
-if __name__ == "__main__":
-    run_stage(main)

@@ -1,18 +1,17 @@
 """Take images and all copies of them out for good: `utkface-mtl forget NAME...`.
 
 A name is that of the image's row in data/faces/index.csv. The image and its copies (its group
-in split.csv) are listed in forgotten/images.csv, by which node detect knows and skips them from
-now on, and are removed from every table, from the crops and from the caches of the workspace.
-Networks that learnt from them are listed in forgotten/models.csv as stale. Commit both files;
-`dvc repro` then makes the rest again, and `dvc gc` removes older versions from DVC's cache.
+in split.csv) are listed in forgotten/images.csv, so that stage detect skips them from now on, and
+are removed from every table, from the crops and from the caches of the workspace. Networks that
+were trained on them are listed in forgotten/models.csv as stale. Commit both files; `dvc repro`
+then makes the rest again, and `dvc gc` removes older versions from DVC's cache.
 """
 
 import argparse
-import datetime
 import difflib
 import shutil
 import sys
-from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,14 +19,24 @@ from tqdm import tqdm
 from stages.core.errors import UserError
 from stages.core.files import digest
 from stages.core.params import load_params
-from stages.core.paths import RECORDS
+from stages.core.paths import (
+    CROPS,
+    EXPORTS,
+    INDEX,
+    MODELS,
+    NETWORK_FILE,
+    PUBLISHED_SPLITS,
+    RAW,
+    RECORDS,
+    REPORT,
+    SPLIT,
+)
+from stages.core.paths import FORGOTTEN_IMAGES as IMAGES
+from stages.core.paths import FORGOTTEN_MODELS as STALE
 from stages.core.sections import Detect
-from stages.core.stage import run_stage
 from stages.dataset.examples import read_used
 from stages.dataset.split_files import read_split
 from stages.detection.forgetting import (
-    IMAGES,
-    MODELS,
     append_rows,
     fingerprint,
     mentions,
@@ -38,17 +47,9 @@ from stages.detection.forgetting import (
 )
 from stages.faces.index import read_index
 from stages.publishing.records import mentions as record_mentions
-from stages.raw.archives import Member, list_archives, read_members
+from stages.raw.archives import list_archives, read_members
 from stages.runs.caches import shared_folder
 
-RAW = Path("data/raw")
-FACES = Path("data/faces")
-SPLIT = Path("data/split/split.csv")
-OUTPUTS = (Path("data"), Path("models"), Path("exports"))
-EXPORTS = Path("exports")
-SPLITS = Path("docs/splits")
-REPORT = Path("report")  # shows pictures, without their names
-DERIVED = ("features", "checkpoints")  # caches that hold something of every image
 NEXT = """\
 The raw archives still hold the images; so do older versions in DVC's cache and remotes until
 `dvc gc --workspace` (and `--cloud`) removes them."""
@@ -61,7 +62,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help="as in data/faces/index.csv")
     names = find(parser.parse_args().names)
-    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    today = datetime.now(timezone.utc).date().isoformat()
     prints = fingerprints(names, load_params().detect)
     append_rows(IMAGES, [{"sha256": p, "forgotten_on": today} for p in prints])
     mark_stale(names)
@@ -78,17 +79,13 @@ def _tell(text: str) -> None:
 
 
 def find(wanted: list[str]) -> list[str]:
-    """The names wanted and those of their copies.
-
-    Raises:
-        UserError: a name is not in index.csv.
-    """
-    known = set(read_index(FACES / "index.csv")["name"])
+    """The names wanted and those of their copies; an error for a name that is not in index.csv."""
+    known = set(read_index(INDEX)["name"])
     for name in wanted:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise UserError(f"{FACES / 'index.csv'}: has no {name!r}{hint}")
+            raise UserError(f"{INDEX}: has no {name!r}{hint}")
     return with_copies(dict.fromkeys(wanted), read_split(SPLIT))
 
 
@@ -98,56 +95,52 @@ def fingerprints(names: list[str], detect: Detect) -> list[str]:
     Raises:
         UserError: an image is not in them, or has no bytes (a link, a member that is too large).
     """
+    members = (
+        member
+        for archive in list_archives(RAW)
+        for member in read_members(archive, detect, detect.damaged == "keep")
+    )
     found = {}
-    for name, member in tqdm(named(_members(detect), lambda m: m), "searching", disable=None):
-        if name in names:
-            found[name] = fingerprint(member)
-    if without := [name for name in names if found.get(name) is None]:
+    for name, member in tqdm(named(members, lambda m: m), "searching", disable=None):
+        if name in names and (value := fingerprint(member)) is not None:
+            found[name] = value
+    if without := [name for name in names if name not in found]:
         raise UserError(
-            f"{RAW}: has no bytes of {without[0]!r} by which it could be known again; take it out "
+            f"{RAW}: has no bytes of {without[0]!r} by which it could be recognized; take it out "
             "of the archive itself"
         )
-    return [value for value in found.values() if value is not None]
-
-
-def _members(detect: Detect) -> Iterator[Member]:
-    for archive in list_archives(RAW):
-        yield from read_members(archive, detect, detect.damaged == "keep")
+    return list(found.values())
 
 
 def mark_stale(names: list[str]) -> None:
-    """List the networks of the workspace that learnt from any of the images."""
-    for used in sorted(Path("models").glob("*/images.csv")):
-        table = read_used(used)
-        images = int(table["name"].isin(names).sum())
-        network = used.with_name("model.keras")
+    """List the networks of the workspace that were trained on any of the images."""
+    for used in sorted(MODELS.glob("*/images.csv")):
+        images = int(read_used(used)["name"].isin(names).sum())
+        network, run = used.with_name(NETWORK_FILE), used.parent.name
         if images and network.is_file():
-            row = {"sha256": digest(network), "run": used.parent.name, "images": images}
-            append_rows(MODELS, [row])
-            _tell(f"stale: {used.parent.name} learnt from {images} of them")
-            if (EXPORTS / used.parent.name).is_dir():
-                _tell(f"stale: {EXPORTS / used.parent.name}, which was made of it; delete it")
+            append_rows(STALE, [{"sha256": digest(network), "run": run, "images": images}])
+            _tell(f"stale: {run} was trained on {images} of them")
+            if (EXPORTS / run).is_dir():
+                _tell(f"stale: {EXPORTS / run}, which was exported from it; delete it")
 
 
 def published(names: list[str]) -> list[Path]:
     """The published splits and records that name any of the images."""
-    splits = [path for path in sorted(SPLITS.glob("*.csv")) if mentions(names, path)]
+    splits = [path for path in sorted(PUBLISHED_SPLITS.glob("*.csv")) if mentions(names, path)]
     return splits + [p for p in sorted(RECORDS.glob("*.tar.xz")) if record_mentions(p, names)]
 
 
 def remove(names: list[str]) -> None:
     """Remove the images from the workspace: rows, crops, and whatever else mentions them.
 
-    What the names and their copies are found by goes last: interrupted before, it can be done
-    again; afterwards `dvc repro` makes the rest anew.
+    The two tables that find the names and their copies go last, so that an interrupted removal can
+    be repeated.
     """
-    for name in DERIVED:
-        shutil.rmtree(shared_folder(name), ignore_errors=True)
-    shutil.rmtree(REPORT, ignore_errors=True)
-    last = (FACES / "index.csv", SPLIT)
-    files = [path for top in OUTPUTS for path in sorted(top.rglob("*")) if path.is_file()]
-    for path in files:
-        if RAW in path.parents or path in last:
+    for cache in (shared_folder("features"), shared_folder("checkpoints"), REPORT.parent):
+        shutil.rmtree(cache, ignore_errors=True)  # these hold something of every image
+    outputs = (Path("data"), MODELS, EXPORTS)
+    for path in [path for top in outputs for path in sorted(top.rglob("*")) if path.is_file()]:
+        if RAW in path.parents or path in (INDEX, SPLIT):
             continue
         if path.suffix == ".csv":
             if rows := remove_rows(names, path):
@@ -155,11 +148,6 @@ def remove(names: list[str]) -> None:
         elif mentions(names, path):
             path.unlink()
             _tell(f"removed: {path}, which mentions them; `dvc repro` makes it again")
-    crops = remove_crops(names, FACES / "index.csv", FACES / "crops.npy")
-    _tell(f"removed: {crops} crops of {FACES / 'crops.npy'}")
-    for path in last:
+    _tell(f"removed: {remove_crops(names, INDEX, CROPS)} crops of {CROPS}")
+    for path in (INDEX, SPLIT):
         _tell(f"removed: {remove_rows(names, path)} rows of {path}")
-
-
-if __name__ == "__main__":
-    run_stage(main)

@@ -1,8 +1,7 @@
 """Age group, gender and race of every face in pictures: `utkface-mtl predict`.
 
-The model says how faces are found, cut and fed (preprocessor_config.json, or the metadata of the
-ONNX file). An unreadable image is reported in its place and stops nothing; the exit status is then
-3, else 0.
+The model defines how faces are detected and cropped (preprocessor_config.json, or the metadata of
+the ONNX file). An unreadable image is reported in its place; the exit status is then 3, else 0.
 """
 
 import argparse
@@ -13,7 +12,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stages.core.errors import UserError
-from stages.core.stage import run_stage
 from stages.inference.face_extraction import UNREADABLE, face_extractor
 from stages.inference.inputs import LIMITS, STANDARD_INPUT, read_inputs
 from stages.inference.models import Model, open_detector, open_model
@@ -31,16 +29,16 @@ def main() -> None:
     arguments = _parse()
     model = open_model(arguments.model, arguments.device)
     if arguments.calibrated:
-        _check_calibration(model, arguments.mirrored)
-    detector = (
-        None if arguments.no_detect else open_detector(model, arguments.detector, arguments.device)
-    )
+        _check_calibration(model, arguments.flip_tta)
+    detector = None
+    if not arguments.no_detect:
+        detector = open_detector(model, arguments.detector, arguments.device)
     extract = face_extractor(model.input_spec, detector, arguments.faces == "all")
     members = read_inputs(arguments.inputs, LIMITS, sys.stdin.buffer)
     extracted = side_by_side(extract, members, arguments.threads, Member.weight)
     images = (image for _, image in extracted)
     stream = predict_stream(
-        images, model, arguments.batch_size, arguments.mirrored, arguments.calibrated
+        images, model, arguments.batch_size, arguments.flip_tta, arguments.calibrated
     )
     counts = {"images": 0, "faces": 0, UNREADABLE: 0}
     # Rows on a terminal are progress enough.
@@ -61,15 +59,15 @@ def main() -> None:
         sys.exit(SOME_UNREADABLE)
 
 
-def _check_calibration(model: Model, mirrored: bool) -> None:
+def _check_calibration(model: Model, flip_tta: bool) -> None:
     """Refuse temperatures that are not there, or hold for other outputs."""
     if model.calibration is None:
         raise UserError(f"--calibrated: {model.path} has no temperatures; run `dvc repro`")
-    if bool(model.calibration.mirrored) != mirrored:
-        way = "leave out --mirrored" if mirrored else "add --mirrored"
+    if bool(model.calibration.flip_tta) != flip_tta:
+        way = "leave out --flip-tta" if flip_tta else "add --flip-tta"
         raise UserError(
             f"--calibrated: the temperatures of {model.path} hold for outputs "
-            f"{'without' if mirrored else 'with'} the mirror image; {way}"
+            f"{'without' if flip_tta else 'with'} the mirror image; {way}"
         )
 
 
@@ -77,18 +75,13 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("inputs", nargs="*", help="images, folders, archives (tar, tar.gz, zip), - for stdin")
-    add(
-        "--model",
-        type=Path,
-        required=True,
-        help="models/<run>, or an exported .onnx or .tflite file",
-    )
+    add("--model", type=Path, required=True, help="models/<run>, or an exported file")
     add("--format", choices=FORMATS, default=FORMATS[0], help="%(default)s")
     add("--output", type=Path, help="file; for pictures a folder; default: standard output")
     add("--no-detect", action="store_true", help="the images are crops already")
     add("--faces", choices=("all", "one"), default="all", help="one: as detect.face says")
     add("--batch-size", type=int, default=BATCH_SIZE, help="faces a step; %(default)s")
-    add("--mirrored", action="store_true", help="mean with the mirror image; evaluate.mirrored")
+    add("--flip-tta", action="store_true", help="mean with the mirror image; evaluate.flip_tta")
     add("--calibrated", action="store_true", help="probabilities after temperature scaling")
     add("--detector", type=Path, help="the detector's weights file, by hand")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="%(default)s")
@@ -103,7 +96,3 @@ def _parse() -> argparse.Namespace:
     if arguments.format == "pictures" and arguments.output is None:
         parser.error("--format pictures needs --output, the folder that they go to")
     return arguments
-
-
-if __name__ == "__main__":
-    run_stage(main)

@@ -7,7 +7,6 @@ makes the tables and charts anew and `utkface-mtl score` every figure of one run
 import argparse
 from pathlib import Path
 
-from stages.core.stage import run_stage
 from stages.publishing.records import record_file, restore
 
 
@@ -18,10 +17,5 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a new one")
     arguments = parser.parse_args()
     number = restore(record_file(arguments.name), arguments.folder)
-    print(
-        f"restore: {number} files in {arguments.folder}; next, in there: python -m stages.compare"
-    )
-
-
-if __name__ == "__main__":
-    run_stage(main)
+    folder = arguments.folder
+    print(f"restore: {number} files in {folder}; next, in there: python -m stages.compare")

@@ -1,9 +1,8 @@
 """All figures of a run from its prediction files and split.csv alone: `utkface-mtl score`.
 
-Neither TensorFlow nor the rest of the workspace is needed: whoever has the files of another's
-run can recompute its figures. The output folder gets the files of data/evaluation/<run>/, but
-costs.json, and the summary of metrics/<run>.json as metrics.json, equal to the byte, save that
-calibration.json cannot tell whether predictions are means with the mirrored image (null).
+Neither TensorFlow nor the rest of the workspace is needed. The output folder gets the same files as
+data/evaluation/<run>/ except costs.json, byte for byte; only calibration.json cannot state whether
+predictions are means with the flipped image (null).
 """
 
 import argparse
@@ -13,7 +12,6 @@ from pathlib import Path
 from stages.core.params import load_params
 from stages.core.paths import PARAMS_FILE
 from stages.core.sections import TASKS
-from stages.core.stage import run_stage
 from stages.dataset.split_files import read_split
 from stages.evaluation.evaluate import evaluate_files
 from stages.evaluation.predictions import count_splits, read_predictions
@@ -39,7 +37,3 @@ def main() -> None:
     found = evaluate_files(arguments.predictions, val, split, params)
     found.write(arguments.output)
     print(f"score: {found.in_one_line}")
-
-
-if __name__ == "__main__":
-    run_stage(main)

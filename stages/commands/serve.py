@@ -11,24 +11,17 @@ import os
 from pathlib import Path
 
 from stages.core.errors import UserError
-from stages.core.stage import run_stage
-from stages.inference.models import NETWORK_FILE, find_models
+from stages.core.paths import NETWORK_FILE
+from stages.inference.models import find_models
 
 LOOPBACK = ("127.0.0.1", "localhost")
-CONNECTIONS = 200  # at once; more are turned away
-MEGA = 10**6
 
 
 def main() -> None:
     """Serve until it is stopped."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add(
-        "models",
-        nargs="*",
-        type=Path,
-        help="models/<run>, .onnx or .tflite files; default: all found",
-    )
+    add("models", nargs="*", type=Path, help="models/<run>, .onnx, .tflite; default: all found")
     add("--host", default=LOOPBACK[0], help="address to listen at; %(default)s: this machine only")
     add("--port", type=int, default=8000, help="%(default)s")
     add("--max-upload", type=float, default=10, help="largest photo, 10^6 bytes; %(default)s")
@@ -56,26 +49,16 @@ def main() -> None:
     if not paths:
         raise UserError("no model under models/ or exports/: run `dvc repro`, or name one")
     limits = Limits(
-        upload=int(arguments.max_upload * MEGA),
-        pixels=int(arguments.max_pixels * MEGA),
+        upload=int(arguments.max_upload * 10**6),
+        pixels=int(arguments.max_pixels * 10**6),
         seconds=arguments.timeout,
         waiting=32 * arguments.threads,
         threads=arguments.threads,
     )
     service = PredictionService(paths, arguments.device, limits)
-    service.open(
-        next(iter(service.paths))
-    )  # what is wrong shows now, and the first visitor waits less
-    app = create_app(service, LOOPBACK if arguments.host in LOOPBACK else ("*",))
-    print(f"serve: http://{arguments.host}:{arguments.port}, stop with Ctrl-C", flush=True)
-    uvicorn.run(
-        app,
-        host=arguments.host,
-        port=arguments.port,
-        log_level="warning",
-        limit_concurrency=CONNECTIONS,
-    )
-
-
-if __name__ == "__main__":
-    run_stage(main)
+    # Opened now: an error shows at once, and the first visitor waits less.
+    service.open(next(iter(service.paths)))
+    host, port = arguments.host, arguments.port
+    app = create_app(service, LOOPBACK if host in LOOPBACK else ("*",))
+    print(f"serve: http://{host}:{port}, stop with Ctrl-C", flush=True)
+    uvicorn.run(app, host=host, port=port, log_level="warning", limit_concurrency=200)

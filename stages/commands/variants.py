@@ -12,7 +12,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages.core.params import load_params
-from stages.core.stage import run_stage
 from stages.networks import device
 from stages.runs.resolve import resolve
 
@@ -35,7 +34,3 @@ def main() -> None:
         costs = {"trainable_params": trainable, "total_params": total, "gflops": gflops(model)}
         rows.append({"name": name} | facts | costs)
     pd.DataFrame(rows).to_csv(sys.stdout, index=False, float_format="%.4g")
-
-
-if __name__ == "__main__":
-    run_stage(main)

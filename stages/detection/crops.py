@@ -17,24 +17,17 @@ CHOICES = ("score", "largest", "central")
 
 
 def choose_face(faces: Sequence[Face], choice: str, height: int, width: int) -> Face:
-    """Choose the face to crop; the first one if several are equal.
+    """Choose one of at least one face; the first one if several are equal.
 
-    Args:
-        faces: at least one.
-        choice: `score` (highest score), `largest` (largest box) or `central` (centre
-            nearest to the image's).
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+    `choice` is `score` (highest score), `largest` (largest box) or `central` (centre nearest to
+    that of the image, whose size is given in pixels).
     """
     if choice == "score":
         return max(faces, key=lambda face: face.score)
     if choice == "largest":
         return max(faces, key=lambda face: (face.x2 - face.x1) * (face.y2 - face.y1))
     if choice == "central":
-        return min(
-            faces,
-            key=lambda face: (face.x1 + face.x2 - width) ** 2 + (face.y1 + face.y2 - height) ** 2,
-        )
+        return min(faces, key=lambda f: (f.x1 + f.x2 - width) ** 2 + (f.y1 + f.y2 - height) ** 2)
     raise ValueError(f"choice {choice!r} is not one of {CHOICES}")
 
 
@@ -53,14 +46,7 @@ def widen(
 
 
 def crop(image: Pixels, box: tuple[int, int, int, int], margin: float, size: int) -> Pixels:
-    """Crop a widened box and resize it to uint8 RGB (size, size, 3).
-
-    Args:
-        image: uint8 RGB (height, width, 3).
-        box: (x1, y1, x2, y2) in pixels, at least 1x1.
-        margin: fraction of the box's width and height added on each side, at least 0.
-        size: width and height of the crop in pixels.
-    """
+    """Crop a widened box, at least 1x1 pixels, and resize it to uint8 RGB (size, size, 3)."""
     x1, y1, x2, y2 = widen(box, margin, *image.shape[:2])
     # Crop first: the filter of resize(box=...) would use pixels outside the box.
     face = Image.fromarray(image[y1:y2, x1:x2])

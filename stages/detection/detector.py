@@ -1,23 +1,20 @@
 """RetinaFace (Deng et al. 2020, https://arxiv.org/abs/1905.00641): where the faces are.
 
-Two networks share one interface, `Detector`: it takes an RGB image and returns `Face`s in the
-image's pixels.
-
-- `mobilenet0.25`: the small network of the paper, as an ONNX graph run by onnxruntime. Its
-  outputs (anchors, box deltas) are decoded here.
+- `mobilenet0.25`: the small network of the paper, an ONNX graph whose outputs (anchors, box deltas)
+  are decoded here.
 - `resnet50`: the package retina-face with its published weights and its own decoding, on its
   ONNX backend (its TensorFlow backend would switch the process to legacy Keras 2).
 
-A detector may be called from several threads at once. Each call uses one thread by default:
-processing images in parallel uses the cores better than parallelism within one image.
+A detector may be called from several threads at once. Each call uses one thread: processing images
+in parallel uses the cores better than parallelism within one image.
 """
 
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -41,8 +38,7 @@ ANCHORS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))  # stride, box size
 CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
 
 
-@dataclass(frozen=True)
-class Face:
+class Face(NamedTuple):
     """A detected face: score in [0, 1] and box in pixels, x to the right and y down."""
 
     score: float
@@ -65,15 +61,12 @@ def scale_factor(scale: Scale, height: int, width: int) -> float:
     return factor if scale.upscale else min(1.0, factor)
 
 
-def load_detector(
-    cropping: Cropping, weights: Path | bytes, threads: int = 1, device: str = "auto"
-) -> Detector:
-    """Load a network once; the returned function detects the faces of one image.
+def load_detector(cropping: Cropping, weights: Path | bytes, device: str = "auto") -> Detector:
+    """Load a network once; the returned function detects the faces of one RGB image.
 
     Args:
         cropping: which detector, its score threshold and the scale of the images.
         weights: its ONNX file, or the content of that file.
-        threads: of one call; 0: one per core.
         device: `auto` (a GPU where onnxruntime offers one), `cpu` or `gpu`.
 
     Raises:
@@ -84,11 +77,13 @@ def load_detector(
     small = cropping.detector == "mobilenet0.25"
     chosen = providers(device)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
     try:
         graph = weights if isinstance(weights, bytes) else weights.read_bytes()
-        graph = _without_landmarks(graph) if small else graph
+        if small:  # without the outputs that are not used: 5 % faster, the same bits
+            extractor = onnx.utils.Extractor(onnx.load_from_string(graph))
+            graph = extractor.extract_model(["input"], ["loc", "conf"]).SerializeToString()
         session = onnxruntime.InferenceSession(graph, options, providers=chosen)
     except Exception as error:  # protobuf, onnx and onnxruntime share no public base class
         reason = str(error).splitlines()[0][:200]
@@ -105,26 +100,27 @@ def load_detector(
             # OpenCV refuses an image of 0 pixels width or height.
             fx, fy = max(factor, 1 / width), max(factor, 1 / height)
             image = cv2.resize(image, None, fx=fx, fy=fy, interpolation=cv2.INTER_LINEAR)
-        faces = (_in_image(face, factor, height, width) for face in find(_padded(image)))
-        return [f for f in faces if int(f.x2) > int(f.x1) and int(f.y2) > int(f.y1)]
+        bottom, right = (max(0, MIN_SIZE - length) for length in image.shape[:2])
+        if bottom or right:
+            image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        faces = []
+        for score, *box in find(image):
+            limits = (width, height, width, height)
+            box = [min(max(x / factor, 0.0), limit) for x, limit in zip(box, limits, strict=True)]
+            face = Face(score, *box)
+            if int(face.x2) > int(face.x1) and int(face.y2) > int(face.y1):
+                faces.append(face)
+        return faces
 
     return detect
 
 
-def _without_landmarks(graph: bytes) -> bytes:
-    """The small network without the outputs that are not used: 5 % faster, the same bits."""
-    extractor = onnx.utils.Extractor(onnx.load_from_string(graph))
-    model = extractor.extract_model(["input"], ["loc", "conf"])
-    return bytes(model.SerializeToString())
-
-
-def on_gpu(device: str) -> bool:
-    """Whether `load_detector` uses a GPU for this `device`; raises the same error."""
-    return len(providers(device)) > 1
-
-
 def providers(device: str) -> list[str]:
-    """The execution providers of onnxruntime for a `device`, as in `load_detector`."""
+    """The execution providers of onnxruntime for a `device`: the CPU, and a GPU before it if used.
+
+    Raises:
+        UserError: `gpu` is requested but not available.
+    """
     gpu = "CUDAExecutionProvider"
     offered = gpu in onnxruntime.get_available_providers()
     if device == "gpu" and not offered:
@@ -132,27 +128,7 @@ def providers(device: str) -> list[str]:
     return [gpu] * (offered and device != "cpu") + ["CPUExecutionProvider"]
 
 
-def _padded(image: Pixels) -> Pixels:
-    bottom, right = (max(0, MIN_SIZE - length) for length in image.shape[:2])
-    if not (bottom or right):
-        return image
-    return cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-
-
-def _in_image(face: Face, factor: float, height: int, width: int) -> Face:
-    """The face in the pixels of the original image, clipped to it."""
-    return Face(
-        score=face.score,
-        x1=min(max(face.x1 / factor, 0.0), width),
-        y1=min(max(face.y1 / factor, 0.0), height),
-        x2=min(max(face.x2 / factor, 0.0), width),
-        y2=min(max(face.y2 / factor, 0.0), height),
-    )
-
-
-def _mobilenet(
-    session: onnxruntime.InferenceSession, threshold: float
-) -> Callable[[Pixels], list[Face]]:
+def _mobilenet(session: onnxruntime.InferenceSession, threshold: float) -> Detector:
     def find(image: Pixels) -> list[Face]:
         height, width = image.shape[:2]
         tensor = cv2.dnn.blobFromImage(image, mean=CHANNEL_MEANS_BGR, swapRB=True)
@@ -167,18 +143,17 @@ def faces_of(
 ) -> list[Face]:
     """Decode the outputs of the small network and apply non-maximum suppression.
 
-    Args:
-        deltas: float32 (N, 4), its output `loc`, one row per anchor.
-        scores: float32 (N,), the second column of its output `conf`, in [0, 1].
-        height: of the network's input, in pixels.
-        width: of the network's input, in pixels.
-        threshold: the lowest score that counts as a face.
+    `deltas`, float32 (N, 4), is its output `loc`, one row per anchor; `scores`, float32 (N,) in
+    [0, 1], the second column of its output `conf`; `height` and `width` are those of its input.
     """
     candidates = np.flatnonzero(scores >= threshold)
     if not candidates.size:
         return []
     scores = scores[candidates]
-    boxes = _decode_boxes(deltas[candidates], _anchors(height, width)[candidates])
+    deltas, anchors = deltas[candidates], _anchors(height, width)[candidates]
+    centres = anchors[:, :2] + deltas[:, :2] * CENTRE_VARIANCE * anchors[:, 2:]
+    sizes = anchors[:, 2:] * np.exp(deltas[:, 2:] * SIZE_VARIANCE)
+    boxes = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
     corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), threshold, NMS_IOU)
     return [Face(float(scores[i]), *map(float, boxes[i])) for i in kept]
@@ -189,27 +164,15 @@ def _anchors(height: int, width: int) -> Floats:
     """Anchor boxes as (centre x, centre y, width, height) in pixels, in the graph's order."""
     layers = []
     for stride, sizes in ANCHORS:
-        rows, columns = math.ceil(height / stride), math.ceil(width / stride)
-        y, x, size = np.meshgrid(
-            (np.arange(rows) + 0.5) * stride,
-            (np.arange(columns) + 0.5) * stride,
-            sizes,
-            indexing="ij",
+        rows, columns = (
+            (np.arange(math.ceil(length / stride)) + 0.5) * stride for length in (height, width)
         )
+        y, x, size = np.meshgrid(rows, columns, sizes, indexing="ij")
         layers.append(np.stack([x, y, size, size], axis=-1).reshape(-1, 4))
     return np.concatenate(layers).astype(np.float32)
 
 
-def _decode_boxes(deltas: Floats, anchors: Floats) -> Floats:
-    """Boxes as (x1, y1, x2, y2) in pixels from the network's offsets to its anchors."""
-    centres = anchors[:, :2] + deltas[:, :2] * CENTRE_VARIANCE * anchors[:, 2:]
-    sizes = anchors[:, 2:] * np.exp(deltas[:, 2:] * SIZE_VARIANCE)
-    return np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
-
-
-def _resnet50(
-    session: onnxruntime.InferenceSession, threshold: float
-) -> Callable[[Pixels], list[Face]]:
+def _resnet50(session: onnxruntime.InferenceSession, threshold: float) -> Detector:
     os.environ["DEEPFACE_BACKEND_ENGINE"] = "onnx"  # read when the package is imported
     from retinaface import RetinaFace
     from retinaface.model.retinaface_onnx_model import RetinaFace as Network
@@ -218,11 +181,9 @@ def _resnet50(
 
     def find(image: Pixels) -> list[Face]:
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        faces = RetinaFace.detect_faces(
+        found = RetinaFace.detect_faces(
             bgr, threshold=threshold, model=network, allow_upscaling=False
         )
-        return [
-            Face(float(face["score"]), *map(float, face["facial_area"])) for face in faces.values()
-        ]
+        return [Face(*map(float, (f["score"], *f["facial_area"]))) for f in found.values()]
 
     return find

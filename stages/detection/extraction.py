@@ -5,7 +5,6 @@ three give the same rows and crops in the order of the members.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from multiprocessing.synchronize import Lock
 from typing import Any
@@ -27,7 +26,6 @@ from stages.raw.images import Pixels, UnreadableImageError, decode
 BOX = ("x1", "y1", "x2", "y2")
 
 Extraction = tuple[Row, Pixels | None]
-Work = Callable[[Member], Extraction | None]
 
 
 def extract_face(member: Member, detector: Detector, detect: Detect) -> Extraction:
@@ -36,10 +34,9 @@ def extract_face(member: Member, detector: Detector, detect: Detect) -> Extracti
     if member.data is None:
         return row("unreadable", reason=member.problem), None
     try:
-        labels = parse_name(member.name)
+        known: dict[str, Any] = parse_name(member.name)._asdict()
     except LabelError as error:
         return row("bad_label", reason=str(error)), None
-    known: dict[str, Any] = {"age": labels.age, "gender": labels.gender, "race": labels.race}
     try:
         image = decode(member.data, detect.max_pixels)
     except UnreadableImageError as error:
@@ -62,20 +59,12 @@ def extract_faces(
     number: int,
     forgotten: Collection[str] = (),
 ) -> Iterator[Extraction]:
-    """Extract the faces of all members on threads.
+    """Extract the faces of all members on `number` threads; see `named` for their unique names.
 
-    If several members have the same base name, the second is listed by its archive and path, and
-    further ones get a number, so that every name in the index is unique.
-
-    Args:
-        members: read by the calling thread.
-        detector: may be called from several threads at once.
-        detect: the settings.
-        number: of threads, at least 1.
-        forgotten: hexadecimal SHA-256 of the bytes of members that are skipped. They still take
-            their names, so that a name never comes to mean another image.
+    `forgotten` has the hexadecimal SHA-256 of the bytes of members that are skipped. They still
+    take their names, so that a name never comes to mean another image.
     """
-    work = _worker(detector, detect, forgotten)
+    work = partial(_extract, detector, detect, forgotten)
     return _with_unique_names(threads.side_by_side(work, members, number, Member.weight))
 
 
@@ -86,14 +75,7 @@ def extract_in_processes(
     number: int,
     forgotten: Collection[str] = (),
 ) -> Iterator[Extraction]:
-    """As `extract_faces`, in processes of this machine.
-
-    Args:
-        members: read by the calling process.
-        load: loads the detector, once in each process; must be picklable.
-        detect: the settings.
-        number: of processes, at least 1.
-        forgotten: see `extract_faces`.
+    """As `extract_faces`, in processes; `load`, picklable, loads the detector once in each.
 
     Raises:
         UserError: a process was killed.
@@ -112,29 +94,27 @@ def extract_on_cluster(
     """As `extract_in_processes`, on the workers of a cluster."""
 
     def make() -> Callable[[list[Member]], list[Extraction | None]]:
-        work = _worker(load(), detect, forgotten)
+        work = partial(_extract, load(), detect, forgotten)
         return lambda batch: [work(member) for member in batch]
 
     return _with_unique_names(ray_cluster.spread(cluster, make, members))
 
 
-def _worker(detector: Detector, detect: Detect, forgotten: Collection[str]) -> Work:
-    """The function that processes one member; it returns None for a forgotten one."""
-
-    def work(member: Member) -> Extraction | None:
-        if forgotten and fingerprint(member) in forgotten:
-            return None
-        return extract_face(member, detector, detect)
-
-    return work
+def _extract(
+    detector: Detector, detect: Detect, forgotten: Collection[str], member: Member
+) -> Extraction | None:
+    """Process one member; None for a forgotten one."""
+    if forgotten and fingerprint(member) in forgotten:
+        return None
+    return extract_face(member, detector, detect)
 
 
 def _make_in_process(
     load: Callable[[], Detector], detect: Detect, forgotten: Collection[str], lock: Lock
-) -> Work:
+) -> Callable[[Member], Extraction | None]:
     cv2.setNumThreads(0)  # OpenCV's threads would oversubscribe the cores and do not survive a fork
     images.take_turns(lock)
-    return _worker(load(), detect, forgotten)
+    return partial(_extract, load(), detect, forgotten)
 
 
 def _with_unique_names(
@@ -143,4 +123,4 @@ def _with_unique_names(
     for name, (_, extraction) in named(results, lambda pair: pair[0]):
         if extraction is not None:
             row, pixels = extraction
-            yield row if row.name == name else replace(row, name=name), pixels
+            yield row if row.name == name else row._replace(name=name), pixels

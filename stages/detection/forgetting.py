@@ -19,13 +19,11 @@ import numpy as np
 import pandas as pd
 
 from stages.core.errors import UserError
-from stages.core.files import atomic_write, read_csv
+from stages.core.files import atomic_write, read_csv, write_csv
+from stages.core.paths import FORGOTTEN_IMAGES, FORGOTTEN_MODELS
 from stages.faces.index import read_cropped, read_crops
-from stages.faces.shards import SelectedCrops, ShardedCrops, put_shards
+from stages.faces.shards import ShardedCrops, put_shards
 from stages.raw.archives import Member
-
-IMAGES = Path("forgotten/images.csv")
-MODELS = Path("forgotten/models.csv")
 
 Item = TypeVar("Item")
 
@@ -35,16 +33,12 @@ def fingerprint(member: Member) -> str | None:
     return None if member.data is None else hashlib.sha256(member.data).hexdigest()
 
 
-def read_forgotten(path: Path = IMAGES) -> frozenset[str]:
-    """The fingerprints of all forgotten images.
-
-    Raises:
-        UserError: the file is missing or malformed.
-    """
+def read_forgotten(path: Path = FORGOTTEN_IMAGES) -> frozenset[str]:
+    """The fingerprints of all forgotten images; an error if the file is missing or malformed."""
     return frozenset(_read(path, ["sha256", "forgotten_on"])["sha256"])
 
 
-def read_stale(path: Path = MODELS) -> frozenset[str]:
+def read_stale(path: Path = FORGOTTEN_MODELS) -> frozenset[str]:
     """SHA-256 of the files of all networks that were trained on a forgotten image."""
     return frozenset(_read(path, ["sha256", "run", "images"])["sha256"])
 
@@ -58,8 +52,7 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
 def named(items: Iterable[Item], member_of: Callable[[Item], Member]) -> Iterator[tuple[str, Item]]:
     """Yield the unique name of each member in index.csv, in linear time.
 
-    A second member with the same base name is named by its archive and path, further ones get a
-    number.
+    A second member with a base name is named by its archive and path, further ones get a number.
     """
     taken: dict[str, int] = {}  # by name, the number for the next member of that name
     for item in items:
@@ -76,12 +69,7 @@ def named(items: Iterable[Item], member_of: Callable[[Item], Member]) -> Iterato
 
 
 def with_copies(names: Collection[str], split: pd.DataFrame) -> list[str]:
-    """The names and those of all their copies, in the order of split.csv.
-
-    Args:
-        names: of images; those without a crop have no copies.
-        split: as returned by `read_split`.
-    """
+    """The names and those of all their copies, in the order of `split`, the table of split.csv."""
     groups = split["group"][split["name"].isin(names)]
     copies = split["name"][split["group"].isin(groups)].tolist()
     return copies + [name for name in names if name not in set(copies)]
@@ -89,22 +77,14 @@ def with_copies(names: Collection[str], split: pd.DataFrame) -> list[str]:
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Add the rows with new `sha256` to one of the two files."""
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        table, columns = list(reader), reader.fieldnames or []
-    listed = {row["sha256"] for row in table}
-    with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*table, *(row for row in rows if row["sha256"] not in listed)])
+    table = pd.concat(
+        [pd.read_csv(path, dtype="str", keep_default_na=False), pd.DataFrame(list(rows))]
+    )
+    write_csv(path, table.drop_duplicates("sha256"))
 
 
 def remove_crops(names: Collection[str], index: Path, crops: Path) -> int:
-    """Remove images from crops.npy before they are removed from index.csv; return their number.
-
-    Raises:
-        UserError: the two files do not match.
-    """
+    """Remove images from crops.npy, before they are removed from index.csv; return their number."""
     cropped, pixels = read_cropped(index), read_crops(crops)
     if len(cropped) != len(pixels):
         raise UserError(
@@ -112,7 +92,7 @@ def remove_crops(names: Collection[str], index: Path, crops: Path) -> int:
         )
     kept = ~cropped["name"].isin(names).to_numpy()
     if isinstance(pixels, ShardedCrops):
-        put_shards(SelectedCrops(pixels, np.flatnonzero(kept)), crops)
+        put_shards(pixels, crops, np.flatnonzero(kept))
     else:
         with atomic_write(crops) as partial, partial.open("wb") as file:
             np.save(file, pixels[kept])
@@ -125,11 +105,8 @@ def remove_rows(names: Collection[str], table: Path) -> int:
         rows = list(csv.reader(file))
     kept = [row for row in rows if not set(row) & set(names)]
     if len(kept) < len(rows):
-        with (
-            atomic_write(table) as partial,
-            partial.open("w", encoding="utf-8", newline="") as file,
-        ):
-            csv.writer(file, lineterminator="\n").writerows(kept)
+        with atomic_write(table) as partial, partial.open("w", encoding="utf-8", newline="") as new:
+            csv.writer(new, lineterminator="\n").writerows(kept)
     return len(rows) - len(kept)
 
 

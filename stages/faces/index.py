@@ -1,32 +1,17 @@
 """`data/faces/`: the index of the raw members, and the crops.
 
-`index.csv` has one row for each member of the raw archives, in archive order:
-
-| column | meaning |
-|---|---|
-| name | base name, made unique by archive and path |
-| archive | file name of its archive |
-| status | `cropped`, `no_face`, `unreadable` or `bad_label` |
-| age, gender, race | years and UTKFace codes; empty if the name has no valid labels |
-| score | of the chosen face, in [0, 1] |
-| x1, y1, x2, y2 | its box in pixels of the upright image, before the margin |
-| faces_found | faces at or above the threshold |
-| width, height | of the upright image in pixels |
-| reason | reason for another status than `cropped` |
-
+`index.csv` has one `Row` for each member of the raw archives, in archive order.
 `crops.npy` is uint8 RGB (N, size, size, 3): the crops in the order of the `cropped` rows. Above
 `detect.shard_gib` it is a folder of shards, which is read in the same way (see `shards`).
 """
 
 import csv
-import dataclasses
 import io
 import math
 import shutil
 from collections.abc import Iterable
-from operator import attrgetter
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -39,34 +24,30 @@ from stages.faces.shards import ShardedCrops, put_shards, unfinished
 STATUSES = ("cropped", "no_face", "unreadable", "bad_label")
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One row of index.csv; None is an empty cell."""
 
-    name: str
-    archive: str
-    status: str
-    age: int | None = None
-    gender: int | None = None
+    name: str  # base name, made unique by archive and path
+    archive: str  # file name of its archive
+    status: str  # one of STATUSES
+    age: int | None = None  # years; empty, as gender and race, if the name has no valid labels
+    gender: int | None = None  # UTKFace code, as race
     race: int | None = None
-    score: float | None = None
-    x1: int | None = None
+    score: float | None = None  # of the chosen face, in [0, 1]
+    x1: int | None = None  # its box in pixels of the upright image, before the margin
     y1: int | None = None
     x2: int | None = None
     y2: int | None = None
-    faces_found: int | None = None
-    width: int | None = None
+    faces_found: int | None = None  # faces at or above the threshold
+    width: int | None = None  # of the upright image in pixels
     height: int | None = None
-    reason: str = ""
+    reason: str = ""  # for another status than `cropped`
 
 
-COLUMNS = [field.name for field in dataclasses.fields(Row)]
-_cells = attrgetter(*COLUMNS)
-_TYPES = dict.fromkeys(["name", "archive", "status", "reason"], "str") | {
-    column: "Int64"
-    for column in COLUMNS
-    if column not in ("name", "archive", "status", "reason", "score")
-}
+COLUMNS = list(Row._fields)
+_TYPES = dict.fromkeys([column for column in COLUMNS if column != "score"], "Int64") | (
+    dict.fromkeys(["name", "archive", "status", "reason"], "str")
+)
 
 
 def write_faces(
@@ -78,15 +59,8 @@ def write_faces(
 ) -> dict[str, int]:
     """Write index and crops from a stream; both files appear complete, or neither.
 
-    Args:
-        extractions: a row, and for status `cropped` a uint8 (size, size, 3) crop.
-        index: path of index.csv.
-        crops: path of crops.npy.
-        size: width and height of the crops in pixels.
-        shard_above: total bytes above which the crops are stored in shards.
-
-    Returns:
-        The number of rows by status.
+    `extractions` are rows, and for status `cropped` uint8 (size, size, 3) crops. Above
+    `shard_above` bytes the crops are stored in shards. Returns the number of rows by status.
     """
     counts = dict.fromkeys(STATUSES, 0)
     seen: set[str] = set()
@@ -104,7 +78,7 @@ def write_faces(
             if row.name in seen:
                 raise ValueError(f"{index}: {row.name!r} has two rows")
             seen.add(row.name)
-            writer.writerow(_cells(row))
+            writer.writerow(row)
             counts[row.status] += 1
             if crop is not None:
                 pixels.write(crop.tobytes())
@@ -127,11 +101,7 @@ def _header(rows: int, size: int) -> bytes:
 
 
 def read_index(path: Path) -> pd.DataFrame:
-    """Read index.csv; integers are nullable `Int64`.
-
-    Raises:
-        UserError: the file is missing or malformed, or lacks a column.
-    """
+    """Read index.csv; integers are nullable `Int64`. Raises as `read_csv`."""
     return read_csv(path, COLUMNS, "detect", dtype=_TYPES, na_values={"score": [""]})
 
 

@@ -10,14 +10,13 @@ Codes are those of the data set's page (https://susanqq.github.io/UTKFace/): gen
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-AGE_RANGE = (1, 116)  # years; UTKFace's page says 0 to 116, the published groups start above 0
-GENDER_RANGE = (0, 1)
-RACE_RANGE = (0, 4)
+# Ages in years: UTKFace's page says 0 to 116, the published groups start above 0.
+RANGES = {"age": (1, 116), "gender": (0, 1), "race": (0, 4)}
 
 _NAME = re.compile(
     r"(?P<fields>\d+(?:_\d+)*)"
@@ -31,8 +30,7 @@ class LabelError(ValueError):
     """A file name without valid labels. The text names the field."""
 
 
-@dataclass(frozen=True)
-class Labels:
+class Labels(NamedTuple):
     """Labels of one image: age in years, gender and race as UTKFace codes."""
 
     age: int
@@ -52,27 +50,17 @@ def parse_name(name: str) -> Labels:
     fields = match["fields"].split("_")
     if len(fields) != 4:
         raise LabelError(f"{len(fields)} fields where age, gender, race and date are wanted")
-    return Labels(
-        age=_in_range("age", fields[0], AGE_RANGE),
-        gender=_in_range("gender", fields[1], GENDER_RANGE),
-        race=_in_range("race", fields[2], RACE_RANGE),
-    )
-
-
-def _in_range(field: str, text: str, limits: tuple[int, int]) -> int:
-    low, high = limits
-    # The length first: a name may contain thousands of digits.
-    if len(text) > 3 or not low <= int(text) <= high:
-        raise LabelError(f"{field} {text[:20]} is not in {low}..{high}")
-    return int(text)
+    for text, (field, (low, high)) in zip(fields, RANGES.items(), strict=False):
+        # The length first: a name may contain thousands of digits.
+        if len(text) > 3 or not low <= int(text) <= high:
+            raise LabelError(f"{field} {text[:20]} is not in {low}..{high}")
+    return Labels(*map(int, fields[:3]))
 
 
 def age_group(ages: npt.ArrayLike, upper_bounds: Sequence[int]) -> npt.NDArray[np.int64]:
     """Index of the age group of each age; group i is (bound i-1, bound i], the first (0, bound 0].
 
-    Args:
-        ages: years, at most the last bound.
-        upper_bounds: rising inclusive upper bounds in years, as [14, 25, 40, 60, 116].
+    `upper_bounds` are rising inclusive bounds in years, as [14, 25, 40, 60, 116].
 
     Raises:
         ValueError: an age lies outside (0, last bound].

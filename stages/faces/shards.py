@@ -1,10 +1,8 @@
 """Crops in many files: a Zarr array (version 3, https://zarr-specs.readthedocs.io).
 
-Training needs random access to rows. TFRecord and WebDataset are sequential, Parquet has groups of
-rows. Each chunk of a Zarr array is a file which without compression contains only the pixels of its
-rows. So the files can be memory-mapped like crops.npy, and any Zarr library can open the folder
-(zarr-python, used in a test, reads random rows about a hundred times slower). Crops hardly compress
-losslessly.
+Training needs random access to rows. Without compression each chunk of a Zarr array is a file that
+contains only the pixels of its rows, so that it can be memory-mapped like crops.npy, and any Zarr
+library can open the folder (zarr-python reads random rows about a hundred times slower).
 
 The folder replaces the file: `data/faces/crops.npy/zarr.json` and `c/<i>/0/0/0`. The last file is
 padded with zeros, as Zarr requires.
@@ -13,7 +11,6 @@ padded with zeros, as Zarr requires.
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,6 @@ import numpy.typing as npt
 from stages.core.errors import UserError
 from stages.core.files import partial_path
 
-META = "zarr.json"
 SHARD_BYTES = 1 << 28  # most bytes of a file
 _FORM = {
     "zarr_format": 3,
@@ -37,10 +33,7 @@ _FORM = {
 
 
 class ShardedCrops:
-    """uint8 RGB (N, size, size, 3) in files of a folder, with the interface of an array.
-
-    Indexing by a number, a slice, row numbers or a mask returns a new array in memory; iteration
-    yields one crop at a time.
+    """uint8 RGB (N, size, size, 3) in files of a folder, indexed along the first axis.
 
     Raises:
         UserError: the folder has other contents, or a file is missing or truncated.
@@ -52,7 +45,7 @@ class ShardedCrops:
     def __init__(self, folder: Path) -> None:
         mend = "run `dvc repro -f detect`"
         try:
-            meta = json.loads((folder / META).read_text(encoding="utf-8"))
+            meta = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
             grid = meta["chunk_grid"]["configuration"]["chunk_shape"]
             self.shape: tuple[int, ...] = tuple(meta["shape"])
             unlike = [key for key, value in _FORM.items() if meta[key] != value]
@@ -61,6 +54,7 @@ class ShardedCrops:
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise UserError(f"{folder}: not an array of crops ({error}); {mend}") from error
         self.folder, self.shard_rows = folder, int(grid[0])
+        self._rows = np.arange(self.shape[0])
         self._maps: list[npt.NDArray[np.uint8]] = []
         for number in range(-(-self.shape[0] // self.shard_rows)):
             file = folder / _key(number)
@@ -72,80 +66,60 @@ class ShardedCrops:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
-        return (self[row] for row in range(len(self)))
-
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.asarray(self[:], dtype)
 
     def __getitem__(self, key: Any) -> npt.NDArray[np.uint8]:
-        if isinstance(key, (int, np.integer)):
-            row = range(len(self))[key]
-            return np.asarray(self._maps[row // self.shard_rows][row % self.shard_rows])
-        if isinstance(key, slice):
-            rows = np.arange(*key.indices(len(self)))
-        else:
-            rows = np.asarray(key)
-            if rows.dtype == bool:
-                rows = np.flatnonzero(rows)
-            rows = np.where(rows < 0, rows + len(self), rows)
-        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
-            raise IndexError(f"row {rows.min()}..{rows.max()} of {len(self)}")
-        crops = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        rows = self._rows[key]
         shards, offsets = np.divmod(rows, self.shard_rows)
+        if rows.ndim == 0:  # a number
+            return np.asarray(self._maps[shards][offsets])
+        crops = np.empty((len(rows), *self.shape[1:]), np.uint8)
         for shard in np.unique(shards):
             mask = shards == shard
             crops[mask] = self._maps[shard][offsets[mask]]
         return crops
 
 
-class SelectedCrops:
-    """Some rows of crops, read on access."""
-
-    def __init__(self, crops: ShardedCrops, rows: npt.NDArray[np.int64]) -> None:
-        self.crops, self.rows = crops, rows
-        self.shape = (len(rows), *crops.shape[1:])
-
-    def __getitem__(self, part: slice) -> npt.NDArray[np.uint8]:
-        return self.crops[self.rows[part]]
-
-
 def write_shards(
-    crops: npt.NDArray[np.uint8] | ShardedCrops | SelectedCrops,
+    crops: npt.NDArray[np.uint8] | ShardedCrops,
     folder: Path,
     shard_bytes: int = SHARD_BYTES,
+    rows: npt.NDArray[np.int64] | None = None,
 ) -> None:
-    """Write crops into a new folder, file by file.
+    """Write crops, uint8 (N, size, size, 3), or some rows of them into a new folder, file by file.
 
-    Args:
-        crops: uint8 (N, size, size, 3); may be mapped from a file.
-        folder: is created.
-        shard_bytes: most bytes of a file, which has at least one crop.
+    A file has at most `shard_bytes`, but at least one crop.
     """
-    rows = max(1, shard_bytes // int(np.prod(crops.shape[1:])))
-    for number, start in enumerate(range(0, crops.shape[0], rows)):
+    rows = np.arange(len(crops)) if rows is None else rows
+    crop_bytes = int(np.prod(crops.shape[1:]))
+    in_file = max(1, shard_bytes // crop_bytes)
+    for number, start in enumerate(range(0, len(rows), in_file)):
         file = folder / _key(number)
         file.parent.mkdir(parents=True)
-        part = crops[start : start + rows]
         with file.open("wb") as opened:
-            np.ascontiguousarray(part).tofile(opened)
+            crops[rows[start : start + in_file]].tofile(opened)
             opened.flush()
-            opened.truncate(rows * int(np.prod(crops.shape[1:])))
+            opened.truncate(in_file * crop_bytes)
             os.fsync(opened.fileno())
     folder.mkdir(parents=True, exist_ok=True)
-    chunk = {"name": "regular", "configuration": {"chunk_shape": [rows, *crops.shape[1:]]}}
-    meta = _FORM | {"shape": list(crops.shape), "chunk_grid": chunk}
-    (folder / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+    chunk = {"name": "regular", "configuration": {"chunk_shape": [in_file, *crops.shape[1:]]}}
+    meta = _FORM | {"shape": [len(rows), *crops.shape[1:]], "chunk_grid": chunk}
+    (folder / "zarr.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
 
-def put_shards(crops: npt.NDArray[np.uint8] | ShardedCrops | SelectedCrops, path: Path) -> None:
-    """Write crops as a folder of shards that replaces the file or folder at `path`.
+def put_shards(
+    crops: npt.NDArray[np.uint8] | ShardedCrops,
+    path: Path,
+    rows: npt.NDArray[np.int64] | None = None,
+) -> None:
+    """Write crops, or some rows of them, as shards that replace the file or folder at `path`.
 
-    It is written under a hidden name and renamed when complete.
+    They are written under a hidden name and renamed when complete.
     """
     partial = unfinished(path)
     shutil.rmtree(partial, ignore_errors=True)
-    write_shards(crops, partial)
+    write_shards(crops, partial, rows=rows)
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     partial.rename(path)
 

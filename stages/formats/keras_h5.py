@@ -4,7 +4,7 @@ The names and order of the layers are those of `keras.applications`. A file must
 these layers, so that the file of another backbone, or one with a classifier, is refused.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -17,91 +17,80 @@ from stages.formats.untrusted import open_hdf5, read_onnx
 Array = npt.NDArray[np.float32]
 Layers = Mapping[str, tuple[Array, ...]]
 Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
-Layer = tuple[str, tuple[tuple[int, ...], ...]]
 
 
-def _convolution(name: str, size: int, channels: int, width: int) -> Layer:
-    return name, ((size, size, channels, width), (width,))
+def _convolution(size: int, channels: int, width: int) -> tuple[tuple[int, ...], ...]:
+    return (size, size, channels, width), (width,)
 
 
-def _without_bias(name: str, size: int, channels: int, width: int) -> Layer:
-    return name, ((size, size, channels, width),)
+def _batch_norm(width: int) -> tuple[tuple[int, ...], ...]:
+    return ((width,),) * 4  # gamma, beta, moving mean, moving variance
 
 
-def _batch_norm(name: str, width: int) -> Layer:
-    return name, ((width,),) * 4  # gamma, beta, moving mean, moving variance
-
-
-def _vgg(convolutions: Iterable[int]) -> Iterator[Layer]:
+def _vgg(convolutions: Sequence[int]) -> Shapes:
     """Simonyan and Zisserman 2015, https://arxiv.org/abs/1409.1556, table 1."""
-    channels = 3
-    for block, (number, width) in enumerate(
-        zip(convolutions, (64, 128, 256, 512, 512), strict=True), start=1
-    ):
-        for i in range(1, number + 1):
-            yield _convolution(f"block{block}_conv{i}", 3, channels, width)
+    shapes, channels = {}, 3
+    for block, width in enumerate((64, 128, 256, 512, 512)):
+        for i in range(convolutions[block]):
+            shapes[f"block{block + 1}_conv{i + 1}"] = _convolution(3, channels, width)
             channels = width
+    return shapes
 
 
-def _resnet(blocks: Iterable[int]) -> Iterator[Layer]:
+def _resnet(blocks: Sequence[int]) -> Shapes:
     """He et al. 2016, https://arxiv.org/abs/1512.03385, table 1."""
-    yield _convolution("conv1_conv", 7, 3, 64)
-    yield _batch_norm("conv1_bn", 64)
+    shapes = {"conv1_conv": _convolution(7, 3, 64), "conv1_bn": _batch_norm(64)}
     channels = 64
-    for stage, (number, width) in enumerate(zip(blocks, (64, 128, 256, 512), strict=True), start=2):
-        for i in range(1, number + 1):
-            block = f"conv{stage}_block{i}"
-            yield _convolution(f"{block}_1_conv", 1, channels, width)
-            yield _batch_norm(f"{block}_1_bn", width)
-            yield _convolution(f"{block}_2_conv", 3, width, width)
-            yield _batch_norm(f"{block}_2_bn", width)
-            if i == 1:  # the shortcut is projected to the new width
-                yield _convolution(f"{block}_0_conv", 1, channels, 4 * width)
-            yield _convolution(f"{block}_3_conv", 1, width, 4 * width)
-            if i == 1:
-                yield _batch_norm(f"{block}_0_bn", 4 * width)
-            yield _batch_norm(f"{block}_3_bn", 4 * width)
+    for stage, width in enumerate((64, 128, 256, 512)):
+        for i in range(blocks[stage]):
+            block = f"conv{stage + 2}_block{i + 1}"
+            shapes[f"{block}_1_conv"] = _convolution(1, channels, width)
+            shapes[f"{block}_1_bn"] = _batch_norm(width)
+            shapes[f"{block}_2_conv"] = _convolution(3, width, width)
+            shapes[f"{block}_2_bn"] = _batch_norm(width)
+            if i == 0:  # the shortcut is projected to the new width
+                shapes[f"{block}_0_conv"] = _convolution(1, channels, 4 * width)
+            shapes[f"{block}_3_conv"] = _convolution(1, width, 4 * width)
+            if i == 0:
+                shapes[f"{block}_0_bn"] = _batch_norm(4 * width)
+            shapes[f"{block}_3_bn"] = _batch_norm(4 * width)
             channels = 4 * width
+    return shapes
 
 
-def _densenet(blocks: Iterable[int], growth: int = 32) -> Iterator[Layer]:
-    """Huang et al. 2017, https://arxiv.org/abs/1608.06993, table 1."""
-    yield _without_bias("conv1_conv", 7, 3, 64)
-    yield _batch_norm("conv1_bn", 64)
+def _densenet(blocks: Sequence[int], growth: int = 32) -> Shapes:
+    """Huang et al. 2017, https://arxiv.org/abs/1608.06993, table 1; convolutions have no bias."""
+    shapes = {"conv1_conv": _convolution(7, 3, 64)[:1], "conv1_bn": _batch_norm(64)}
     channels = 64
     for stage, number in enumerate(blocks, start=2):
         if stage > 2:  # a transition halves the channels between two dense blocks
-            yield _batch_norm(f"pool{stage - 1}_bn", channels)
-            yield _without_bias(f"pool{stage - 1}_conv", 1, channels, channels // 2)
+            shapes[f"pool{stage - 1}_bn"] = _batch_norm(channels)
+            shapes[f"pool{stage - 1}_conv"] = _convolution(1, channels, channels // 2)[:1]
             channels //= 2
         for i in range(1, number + 1):
             block = f"conv{stage}_block{i}"
-            yield _batch_norm(f"{block}_0_bn", channels)
-            yield _without_bias(f"{block}_1_conv", 1, channels, 4 * growth)
-            yield _batch_norm(f"{block}_1_bn", 4 * growth)
-            yield _without_bias(f"{block}_2_conv", 3, 4 * growth, growth)
+            shapes[f"{block}_0_bn"] = _batch_norm(channels)
+            shapes[f"{block}_1_conv"] = _convolution(1, channels, 4 * growth)[:1]
+            shapes[f"{block}_1_bn"] = _batch_norm(4 * growth)
+            shapes[f"{block}_2_conv"] = _convolution(3, 4 * growth, growth)[:1]
             channels += growth
-    yield _batch_norm("bn", channels)
+    return shapes | {"bn": _batch_norm(channels)}
 
 
 SHAPES: Mapping[str, Shapes] = {
-    "vgg16": dict(_vgg((2, 2, 3, 3, 3))),
-    "vgg19": dict(_vgg((2, 2, 4, 4, 4))),
-    "resnet50": dict(_resnet((3, 4, 6, 3))),
-    "densenet121": dict(_densenet((6, 12, 24, 16))),
+    "vgg16": _vgg((2, 2, 3, 3, 3)),
+    "vgg19": _vgg((2, 2, 4, 4, 4)),
+    "resnet50": _resnet((3, 4, 6, 3)),
+    "densenet121": _densenet((6, 12, 24, 16)),
 }
 
 
 def read_h5_layers(path: Path, shapes: Shapes) -> Layers:
     """Arrays of each layer of a Keras 1 or 2 .h5 weights file, or of a model saved as one.
 
-    Args:
-        path: file with a group per layer, whose attribute `weight_names` lists its arrays.
-            Slashes in layer names, as in Keras's DenseNet files, become underscores.
-        shapes: exactly what the file must contain.
-
-    Returns:
-        float32 arrays by layer, in the order of `shapes`.
+    The file has a group per layer, whose attribute `weight_names` lists its arrays. Slashes in
+    layer names, as in Keras's DenseNet files, become underscores. Returns float32 arrays by layer,
+    in the order of `shapes`.
 
     Raises:
         ValueError: refused by `open_hdf5`, or the layers or shapes differ.
@@ -110,19 +99,16 @@ def read_h5_layers(path: Path, shapes: Shapes) -> Layers:
 
     def collect(name: str, item: object) -> None:
         if isinstance(item, h5py.Group) and len(item.attrs.get("weight_names", ())):
-            layer = name.removeprefix("model_weights/").replace("/", "_")
-            layers[layer] = tuple(_arrays(item))
+            arrays = [item.get(array) for array in item.attrs["weight_names"]]
+            layers[name.removeprefix("model_weights/").replace("/", "_")] = tuple(
+                np.asarray(array, np.float32)
+                for array in arrays
+                if isinstance(array, h5py.Dataset) and array.dtype.kind == "f"
+            )
 
     with open_hdf5(path) as file:
         file.visititems(collect)
     return _checked(layers, shapes)
-
-
-def _arrays(group: h5py.Group) -> Iterator[Array]:
-    for name in group.attrs["weight_names"]:
-        item = group.get(name)
-        if isinstance(item, h5py.Dataset) and item.dtype.kind == "f":
-            yield np.asarray(item, np.float32)
 
 
 def _checked(layers: Layers, shapes: Shapes) -> Layers:
@@ -137,10 +123,8 @@ def _checked(layers: Layers, shapes: Shapes) -> Layers:
     return {name: layers[name] for name in shapes}
 
 
-def _few(names: list[str], shown: int = 5) -> str:
-    return ", ".join(names[:shown]) + (
-        f" and {rest} more" if (rest := len(names) - shown) > 0 else ""
-    )
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
 
 
 def read_onnx_layers(path: Path, shapes: Shapes) -> Layers:
@@ -173,13 +157,10 @@ def write_h5_layers(path: Path, layers: Layers) -> None:
         file.attrs["layer_names"] = [name.encode() for name in layers]
         for name, arrays in layers.items():
             group = file.create_group(name)
-            names = [f"{name}_{suffix}" for suffix in _suffixes(arrays)]
+            suffixes = ["gamma:0", "beta:0", "moving_mean:0", "moving_variance:0"]
+            if arrays[0].ndim == 4:
+                suffixes = ["W_1:0", "b_1:0"]
+            names = [f"{name}_{suffix}" for suffix in suffixes[: len(arrays)]]
             group.attrs["weight_names"] = [text.encode() for text in names]
             for text, array in zip(names, arrays, strict=True):
                 group.create_dataset(text, data=array)
-
-
-def _suffixes(arrays: tuple[Array, ...]) -> list[str]:
-    if arrays[0].ndim == 4:
-        return ["W_1:0", "b_1:0"][: len(arrays)]
-    return ["gamma:0", "beta:0", "moving_mean:0", "moving_variance:0"]

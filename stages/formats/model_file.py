@@ -1,8 +1,7 @@
-"""Saved networks from anybody: checked before Keras reads them, so that none can run code.
+"""Untrusted .keras files: checked before Keras reads them, so that none can run code.
 
-Keras's safe mode refuses Lambda layers, but what else a file may name has been a hole more
-than once (CVE-2025-1550, -8747, -9905, -9906, -12058). A network of this project is made of
-the few parts below; a file that names any other is refused unread.
+Keras's safe mode refuses Lambda layers, but other names in a file have been holes (CVE-2025-1550,
+-8747, -9905, -9906, -12058). A file that names any other part than those below is refused.
 """
 
 import errno
@@ -33,12 +32,11 @@ _TENSOR = "__keras_tensor__"  # what connects the parts; has no module
 
 
 def check_model_file(path: Path) -> None:
-    """Refuse a .keras file that is anything but layers of Keras and their weights.
+    """Refuse a .keras file with other members or parts than a network of this project has.
 
     Raises:
-        ValueError: no .keras file, other members or parts than a network of this project has,
-            or more than fits; the text says which.
-        OSError: the file cannot be read.
+        ValueError: it is refused, damaged or too large.
+        OSError: it cannot be read.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -55,9 +53,8 @@ def check_model_file(path: Path) -> None:
     except ValueError:
         raise
     except Exception as error:
-        # zipfile raises whatever a damaged file makes it stumble over (RuntimeError for one that
-        # claims to be encrypted, NotImplementedError ...). A disk's own error has a number,
-        # and it is not that of seeking to before the beginning.
+        # zipfile raises many types on damaged files (RuntimeError, NotImplementedError ...). Errors
+        # of the disk have a number; EINVAL is a seek to before the start.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise ValueError(f"not a .keras file: {error}") from error
@@ -68,7 +65,7 @@ def check_model_file(path: Path) -> None:
 
 
 def _parts(node: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """Module, class name and registered name of all that a configuration names."""
+    """Module, class name and registered name of all parts of a configuration."""
     if isinstance(node, dict):
         if "class_name" in node or "module" in node:
             yield node.get("module"), node.get("class_name"), node.get("registered_name")

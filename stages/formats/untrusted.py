@@ -19,10 +19,10 @@ LARGEST = 2 << 30  # bytes of all arrays of a file; VGG19, the largest network h
 
 @contextmanager
 def open_hdf5(source: Path | BinaryIO) -> Iterator[h5py.File]:
-    """Open a file that passes `check_hdf5`.
+    """Open a file that refers to no other file and has at most LARGEST bytes of weights.
 
     Raises:
-        ValueError: not HDF5, refused by `check_hdf5`, or damaged.
+        ValueError: not HDF5, damaged, a link, an external or virtual array, or too large.
     """
     try:
         file = h5py.File(source, "r")
@@ -40,11 +40,7 @@ def open_hdf5(source: Path | BinaryIO) -> Iterator[h5py.File]:
 
 
 def check_hdf5(file: h5py.File) -> None:
-    """Refuse a file that refers to other files or is too large.
-
-    Raises:
-        ValueError: a link, an external or virtual array, or more than LARGEST bytes in total.
-    """
+    """Raise ValueError for a file that refers to other files or is too large."""
     size = 0
 
     def check_link(name: str, link: object) -> str | None:
@@ -66,9 +62,7 @@ def check_hdf5(file: h5py.File) -> None:
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Read a graph whose weights are all in the file and have the declared length.
-
-    The whole message is checked, including nested graphs and sparse tensors.
+    """Read a graph whose weights, also of nested graphs, are in the file in the declared length.
 
     Raises:
         ValueError: not ONNX, more than LARGEST bytes, weights in another file or of another
@@ -84,8 +78,14 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         foreign = isinstance(part, onnx.NodeProto) and part.domain not in ("", "ai.onnx")
         if foreign or isinstance(part, onnx.FunctionProto):
             raise ValueError("has operations that ONNX does not define")
-        if isinstance(part, onnx.TensorProto):
-            _check_tensor(part)
+        if not isinstance(part, onnx.TensorProto):
+            continue
+        if part.data_location == onnx.TensorProto.EXTERNAL or part.external_data:
+            raise ValueError(f"the values of {part.name!r} are in another file")
+        try:
+            onnx.numpy_helper.to_array(part)  # a view if the bytes are raw
+        except Exception as error:  # its type depends on the kind of values
+            raise ValueError(f"the values of {part.name!r} do not fit: {error}") from error
     return model
 
 
@@ -96,12 +96,3 @@ def _messages(message: Message) -> Iterator[Message]:
         if field.message_type is not None:
             for inner in [value] if isinstance(value, Message) else value:
                 yield from _messages(inner)
-
-
-def _check_tensor(tensor: onnx.TensorProto) -> None:
-    if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-        raise ValueError(f"the values of {tensor.name!r} are in another file")
-    try:
-        onnx.numpy_helper.to_array(tensor)  # a view if the bytes are raw
-    except Exception as error:  # its type depends on the kind of values
-        raise ValueError(f"the values of {tensor.name!r} do not fit: {error}") from error

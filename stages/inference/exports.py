@@ -1,9 +1,14 @@
-"""Export models to `exports/<run>/`; each file is verified against Keras before it appears."""
+"""Export models to `exports/<run>/`; each file is verified against Keras before it appears.
+
+All files take uint8 RGB images (N, size, size, 3) named `image`, include the preprocessing, and
+return float32 probabilities by task.
+"""
 
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,6 +18,7 @@ from stages.core.errors import UserError
 from stages.core.files import atomic_write
 from stages.dataset.examples import LabelledFaces
 from stages.inference.models import METADATA, Model, OnnxNetwork, TfliteNetwork, describe
+from stages.networks.device import silenced_stderr
 from stages.networks.prediction import BATCH_SIZE, Network, predict_rows
 
 FILES = {"onnx": "{}.onnx", "float16": "{}.float16.tflite", "int8": "{}.int8.tflite"}
@@ -21,7 +27,7 @@ FILES = {"onnx": "{}.onnx", "float16": "{}.float16.tflite", "int8": "{}.int8.tfl
 LARGEST = {"onnx": 1e-3, "float16": 0.05}
 LOWEST_AGREEMENT = {"int8": 0.8}
 CALIBRATION_IMAGES = 300  # at most; more hardly change the ranges of 8 bits
-SPEED_IMAGES = 32
+OPSET = 17  # of ONNX; supported since onnxruntime 1.13
 SPEED_SECONDS = 2.0  # duration of a measurement
 
 Outputs = Mapping[str, npt.NDArray[np.float32]]
@@ -30,14 +36,9 @@ Outputs = Mapping[str, npt.NDArray[np.float32]]
 def export(
     model: Model, form: str, folder: Path, test: LabelledFaces, val: LabelledFaces
 ) -> dict[str, Any]:
-    """Write a model in one format.
+    """Write a model in one of the formats of `FILES`.
 
-    Args:
-        model: opened from its folder.
-        form: one of `FILES`.
-        folder: of the file.
-        test: images for the verification.
-        val: images for the calibration of 8 bits.
+    It is verified with the images of `test`; those of `val` calibrate 8 bits.
 
     Returns:
         `run`, `file`, `calibration` (null: not evaluated), `megabytes` (10^6 bytes), `images` (of
@@ -58,8 +59,8 @@ def export(
             for network in (exported, model.network)
         )
         compared = agreement(ours, original, test.labels)
-        _check(target, form, compared)
-        crops = np.ascontiguousarray(test.crops[test.rows[:SPEED_IMAGES]])
+        _refuse_difference(target, form, compared)
+        crops = np.ascontiguousarray(test.crops[test.rows[:32]])
         return {
             "run": model.name,
             "file": target.name,
@@ -72,7 +73,9 @@ def export(
         }
 
 
-def _check(target: Path, form: str, compared: Mapping[str, Mapping[str, float]]) -> None:
+def _refuse_difference(
+    target: Path, form: str, compared: Mapping[str, Mapping[str, float]]
+) -> None:
     """Refuse a file that differs too much from Keras; NaN differs too much."""
     furthest = max(figures["max_difference"] for figures in compared.values())
     if form in LARGEST and not furthest <= LARGEST[form]:
@@ -97,26 +100,60 @@ def _format(
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise UserError(f"export needs {error.name}: pip install -e '.[export]'") from None
-    from stages.inference.conversion import write_onnx, write_tflite
-
     if form == "onnx":
-        about = describe(model.name, model.input_spec, model.calibration)
-        return partial(write_onnx, model.network, metadata={METADATA: about}), OnnxNetwork
+        return partial(write_onnx, model.network, metadata={METADATA: describe(model)}), OnnxNetwork
     # Evenly spaced, because the rows are sorted by name, which begins with the age.
     number = min(CALIBRATION_IMAGES, len(val.rows))
     images = val.crops[val.rows[np.linspace(0, len(val.rows) - 1, number).round().astype(int)]]
     return partial(write_tflite, model.network, kind=form, images=images), TfliteNetwork
 
 
+def write_onnx(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a Keras network as ONNX by tf2onnx, with `metadata`, texts by key."""
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    call = tf.function(partial(model, training=False))
+    signature = tf.TensorSpec(model.input.shape, tf.uint8, "image")
+    with silenced_stderr():
+        proto, _ = tf2onnx.convert.from_function(call, [signature], opset=OPSET)
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "images"
+    onnx.helper.set_model_props(proto, dict(metadata))
+    onnx.checker.check_model(proto)
+    path.write_bytes(proto.SerializeToString())
+
+
+def write_tflite(model: Any, path: Path, kind: str, images: npt.NDArray[np.uint8]) -> None:
+    """Write a Keras network as TFLite: `float16` weights, or `int8` arithmetic.
+
+    The ranges of int8 are calibrated on the images (Jacob et al. 2018,
+    https://arxiv.org/abs/1712.05877).
+    """
+    import keras
+    import tensorflow as tf
+
+    signature = tf.TensorSpec(model.input.shape, tf.uint8, "image")
+    with TemporaryDirectory() as folder, silenced_stderr():
+        # Through a SavedModel: converted from the function itself, it would lack its weights.
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        archive.add_endpoint("serve", partial(model, training=False), [signature])
+        archive.write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if kind == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        else:
+            converter.representative_dataset = lambda: ([image[None]] for image in images)
+        path.write_bytes(converter.convert())
+
+
 def agreement(
     exported: Outputs, original: Outputs, labels: Mapping[str, npt.NDArray[np.int64]]
 ) -> dict[str, dict[str, float]]:
-    """Compare the outputs of an exported network with those of the original.
-
-    Args:
-        exported: its probabilities by task (N, classes).
-        original: those of the Keras network.
-        labels: true class indices by task (N).
+    """Compare the probabilities (N, classes) of an exported and the original network by task.
 
     Returns:
         By task: `agreement`, the fraction of images with the same predicted class;

@@ -1,7 +1,7 @@
 """The faces of an image, cropped as stage detect crops them, or the reason why there are none."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from stages.detection.crops import choose_face, crop, pixel_box
 from stages.detection.detector import Detector
@@ -10,11 +10,11 @@ from stages.raw.images import Pixels, UnreadableImageError, decode
 from stages.runs.input_spec import InputSpec
 
 MAX_PIXELS = 100_000_000
-PREDICTED, NO_FACE, UNREADABLE = "predicted", "no_face", "unreadable"
+NO_FACE = "no face above the threshold"
+UNREADABLE = "unreadable"
 
 
-@dataclass(frozen=True)
-class FaceCrop:
+class FaceCrop(NamedTuple):
     """A face: its crop, uint8 RGB (size, size, 3), its box before the margin, its score.
 
     Box (x1, y1, x2, y2) and score in [0, 1] are None if the image was already a crop.
@@ -25,8 +25,7 @@ class FaceCrop:
     score: float | None = None
 
 
-@dataclass(frozen=True)
-class ImageFaces:
+class ImageFaces(NamedTuple):
     """An image: its member, its size in pixels, its faces by decreasing score.
 
     `status` is `predicted`, `no_face` or `unreadable`; the last two have a reason.
@@ -57,19 +56,6 @@ def face_extractor(
     """
     cropping = input_spec.detect
 
-    def crop_faces(image: Pixels) -> tuple[FaceCrop, ...]:
-        height, width = image.shape[:2]
-        if detector is None:
-            return (FaceCrop(crop(image, (0, 0, width, height), 0.0, cropping.size)),)
-        faces = detector(image)
-        if not every and faces:
-            faces = [choose_face(faces, cropping.face, height, width)]
-        boxes = [(pixel_box(face), face.score) for face in sorted(faces, key=lambda f: -f.score)]
-        return tuple(
-            FaceCrop(crop(image, box, cropping.margin, cropping.size), box, score)
-            for box, score in boxes
-        )
-
     def extract(member: Member) -> ImageFaces:
         if member.data is None:
             return ImageFaces(member, UNREADABLE, reason=member.problem)
@@ -78,9 +64,20 @@ def face_extractor(
         except UnreadableImageError as error:
             return ImageFaces(member, UNREADABLE, reason=str(error))
         height, width = image.shape[:2]
-        faces = crop_faces(image)
-        if faces:
-            return ImageFaces(member, PREDICTED, faces, width, height)
-        return ImageFaces(member, NO_FACE, (), width, height, "no face above the threshold")
+        if detector is None:
+            whole = FaceCrop(crop(image, (0, 0, width, height), 0.0, cropping.size))
+            return ImageFaces(member, "predicted", (whole,), width, height)
+        faces = detector(image)
+        if not faces:
+            return ImageFaces(member, "no_face", (), width, height, NO_FACE)
+        if not every:
+            faces = [choose_face(faces, cropping.face, height, width)]
+        crops = []
+        for face in sorted(faces, key=lambda face: -face.score):
+            box = pixel_box(face)
+            crops.append(
+                FaceCrop(crop(image, box, cropping.margin, cropping.size), box, face.score)
+            )
+        return ImageFaces(member, "predicted", tuple(crops), width, height)
 
     return extract

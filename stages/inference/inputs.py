@@ -10,13 +10,7 @@ from typing import BinaryIO
 
 from stages.core.errors import UserError
 from stages.core.sections import ArchiveLimits
-from stages.raw.archives import (
-    DamagedArchiveError,
-    Member,
-    is_archive,
-    read_members,
-    too_large,
-)
+from stages.raw.archives import DamagedArchiveError, Member, is_archive, read_members, too_large
 from stages.raw.names import spell
 
 STANDARD_INPUT = "-"
@@ -28,11 +22,8 @@ def read_inputs(
 ) -> Iterator[Member]:
     """Yield every image; the path of a member is the name by which a user knows it.
 
-    Args:
-        places: images, folders (searched recursively, sorted, without hidden files), archives,
-            or `-`, one image on standard input.
-        limits: an image or archive above them becomes a member with a problem.
-        standard_input: read for `-`.
+    A place is an image, a folder (searched recursively, sorted, without hidden files), an archive,
+    or `-`, one image on standard input. What is above the limits becomes a member with a problem.
     """
     for place in places:
         if place == STANDARD_INPUT:
@@ -46,12 +37,15 @@ def _read_path(place: Path, limits: ArchiveLimits) -> Iterator[Member]:
         if place.is_dir():
             yield from _read_folder(place, limits)
         elif place.is_file() and is_archive(place):
-            yield from _read_archive(place, limits)
+            for member in read_members(place, limits):
+                yield replace(member, path=f"{spell(str(place))}/{member.path}")
         else:  # a pipe can be read only once, so it is not probed for an archive
             with place.open("rb") as file:
                 yield _read_member(str(place), file, limits)
     except OSError as error:
         yield _problem(place, error.strerror or str(error))
+    except UserError as error:
+        yield _problem(place, error.fault if isinstance(error, DamagedArchiveError) else str(error))
 
 
 def _read_folder(place: Path, limits: ArchiveLimits) -> Iterator[Member]:
@@ -61,16 +55,6 @@ def _read_folder(place: Path, limits: ArchiveLimits) -> Iterator[Member]:
         yield _problem(place, "a folder without files")
     for path in visible:
         yield from _read_path(place / path, limits)
-
-
-def _read_archive(place: Path, limits: ArchiveLimits) -> Iterator[Member]:
-    try:
-        for member in read_members(place, limits):
-            yield replace(member, path=f"{spell(str(place))}/{member.path}")
-    except DamagedArchiveError as error:
-        yield _problem(place, error.fault)
-    except UserError as error:
-        yield _problem(place, str(error))
 
 
 def _read_member(place: str, file: BinaryIO, limits: ArchiveLimits) -> Member:

@@ -5,13 +5,12 @@ onnxruntime. A TFLite file has them beside it, in preprocessor_config.json and <
 needs ai-edge-litert.
 """
 
-import json
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,51 +20,55 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from stages.core.errors import UserError
 from stages.core.files import digest
+from stages.core.paths import (
+    EVALUATION,
+    EXPORTS,
+    FORGOTTEN_MODELS,
+    MODELS,
+    NETWORK_FILE,
+    PRETRAINED,
+)
 from stages.core.sections import Section
 from stages.detection.detector import Detector, load_detector, providers
-from stages.detection.forgetting import MODELS as STALE
 from stages.detection.forgetting import read_stale
 from stages.formats.untrusted import LARGEST, read_onnx
 from stages.networks.device import silenced_stderr
 from stages.networks.prediction import AGE_YEARS, Network
-from stages.runs.input_spec import InputSpec, parse_input_spec, read_input_spec
-from stages.weights.registry import DETECTORS, obtain
+from stages.runs.input_spec import InputSpec, read_input_spec
+from stages.weights.registry import DETECTORS, check_detector, obtain
 
-NETWORK_FILE = "model.keras"
-ONNX_SUFFIX = ".onnx"
-TFLITE_SUFFIX = ".tflite"
 METADATA = "utkface-mtl"  # key in the metadata of an ONNX file
-MODELS, EXPORTS = Path("models"), Path("exports")
-PRETRAINED = Path("data/pretrained")
-EVALUATION = Path("data/evaluation")
 
 
 class Calibration(Section):
-    """The content of calibration.json.
+    """The content of calibration.json: temperatures by task; none were fitted if it is empty."""
 
-    `temperatures`: by task, above 0; empty: none were fitted. `mirrored`: whether they were fitted
-    to the mean of the outputs for a crop and its mirror image.
-    """
-
-    mirrored: bool | None
+    flip_tta: bool | None  # fitted to the mean of the outputs for a crop and its mirror image
     temperatures: dict[Literal["age", "gender", "race"], Annotated[float, Field(gt=0)]]
 
 
 class Exported(Section):
-    """Metadata of an exported file, besides its input spec."""
+    """Metadata of an exported file; a TFLite file has its input spec beside it."""
 
     model_config = ConfigDict(extra="ignore")
 
     run: Annotated[str, Field(min_length=1)]
     calibration: Calibration | None
+    input_spec: InputSpec | None = None
+
+
+Content = TypeVar("Content", bound=Section)
 
 
 @dataclass(frozen=True)
 class Model:
     """A model: the name of its run, its input spec, its calibration (None: unknown).
 
-    `network` takes uint8 RGB (N, size, size, 3) and returns probabilities by task; with
-    `tells_years` also `AGE_YEARS`, the probabilities of single years.
+    `network` takes uint8 RGB (N, size, size, 3) and returns the probabilities of `classes` by task;
+    with `AGE_YEARS` among them also those of single years.
+
+    Raises:
+        UserError: the network's input or outputs differ from its input spec.
     """
 
     name: str
@@ -73,29 +76,44 @@ class Model:
     input_spec: InputSpec
     calibration: Calibration | None
     network: Network
-    tells_years: bool
+    size: int
+    classes: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        for task in self.input_spec.tasks:
+            number = len(self.input_spec.classes.of(task))
+            if self.classes.get(task) != number:
+                raise UserError(
+                    f"{self.path}: its input spec has {number} classes of {task}, but it gives "
+                    f"{self.classes.get(task, 'nothing')}"
+                )
+        if self.size != (size := self.input_spec.detect.size):
+            raise UserError(f"{self.path}: takes {self.size} px, but its input spec says {size} px")
+
+    @property
+    def tells_years(self) -> bool:
+        """Whether the network predicts the age in years."""
+        return AGE_YEARS in self.classes
 
 
-def find_models(models: Path = MODELS, exports: Path = EXPORTS) -> list[Path]:
-    """The model folders in `models`, and the exported ONNX files in `exports`."""
-    networks = (path.parent for path in models.glob(f"*/{NETWORK_FILE}"))
-    files = exports.glob(f"*/*{ONNX_SUFFIX}")  # the detector of a model is in the same folder
+def find_models() -> list[Path]:
+    """The model folders in models/, and the exported ONNX files in exports/."""
+    networks = (path.parent for path in MODELS.glob(f"*/{NETWORK_FILE}"))
+    files = EXPORTS.glob("*/*.onnx")  # the detector of a model is in the same folder
     return [*sorted(networks), *sorted(file for file in files if file.stem == file.parent.name)]
 
 
 def open_model(path: Path, device: str = "auto") -> Model:
-    """Open a model.
+    """Open a folder with model.keras and preprocessor_config.json, or an exported file.
 
-    Args:
-        path: a folder with model.keras and preprocessor_config.json, or an exported file.
-        device: for a folder or an ONNX file: `auto`, `cpu` or `gpu`.
+    `device` is `auto`, `cpu` or `gpu`; a TFLite file runs on the CPU.
 
     Raises:
         UserError: there is none, or it lacks its input spec.
     """
-    if path.suffix == ONNX_SUFFIX and path.is_file():
+    if path.suffix == ".onnx" and path.is_file():
         return _open_onnx(path, device)
-    if path.suffix == TFLITE_SUFFIX and path.is_file():
+    if path.suffix == ".tflite" and path.is_file():
         return _open_tflite(path)
     if (path / NETWORK_FILE).is_file():
         return _open_folder(path, device)
@@ -115,50 +133,44 @@ def _open_folder(path: Path, device: str) -> Model:
         raise UserError(f"{path}: needs TensorFlow ({error}); an exported file does not") from None
     _warn_if_stale(path / NETWORK_FILE)
     network = load_network(path / NETWORK_FILE)
-    sizes = {name: output.shape[-1] for name, output in network.output.items()}
-    _check_fits(path, input_spec, network.input.shape[1], sizes)
-    years = AGE_YEARS in network.output
-    return Model(path.name, path, input_spec, read_calibration(path), network, years)
+    size, calibration = network.input.shape[1], _read_calibration(path)
+    classes = {name: output.shape[-1] for name, output in network.output.items()}
+    return Model(path.name, path, input_spec, calibration, network, size, classes)
 
 
 def _warn_if_stale(network: Path) -> None:
     """Warn if forgotten/models.csv lists the network."""
-    if STALE.is_file() and digest(network) in read_stale():
+    if FORGOTTEN_MODELS.is_file() and digest(network) in read_stale():
         print(
             f"warning: {network} was trained on images that were forgotten since; train it again",
             file=sys.stderr,
         )
 
 
-def read_calibration(folder: Path) -> Calibration | None:
-    """The calibration of models/<run>, from the evaluation in the same workspace.
-
-    Raises:
-        UserError: the file is malformed.
-    """
+def _read_calibration(folder: Path) -> Calibration | None:
+    """The calibration of models/<run>, from the evaluation in the same workspace."""
     path = folder.resolve().parent.parent / EVALUATION / folder.resolve().name / "calibration.json"
     if not path.is_file():
         return None
-    try:
-        calibration = Calibration.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise UserError(f"{path}: {_fault(error)}; run `dvc repro`") from None
+    calibration = _parse(Calibration, path.read_bytes(), path, "run `dvc repro`")
     return calibration if calibration.temperatures else None
 
 
-def _fault(error: ValidationError) -> str:
-    """The field and message of the first error."""
-    fault = error.errors()[0]
-    field = ".".join(map(str, fault["loc"])) or "content"
-    return f"{field}: {fault['msg']}"
+def _parse(form: type[Content], text: str | bytes, place: Path, mend: str) -> Content:
+    """Parse JSON; an error names the first field that is missing or invalid."""
+    try:
+        return form.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = ".".join(map(str, fault["loc"])) or "content"
+        raise UserError(f"{place}: {field}: {fault['msg']}; {mend}") from None
 
 
 class OnnxNetwork:
     """A network in an ONNX file, with the interface of a Keras model.
 
     Raises:
-        UserError: not an ONNX file that onnxruntime can run, one that refers to other files, or
-            `gpu` is requested but not available.
+        UserError: it cannot be run, refers to other files, or `gpu` is requested but not available.
     """
 
     def __init__(self, path: Path, device: str = "auto") -> None:
@@ -191,27 +203,13 @@ class OnnxNetwork:
 def _open_onnx(path: Path, device: str) -> Model:
     network = OnnxNetwork(path, device)
     text = network.session.get_modelmeta().custom_metadata_map.get(METADATA)
-    if text is None:
+    about = _parse(Exported, text, path, "export the model again") if text else None
+    if about is None or about.input_spec is None:
         raise UserError(
             f"{path}: contains no input spec; export it with `utkface-mtl export <run>`"
         )
-    about = _exported(text, path)
-    input_spec = parse_input_spec(json.dumps(json.loads(text).get("input_spec")), str(path))
-    _check_fits(path, input_spec, network.size, network.classes)
-    years = AGE_YEARS in network.classes
-    return Model(about.run, path, input_spec, about.calibration, network, years)
-
-
-def _exported(text: str | bytes, place: Path) -> Exported:
-    """Parse the metadata of an exported file.
-
-    Raises:
-        UserError: not JSON, or a field is missing or invalid.
-    """
-    try:
-        return Exported.model_validate_json(text)
-    except ValidationError as error:
-        raise UserError(f"{place}: {_fault(error)}; export the model again") from None
+    facts = (about.run, path, about.input_spec, about.calibration)
+    return Model(*facts, network, network.size, network.classes)
 
 
 class TfliteNetwork:
@@ -250,49 +248,23 @@ def _open_tflite(path: Path) -> Model:
     about = path.with_name(f"{path.name}.json")
     if not about.is_file():
         raise UserError(f"{about}: missing; export it again with `utkface-mtl export <run>`")
-    facts = _exported(about.read_bytes(), about)
-    input_spec = read_input_spec(path.parent)
+    exported = _parse(Exported, about.read_bytes(), about, "export the model again")
+    facts = (exported.run, path, read_input_spec(path.parent), exported.calibration)
     network = TfliteNetwork(path)
-    _check_fits(path, input_spec, network.size, network.classes)
-    years = AGE_YEARS in network.classes
-    return Model(facts.run, path, input_spec, facts.calibration, network, years)
+    return Model(*facts, network, network.size, network.classes)
 
 
-def describe(run: str, input_spec: InputSpec, calibration: Calibration | None) -> str:
+def describe(model: Model) -> str:
     """The metadata of an ONNX file under the key `METADATA`."""
-    content = {
-        "run": run,
-        "input_spec": input_spec.model_dump(),
-        "calibration": calibration and calibration.model_dump(),
-    }
-    return json.dumps(content)
-
-
-def _check_fits(path: Path, input_spec: InputSpec, size: int, classes: Mapping[str, int]) -> None:
-    """Refuse a network whose input or outputs differ from its input spec."""
-    for task in input_spec.tasks:
-        number = len(input_spec.classes.of(task))
-        if classes.get(task) != number:
-            raise UserError(
-                f"{path}: its input spec has {number} classes of {task}, but it gives "
-                f"{classes.get(task, 'nothing')}"
-            )
-    if size != input_spec.detect.size:
-        raise UserError(
-            f"{path}: takes {size} px, but its input spec says {input_spec.detect.size} px"
-        )
+    spec, calibration = model.input_spec, model.calibration
+    return Exported(run=model.name, input_spec=spec, calibration=calibration).model_dump_json()
 
 
 def open_detector(model: Model, given: Path | None = None, device: str = "auto") -> Detector:
     """Open the detector that cropped the model's training images, with the same settings.
 
-    Its weights are searched in data/pretrained/, in the user's cache and next to the model; else
-    they are downloaded into the cache.
-
-    Args:
-        model: an opened model.
-        given: path of the weights file; no other place is then searched.
-        device: `auto`, `cpu` or `gpu`.
+    If no path of its weights is given, they are searched in data/pretrained/, in the user's cache
+    and next to the model; else they are downloaded into the cache.
 
     Raises:
         UserError: the weights are not available, or not those of the detector.
@@ -306,8 +278,10 @@ def open_detector(model: Model, given: Path | None = None, device: str = "auto")
     if file is None:
         if given:
             raise UserError(f"{given}: no such file")
-        cache.mkdir(parents=True, exist_ok=True)
         file = obtain(weights, cache, None, f"the model {model.name}")
-    if not weights.fits(file):
-        raise UserError(f"{file}: is not {weights.file}, which {model.name} was trained with")
+    try:
+        check_detector(cropping.detector, file)
+    except ValueError:
+        text = f"{file}: is not {weights.file}, which {model.name} was trained with"
+        raise UserError(text) from None
     return load_detector(cropping, file, device=device)

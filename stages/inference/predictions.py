@@ -15,25 +15,22 @@ As CSV, one row per face, and one per image without faces: `image`, `status` (`p
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from stages.detection.extraction import BOX
 from stages.evaluation.calibration import scaled
 from stages.inference.face_extraction import FaceCrop, ImageFaces
 from stages.inference.models import Model
 from stages.networks.prediction import AGE_YEARS, predict_rows
 from stages.runs.input_spec import InputSpec
 
-FACE_COLUMNS = ("face", "score", "x1", "y1", "x2", "y2")
-
 Outputs = Mapping[str, npt.NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class ImagePredictions:
+class ImagePredictions(NamedTuple):
     """An image and, for each of its faces, the model's outputs by task (classes)."""
 
     image: ImageFaces
@@ -44,25 +41,21 @@ def predict_stream(
     images: Iterable[ImageFaces],
     model: Model,
     batch_size: int,
-    mirrored: bool = False,
+    flip_tta: bool = False,
     calibrated: bool = False,
 ) -> Iterator[ImagePredictions]:
     """Predict all faces of a stream of images, in batches across images.
 
-    Args:
-        images: at most `batch_size` of them wait at a time.
-        model: an opened model.
-        batch_size: faces per batch; the last batch may have fewer.
-        mirrored: average with the outputs for the mirrored crop.
-        calibrated: apply the model's temperatures, which must have been fitted with the same
-            `mirrored`.
+    A batch has `batch_size` faces, the last one may have fewer; at most as many images wait.
+    `flip_tta` averages with the outputs for the mirrored crop. `calibrated` applies the model's
+    temperatures, which must have been fitted with the same `flip_tta`.
     """
     waiting: deque[ImageFaces] = deque()
     faces: list[FaceCrop] = []
     ready: deque[Outputs] = deque()
 
     def predict(number: int) -> None:
-        ready.extend(outputs_of(model, faces[:number], batch_size, mirrored, calibrated))
+        ready.extend(outputs_of(model, faces[:number], batch_size, flip_tta, calibrated))
         del faces[:number]
 
     def finished() -> Iterator[ImagePredictions]:
@@ -86,16 +79,15 @@ def outputs_of(
     model: Model,
     faces: list[FaceCrop],
     batch_size: int,
-    mirrored: bool = False,
+    flip_tta: bool = False,
     calibrated: bool = False,
 ) -> list[Outputs]:
     """The model's outputs by task (classes), for each face; the arguments of `predict_stream`."""
     if not faces:
         return []
     crops = np.stack([face.crop for face in faces])
-    outputs: dict[str, npt.NDArray[Any]] = dict(
-        predict_rows(model.network, crops, np.arange(len(crops)), batch_size, mirrored)
-    )
+    rows = np.arange(len(crops))
+    outputs: dict[str, Any] = predict_rows(model.network, crops, rows, batch_size, flip_tta)
     if calibrated and model.calibration:
         for task, temperature in model.calibration.temperatures.items():
             outputs[task] = scaled(outputs[task].astype(np.float64), temperature)
@@ -107,8 +99,8 @@ def as_record(predictions: ImagePredictions, input_spec: InputSpec) -> dict[str,
     image = predictions.image
     faces = [
         {
-            "score": None if face.score is None else rounded(face.score),
-            "box": None if face.box is None else list(face.box),
+            "score": face.score and _rounded(face.score),
+            "box": face.box and list(face.box),
             **{task: _task_record(input_spec, task, outputs) for task in input_spec.tasks},
         }
         for face, outputs in zip(image.faces, predictions.outputs, strict=True)
@@ -127,22 +119,22 @@ def _task_record(input_spec: InputSpec, task: str, outputs: Outputs) -> dict[str
     names, values = input_spec.classes.of(task), outputs[task]
     record: dict[str, Any] = {
         "class": names[int(values.argmax())],
-        "probabilities": {n: rounded(p) for n, p in zip(names, values, strict=True)},
+        "probabilities": {n: _rounded(p) for n, p in zip(names, values, strict=True)},
     }
     if task == "age" and AGE_YEARS in outputs:
         years = outputs[AGE_YEARS]
-        record["years"] = rounded(years @ np.arange(1, len(years) + 1, dtype=years.dtype))
+        record["years"] = _rounded(years @ np.arange(1, len(years) + 1, dtype=years.dtype))
     return record
 
 
-def rounded(value: float) -> float:
+def _rounded(value: float) -> float:
     """Round to six significant digits, as in prediction files."""
     return float(f"{value:.6g}")
 
 
 def csv_columns(input_spec: InputSpec, years: bool) -> list[str]:
     """The columns of a CSV file; `years`: the network predicts the age in years."""
-    columns = ["image", "status", "reason", "width", "height", *FACE_COLUMNS]
+    columns = ["image", "status", "reason", "width", "height", "face", "score", *BOX]
     for task in input_spec.tasks:
         columns.append(f"{task}_predicted")
         columns += [f"{task}_p_{name}" for name in input_spec.classes.of(task)]
@@ -154,7 +146,7 @@ def csv_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     image = {key: value for key, value in record.items() if key != "faces"}
     for number, face in enumerate(record["faces"], start=1):
         row = image | {"face": number, "score": face["score"]}
-        row |= dict(zip(("x1", "y1", "x2", "y2"), face["box"] or (), strict=False))
+        row |= dict(zip(BOX, face["box"] or (), strict=False))
         for task, values in face.items():
             if task in ("score", "box"):
                 continue

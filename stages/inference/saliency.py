@@ -1,8 +1,7 @@
 """Saliency maps: how much each pixel of a face supports a predicted class.
 
 - Keras networks: Grad-CAM (Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, equations 1
-  and 2) on the last feature maps before pooling. The networks end in a softmax, so the score is
-  the logarithm of the class's probability.
+  and 2) on the last feature maps before pooling. The score is the logarithm of the probability.
 - ONNX and TFLite networks, which have no gradients: occlusion (Zeiler and Fergus 2014,
   https://arxiv.org/abs/1311.2901, section 4.2): how much the probability decreases if a patch is
   covered with the face's mean colour.
@@ -25,14 +24,7 @@ OPACITY = 0.5
 
 
 def heat_of(network: Network, crop: Pixels, task: str, class_index: int) -> Heat:
-    """How much each pixel supports a class: float32 (height, width) in [0, 1].
-
-    Args:
-        network: of a model.
-        crop: uint8 RGB (size, size, 3).
-        task: one of the network's tasks.
-        class_index: of the class.
-    """
+    """How much each pixel of a crop supports a class of a task: float32 (size, size) in [0, 1]."""
     without_gradients = isinstance(network, (OnnxNetwork, TfliteNetwork))
     heat = (occlusion if without_gradients else grad_cam)(network, crop, task, class_index)
     heat = np.maximum(heat, 0)

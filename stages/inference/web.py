@@ -20,21 +20,19 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stages.core.errors import UserError
 from stages.detection.detector import Detector
@@ -44,7 +42,6 @@ from stages.inference.predictions import ImagePredictions, as_record, outputs_of
 from stages.inference.saliency import heat_of, overlay
 from stages.networks.prediction import BATCH_SIZE
 from stages.raw.archives import Member
-from stages.raw.images import Pixels
 
 PAGE = Path(__file__).with_name("page")
 HEADERS = {
@@ -58,23 +55,14 @@ HEADERS = {
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits of the service.
+class Limits(NamedTuple):
+    """Limits of the service."""
 
-    Attributes:
-        upload: bytes of a request's body.
-        pixels: of its image.
-        seconds: for the upload, and again for the prediction, including the wait for a thread.
-        waiting: requests that are uploading, waiting or running; more are refused.
-        threads: requests that run at once.
-    """
-
-    upload: int
-    pixels: int
-    seconds: float
-    waiting: int
-    threads: int
+    upload: int  # bytes of a request's body
+    pixels: int  # of its image
+    seconds: float  # for the upload, and again for the prediction and the wait for a thread
+    waiting: int  # requests that are uploading, waiting or running; more are refused
+    threads: int  # requests that run at once
 
 
 class PredictionService:
@@ -95,12 +83,8 @@ class PredictionService:
         self.receiving = 0  # requests that are uploading
 
     async def do(self, work: Callable[[], Result]) -> Result:
-        """Run `work` on a thread.
-
-        Raises:
-            HTTPException: 503, too many requests or timeout.
-        """
-        self.refuse_when_full()
+        """Run `work` on a thread, or refuse it by an HTTPException."""
+        self._refuse_when_full()
         self.busy += 1
         loop, future = asyncio.get_running_loop(), self.pool.submit(work)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
@@ -109,37 +93,29 @@ class PredictionService:
         except asyncio.TimeoutError:
             raise HTTPException(503, f"took more than {self.limits.seconds:g} s") from None
 
-    def refuse_when_full(self) -> None:
-        """Refuse a request if there are too many; also before its body takes memory.
+    def _done(self) -> None:
+        self.busy -= 1
 
-        Raises:
-            HTTPException: 503.
-        """
+    def _refuse_when_full(self) -> None:
         if self.busy + self.receiving >= self.limits.waiting:
             raise HTTPException(503, "too many requests at once; try again")
 
     async def body(self, request: Request) -> bytes:
-        """Read a request's body.
-
-        Raises:
-            HTTPException: 503, too many requests; 413, 408, 400: see `_body`.
-        """
-        self.refuse_when_full()
+        """Read a request's body within the limits, or refuse it by an HTTPException."""
+        self._refuse_when_full()
         self.receiving += 1
+        limits = self.limits
         try:
-            return await _body(request, self.limits)
+            return await asyncio.wait_for(_read_body(request, limits.upload), limits.seconds)
+        except asyncio.TimeoutError:
+            raise HTTPException(408, f"the upload took more than {limits.seconds:g} s") from None
+        except ClientDisconnect:
+            raise HTTPException(400, "the upload broke off") from None
         finally:
             self.receiving -= 1
 
-    def _done(self) -> None:
-        self.busy -= 1
-
     def open(self, name: str) -> tuple[Model, Detector]:
-        """Return a model and its detector.
-
-        Raises:
-            UserError: the model cannot be opened.
-        """
+        """Return a model and its detector, opened on first use."""
         if name in self.opened:  # without waiting for another model to open
             return self.opened[name]
         with self.opening:
@@ -149,20 +125,16 @@ class PredictionService:
             return self.opened[name]
 
     def predict(self, name: str, data: bytes) -> tuple[Model, ImagePredictions]:
-        """Predict the image in a request's body.
-
-        Raises:
-            HTTPException: 422, not an image.
-        """
+        """Predict the image in a request's body, or refuse it by an HTTPException."""
         model, detector = self.open(name)
         extract = face_extractor(model.input_spec, detector, max_pixels=self.limits.pixels)
         image = extract(Member("", "upload", data))
         if image.status == UNREADABLE:
             raise HTTPException(422, image.reason)
         calibrated = model.calibration is not None
-        mirrored = model.calibration is not None and bool(model.calibration.mirrored)
+        flip_tta = model.calibration is not None and bool(model.calibration.flip_tta)
         with self.lock(model):
-            outputs = outputs_of(model, list(image.faces), BATCH_SIZE, mirrored, calibrated)
+            outputs = outputs_of(model, list(image.faces), BATCH_SIZE, flip_tta, calibrated)
         return model, ImagePredictions(image, outputs)
 
     def lock(self, model: Model) -> AbstractContextManager[Any]:
@@ -171,12 +143,7 @@ class PredictionService:
 
 
 def create_app(service: PredictionService, hosts: Sequence[str]) -> Starlette:
-    """Create the application.
-
-    Args:
-        service: the models.
-        hosts: the accepted host names; `*`: any.
-    """
+    """Create the application for the accepted host names; `*`: any."""
 
     async def models(_: Request) -> Response:
         return JSONResponse({"models": list(service.paths), "max_upload": service.limits.upload})
@@ -206,7 +173,9 @@ def create_app(service: PredictionService, hosts: Sequence[str]) -> Starlette:
             class_index = int(predictions.outputs[int(face) - 1][task].argmax())
             with service.lock(model):
                 heat = heat_of(model.network, crop, task, class_index)
-            return _encode_png(overlay(crop, heat))
+            file = io.BytesIO()
+            Image.fromarray(overlay(crop, heat)).save(file, "PNG")
+            return file.getvalue()
 
         return Response(await service.do(work), media_type="image/png")
 
@@ -218,18 +187,11 @@ def create_app(service: PredictionService, hosts: Sequence[str]) -> Starlette:
             Mount("/", StaticFiles(directory=PAGE, html=True)),
         ],
         middleware=[
-            Middleware(_Headers),
+            Middleware(BaseHTTPMiddleware, dispatch=_add_headers),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
         ],
-        exception_handlers={HTTPException: _refuse, UserError: _fail},
+        exception_handlers={HTTPException: _report, UserError: _report},
     )
-
-
-def _encode_png(pixels: Pixels) -> bytes:
-    """Encode uint8 RGB pixels as PNG."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 def _model(request: Request, service: PredictionService) -> str:
@@ -239,47 +201,25 @@ def _model(request: Request, service: PredictionService) -> str:
     return name
 
 
-async def _body(request: Request, limits: Limits) -> bytes:
-    """Read the request's body within the limits of size and time."""
-
-    async def read() -> bytes:
-        data, size = bytearray(), 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size <= limits.upload:
-                data += chunk
-        # Read to the end even if too large: a client reads the response only after sending.
-        if size > limits.upload:
-            raise HTTPException(413, f"{size} bytes are more than {limits.upload}")
-        return bytes(data)
-
-    try:
-        return await asyncio.wait_for(read(), limits.seconds)
-    except asyncio.TimeoutError:
-        raise HTTPException(408, f"the upload took more than {limits.seconds:g} s") from None
-    except ClientDisconnect:
-        raise HTTPException(400, "the upload broke off") from None
+async def _read_body(request: Request, limit: int) -> bytes:
+    data, size = bytearray(), 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limit:
+            data += chunk
+    # Read to the end even if too large: a client reads the response only after sending.
+    if size > limit:
+        raise HTTPException(413, f"{size} bytes are more than {limit}")
+    return bytes(data)
 
 
-async def _refuse(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code)
-
-
-async def _fail(_: Request, error: Exception) -> Response:
+async def _report(_: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code)
     return JSONResponse({"error": str(error)}, 500)
 
 
-class _Headers:
-    """Adds `HEADERS` to every response."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        await self.app(scope, receive, with_headers)
+async def _add_headers(request: Request, respond: RequestResponseEndpoint) -> Response:
+    response = await respond(request)
+    response.headers.update(HEADERS)
+    return response

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,8 +19,6 @@ from stages.inference.predictions import ImagePredictions, as_record, csv_column
 from stages.raw.images import Pixels, decode
 
 FORMATS = ("jsonl", "csv", "pictures")
-PICTURES_TABLE = "predictions.jsonl"  # also lists the images that could not be drawn
-JPEG_QUALITY = 90
 FRAME, INK = (255, 214, 10), (20, 20, 20)  # a yellow that is visible on skin and most clothes
 
 Write = Callable[[ImagePredictions], None]
@@ -29,21 +28,15 @@ Write = Callable[[ImagePredictions], None]
 def open_writer(form: str, output: Path | None, model: Model) -> Iterator[Write]:
     """Yield a function that writes predictions; a file appears complete or not at all.
 
-    Args:
-        form: one of `FORMATS`.
-        output: a file, for pictures a folder; None: standard output, row by row.
-        model: the model that predicts.
+    `form` is one of `FORMATS`. `output` is a file, for pictures a folder; None: standard output,
+    row by row.
     """
     if output is None:
-        write = _row_writer(form, sys.stdout, model)
-
-        def write_and_flush(predictions: ImagePredictions) -> None:
-            write(predictions)
-            sys.stdout.flush()
-
-        yield write_and_flush
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        yield _row_writer(form, sys.stdout, model)
         return
-    table = output / PICTURES_TABLE if form == "pictures" else output
+    # The file beside the pictures also lists the images that could not be drawn.
+    table = output / "predictions.jsonl" if form == "pictures" else output
     with atomic_write(table) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         write = _row_writer(form, file, model)
         yield _picture_writer(output, write, model) if form == "pictures" else write
@@ -59,19 +52,17 @@ def _row_writer(form: str, file: TextIO, model: Model) -> Write:
 
 
 def _picture_writer(folder: Path, write: Write, model: Model) -> Write:
-    number = 0
+    numbers = count(1)
 
     def draw(predictions: ImagePredictions) -> None:
-        nonlocal number
-        number += 1
-        image = predictions.image
+        number, image = next(numbers), predictions.image
         if image.width is not None and image.member.data is not None:
             pixels = decode(image.member.data, MAX_PIXELS)
             # Names from archives may contain anything; the number makes them unique.
             name = re.sub(r"[^\w.-]", "_", image.member.name)[-100:]
             picture = annotate(pixels, as_record(predictions, model.input_spec))
             with atomic_write(folder / f"{number:05}-{name}.jpg") as partial:
-                picture.save(partial, "JPEG", quality=JPEG_QUALITY)
+                picture.save(partial, "JPEG", quality=90)
         write(predictions)
 
     return draw
@@ -80,9 +71,7 @@ def _picture_writer(folder: Path, write: Write, model: Model) -> Write:
 def annotate(pixels: Pixels, record: Mapping[str, Any]) -> Image.Image:
     """Draw each face's box, and under it the class of each task with its probability.
 
-    Args:
-        pixels: uint8 RGB (height, width, 3).
-        record: the predictions for the image, as returned by `as_record`.
+    `pixels` is uint8 RGB (height, width, 3), `record` the result of `as_record` for the image.
     """
     image = Image.fromarray(pixels)
     pen = ImageDraw.Draw(image)

@@ -6,8 +6,7 @@ number of batches in progress is bounded, and with it the memory of the calling 
 """
 
 import os
-import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -19,10 +18,9 @@ from stages.core.sections import Cluster
 
 CODE = Path(__file__).parents[1]  # sent to all machines, so that all run the same code
 AHEAD = 3  # batches in progress per worker: one is processed, the others are in transit
-SPARED = 30.0  # seconds for which a lost worker gets no batch while there are others
-TRIES = 60  # of one batch; a failure that is not the work's own means a lost machine or process
+TRIES = 60  # of a task whose machine or process is lost
 
-_NOT_MADE = "raised in its creation task"  # in Ray's message if a worker could not be created
+_made: dict[Any, Callable[[list[Any]], list[Any]]] = {}  # the work of this process, on a worker
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,27 +36,26 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise UserError(
-            "cluster.engine is ray, which is not installed: pip install '.[cluster]'"
-        ) from error
-    connected_before = ray.is_initialized()
-    if not connected_before:
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        try:
-            ray.init(
-                address=None if cluster.address == "local" else cluster.address,
-                runtime_env={"py_modules": [str(CODE)]},
-                log_to_driver=False,
-                logging_level="error",
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise UserError(f"cluster.address {cluster.address}: {reason}") from error
+        text = "cluster.engine is ray, which is not installed: pip install '.[cluster]'"
+        raise UserError(text) from error
+    if ray.is_initialized():
+        yield ray
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray.init(
+            address=None if cluster.address == "local" else cluster.address,
+            runtime_env={"py_modules": [str(CODE)]},
+            log_to_driver=False,
+            logging_level="error",
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"cluster.address {cluster.address}: {reason}") from error
     try:
         yield ray
     finally:
-        if not connected_before:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def spread(
@@ -69,110 +66,62 @@ def spread(
 ) -> Iterator[tuple[Item, Result]]:
     """Yield each item with its result, in the order of the items.
 
-    Args:
-        cluster: section `cluster` of params.
-        make: returns the function that processes a batch; called once by each worker, for example
-            to load a network. Both are sent by value.
-        items: read by this process.
-        size: items of a batch; None: `cluster.batch`.
+    `make` returns the function that processes a batch. It is called once by each worker, for
+    example to load a network; both are sent by value. A batch has `size` items (`cluster.batch`).
 
     Raises:
         UserError: no worker is left or available.
         Exception: as raised by the work.
     """
     with connected(cluster) as ray:
-        pool = _Workers(ray, cluster, make)
-        pending: deque[tuple[list[Item], _Call]] = deque()
+        workers = _room(ray, cluster)
+        ahead = AHEAD * workers
+        if 0 < cluster.workers < workers:
+            ahead = cluster.workers  # as many batches as workers, so that no more are at work
+        options = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus, "max_calls": 0}
+        # Ray repeats the batches of a lost machine or process elsewhere.
+        remote = ray.remote(**options, max_retries=TRIES)(_work_on)
+        shared = [ray.put(make)]  # in a list, so that Ray does not unpack it for every batch
+        pending: deque[tuple[list[Item], Any]] = deque()
+        stream = iter(items)
+        while (batch := list(islice(stream, size or cluster.batch))) or pending:
+            if batch:
+                pending.append((batch, remote.remote(shared, batch)))
+            if not batch or len(pending) >= ahead:
+                done, future = pending.popleft()
+                yield from zip(done, _result(ray, future), strict=True)
+
+
+def _work_on(shared: list[Any], batch: list[Any]) -> list[Any]:
+    """Process a batch by the function that this worker has made for it once."""
+    import ray
+
+    (reference,) = shared
+    if reference not in _made:
         try:
-            stream = iter(items)
-            while batch := list(islice(stream, size or cluster.batch)):
-                pending.append((batch, pool.submit(batch)))
-                if len(pending) >= AHEAD * len(pool.actors):
-                    done, call = pending.popleft()
-                    yield from zip(done, pool.result(done, call), strict=True)
-            while pending:
-                done, call = pending.popleft()
-                yield from zip(done, pool.result(done, call), strict=True)
-        finally:
-            for actor in pool.actors:
-                ray.kill(actor)
+            _made[reference] = ray.get(reference)()
+        except Exception as error:
+            raise UserError(f"cluster: a worker cannot start: {error}") from error
+    return list(_made[reference](batch))
 
 
-class _Worker:
-    """An actor: makes the work once, then processes batches."""
-
-    def __init__(self, make: Any) -> None:
-        self.work = make()
-
-    def do(self, batch: list[Any]) -> list[Any]:
-        return list(self.work(batch))
-
-
-_Call = tuple[Any, int]  # Ray's future, and the index of the actor
-
-
-class _Workers:
-    """Actors of the cluster; each batch goes to the least busy one."""
-
-    def __init__(self, ray: Any, cluster: Cluster, make: Callable[[], Any]) -> None:
-        self.ray = ray
-        room = _room(ray, cluster)
-        # Ray restarts a lost actor on another machine.
-        resources = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus}
-        remote = ray.remote(**resources, max_restarts=-1)(_Worker)
-        self.shared = ray.put(make)  # needed as long as actors may restart
-        self.actors = [
-            remote.remote(self.shared) for _ in range(min(cluster.workers or room, room))
-        ]
-        self.busy: Counter[int] = Counter()
-        self.lost: dict[int, float] = {}  # when; a lost actor may wait long for another machine
-
-    def submit(self, batch: list[Any]) -> _Call:
-        indices = range(len(self.actors))
-        index = min(indices, key=lambda index: (self._is_lost(index), self.busy[index]))
-        if self._is_lost(index):
-            time.sleep(1)  # all are lost; one of them may be restarting
-        self.busy[index] += 1
-        return self.actors[index].do.remote(batch), index
-
-    def result(self, batch: list[Any], call: _Call) -> list[Any]:
-        """Wait for a batch; submit it again if its machine or process is lost."""
-        errors = self.ray.exceptions
-        for _ in range(TRIES):
-            future, index = call
-            try:
-                results: list[Any] = self.ray.get(future)
-            except errors.RayTaskError as error:  # of the work itself
-                raise error.as_instanceof_cause() from None
-            except errors.RayError as error:
-                lines = str(error).strip().splitlines()
-                if _NOT_MADE in lines[0]:
-                    raise UserError(f"cluster: a worker cannot start: {lines[-1][:200]}") from None
-                self.busy[index] -= 1
-                self.lost[index] = time.monotonic()
-                call = self.submit(batch)
-            else:
-                self.busy[index] -= 1
-                return results
-        reason = lines[0][:200]
-        raise UserError(f"cluster: a batch was lost with its machine {TRIES} times ({reason})")
-
-    def _is_lost(self, index: int) -> bool:
-        return index in self.lost and time.monotonic() - self.lost[index] < SPARED
+def _result(ray: Any, future: Any) -> Any:
+    """The result of a task; an error of its own work as it was raised there."""
+    try:
+        return ray.get(future)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        raise (cause if isinstance(cause, UserError) else error.as_instanceof_cause()) from None
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"cluster: a task was lost {TRIES} times ({reason})") from None
 
 
 def _room(ray: Any, cluster: Cluster) -> int:
-    """The number of workers that fit on the machines at once.
-
-    Raises:
-        UserError: none fits; Ray would wait for one forever.
-    """
+    """The number of workers that fit at once; an error for none, for which Ray would wait."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    wanted = {"CPU": cluster.cpus, "GPU": cluster.gpus}
-    room = sum(
-        min(int(node.get(kind, 0) / share) for kind, share in wanted.items() if share)
-        for node in nodes
-    )
+    wanted = {kind: n for kind, n in (("CPU", cluster.cpus), ("GPU", cluster.gpus)) if n}
+    room = sum(min(int(node.get(kind, 0) / n) for kind, n in wanted.items()) for node in nodes)
     if not room:
         have = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
         raise UserError(
@@ -189,10 +138,8 @@ def run_tasks(
 ) -> Iterator[tuple[int, Result | Exception]]:
     """Run independent tasks in parallel; yield index and result, or exception, as they end.
 
-    Args:
-        cluster: section `cluster` of params; each task uses `cpus` and `gpus`.
-        work: called with the task's values; repeated elsewhere if its machine is lost.
-        tasks: the values of each task.
+    `work` is called with the values of a task, and again elsewhere if its machine is lost. Each
+    task uses `cpus` and `gpus` of `cluster`.
     """
     with connected(cluster) as ray:
         remote = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=TRIES)(work)
@@ -210,8 +157,6 @@ def run_tasks(
             (done,), _ = ray.wait(list(futures), num_returns=1)
             number = futures.pop(done)
             try:
-                yield number, ray.get(done)
-            except ray.exceptions.RayTaskError as error:
-                yield number, error.as_instanceof_cause()
-            except ray.exceptions.RayError as error:
-                yield number, UserError(f"cluster: {type(error).__name__}: lost {TRIES} times")
+                yield number, _result(ray, done)
+            except Exception as error:
+                yield number, error

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from stages.core.errors import UserError
@@ -28,7 +27,7 @@ BATCH = 32  # items of a batch
 HEAVY = 1 << 22  # bytes of a batch; a single item may have more
 AHEAD = 3  # batches in progress per process: one is processed, the others are in transit
 
-_work: Callable[[Any], Any]  # of this process, if it is a worker
+_work: Callable[[Any], Any] | Exception  # of this process, if it is a worker
 
 
 def side_by_side(
@@ -50,14 +49,15 @@ def side_by_side(
         UserError: a worker was killed.
     """
     executor = ProcessPoolExecutor(processes, CONTEXT, _start, (make,))
-    with _delayed_interrupts():
+    # Ctrl-C would print a traceback in a worker that has not started yet.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
         executor.submit(int)  # starts the workers
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    batches = _batches(items, weight)
     results = in_order(
-        executor,
-        _work_on,
-        _batches(items, weight),
-        AHEAD * processes,
-        lambda batch: sum(map(weight, batch)),
+        executor, _work_on, batches, AHEAD * processes, lambda batch: sum(map(weight, batch))
     )
     try:
         for batch, outputs in results:
@@ -69,26 +69,6 @@ def side_by_side(
         ) from error
     finally:
         results.close()
-
-
-@contextmanager
-def _delayed_interrupts() -> Iterator[None]:
-    """Delay Ctrl-C, which would print a traceback in a worker that has not started yet.
-
-    Python allows this only in the main thread.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if before is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: received.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if received:
-            signal.raise_signal(signal.SIGINT)
 
 
 def _batches(items: Iterable[Item], weight: Callable[[Item], int]) -> Iterator[list[Item]]:
@@ -112,8 +92,7 @@ def _start(make: Callable[[], Callable[[Any], Any]]) -> None:
     try:
         _work = make()
     except Exception as error:
-        # An exception here would be printed and lost; the first batch raises it instead.
-        _work = _raising(error)
+        _work = error  # here it would be printed and lost; the first batch raises it
 
 
 def _exit_with_the_caller() -> None:
@@ -124,12 +103,7 @@ def _exit_with_the_caller() -> None:
     os._exit(1)
 
 
-def _raising(error: Exception) -> Callable[[Any], Any]:
-    def work(_: Any) -> Any:
-        raise error
-
-    return work
-
-
 def _work_on(batch: list[Any]) -> list[Any]:
+    if isinstance(_work, Exception):
+        raise _work
     return [_work(item) for item in batch]

@@ -24,11 +24,8 @@ def side_by_side(
 ) -> Iterator[tuple[Item, Result]]:
     """Yield each item with its result, in the order of the items; exceptions are raised in order.
 
-    Args:
-        work: may be called from several threads at once.
-        items: read on the caller's thread.
-        threads: at least 1.
-        weight: of an item, in bytes.
+    `work` may be called from several threads at once; `items` are read on the caller's thread.
+    `weight` is that of an item, in bytes.
     """
     return in_order(ThreadPoolExecutor(threads), work, items, AHEAD * threads, weight)
 

@@ -1,9 +1,8 @@
-"""Members of the raw archives, streamed one after the other.
+"""Members of the raw archives, read once from front to back; nothing is unpacked to disk.
 
-Nothing is unpacked to disk: an archive is read once from front to back. Tar files (plain, gzip
-or bzip2) and zip files (stored or deflated) are recognized by their content, not by their
-suffix. A member that is not a regular file (a link, a device) is reported with a problem in
-place of its bytes, so that every member has a row in the index.
+Tar files (plain, gzip or bzip2) and zip files (stored or deflated) are recognized by their content.
+A member that is not a regular file (a link, a device) has a problem in place of its bytes, so that
+every member has a row in the index.
 
 Archives are untrusted: `ArchiveLimits` bounds what is read, and with it the memory of each step.
 """
@@ -18,22 +17,17 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any
 
 from stages.core.errors import UserError
 from stages.core.sections import ArchiveLimits
 from stages.raw.names import spell
 from stages.raw.storage import SUFFIX, RemoteArchive, read_record
 
-_GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"  # the first bytes
 _ENTRY = b"PK\x01\x02"  # starts each entry of a zip file's directory
 _ENTRY_BYTES = 1024  # most bytes of a directory entry; real ones have about 100
-_EXTENDED = (  # tar headers that extend the next header
-    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
-    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
-)
+_EXTENDED = b"LKxgX"  # types of the tar headers that extend the next one: GNU long names, pax
 _HEADER_BYTES = 1 << 14  # most bytes of such a header; real ones have about 100
 _START_BYTES = 1 << 16  # a tar's first header lies within these
 
@@ -50,7 +44,7 @@ class Member:
     data: bytes | None
     problem: str = ""
 
-    @cached_property
+    @property
     def name(self) -> str:
         """The base name, which contains the labels."""
         return PurePosixPath(self.path).name
@@ -58,10 +52,6 @@ class Member:
     def weight(self) -> int:
         """The size of its data in bytes."""
         return len(self.data or b"")
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 Archive = Path | RemoteArchive
@@ -83,11 +73,7 @@ class _DamageError(Exception):
 
 
 def list_archives(folder: Path) -> list[Archive]:
-    """The archives of a raw folder, sorted by name, including the recorded remote ones.
-
-    Raises:
-        UserError: the folder is missing or holds no archive.
-    """
+    """The archives of a raw folder, sorted by name, with the recorded remote ones; at least one."""
     archives = sorted(p for p in folder.glob("*") if p.is_file() and not p.name.startswith("."))
     if not archives:
         raise UserError(f"{folder}: no archive; run `dvc repro download`")
@@ -121,23 +107,22 @@ def read_members(
 ) -> Iterator[Member]:
     """Yield the members of a tar or zip archive in their stored order.
 
-    Args:
-        archive: a local file or a remote archive.
-        limits: a member above `max_file_bytes` has a problem in place of its bytes.
-        keep_damaged: an archive that is damaged or exceeds the limits ends with one member that
-            represents the rest, instead of an error.
+    A member above `max_file_bytes` has a problem in place of its bytes. With `keep_damaged`, an
+    archive that is damaged or exceeds the limits ends with one member that represents the rest,
+    instead of an error.
 
     Raises:
         DamagedArchiveError: the file is not an archive, is damaged or exceeds the limits.
         UserError: it cannot be read.
     """
-    name, number = spell(archive.name), 0
+    name, whole = spell(archive.name), 0  # members read
     try:
         # A tar whose last member is a zip file ends like a zip file.
         is_zip = _is_zip(archive) and not _is_tar(archive)
-        for member in (_zip_members if is_zip else _tar_members)(archive, limits):
-            number += 1
-            yield member
+        members = (_zip_members if is_zip else _tar_members)(archive, limits)
+        for path, data, problem in members:
+            whole += 1
+            yield Member(name, spell(path), data, problem)
     except UserError:
         raise
     except Exception as error:
@@ -150,14 +135,16 @@ def read_members(
             reason = f"damaged or not a tar or zip archive ({reason})"
         if not keep_damaged:
             raise DamagedArchiveError(archive, reason) from error
-        yield Member(name, name, None, f"after {number} members: {reason}")
+        yield Member(name, name, None, f"after {whole} members: {reason}")
+
+
+_Entry = tuple[str, bytes | None, str]  # path, data and problem of a member
 
 
 class _Header(tarfile.TarInfo):
     """A header that raises on damage, where tarfile would see the end of the archive.
 
-    It refuses long extended headers, which tarfile reads into memory whole, and sparse files,
-    whose lists of holes are unbounded.
+    It refuses long extended headers and sparse files, which tarfile reads into memory whole.
     """
 
     @classmethod
@@ -186,40 +173,39 @@ def _open_tar(file: "_Bounded") -> tarfile.TarFile:
     return tarfile.open(fileobj=file, mode="r|", tarinfo=_Header)  # type: ignore[call-overload]
 
 
-def _tar_members(archive: Archive, limits: ArchiveLimits) -> Iterator[Member]:
-    name = spell(archive.name)
+def _tar_members(archive: Archive, limits: ArchiveLimits) -> Iterator[_Entry]:
     with _unpacked(archive) as unpacked:
-        file = _Bounded(unpacked, limits.max_archive_bytes, _exceeds(limits))
+        refusal = f"unpacks to more than {_named(limits, 'archive_bytes')}"
+        file = _Bounded(unpacked, limits.max_archive_bytes, refusal)
         with _open_tar(file) as tar:
             for number, info in enumerate(tar, 1):
                 if number > limits.max_members:
-                    raise _DamageError(_too_many(limits))
+                    raise _DamageError(f"more members than {_named(limits, 'members')}")
                 # tarfile would keep all members in memory.
                 tar.members, tar.pax_headers = [], {}  # type: ignore[attr-defined]
                 if info.size < 0:
                     raise _DamageError("a member of negative size")
-                path = spell(info.name)
                 if info.isfile() and info.size > limits.max_file_bytes:
-                    yield Member(name, path, None, too_large(info.size, limits))
+                    yield info.name, None, too_large(info.size, limits)
                 elif info.isfile():
                     content = tar.extractfile(info)
                     assert content is not None  # because of isfile()
-                    yield Member(name, path, content.read())
+                    yield info.name, content.read(), ""
                 elif not info.isdir():
-                    yield Member(name, path, None, "not a plain file")
+                    yield info.name, None, "not a plain file"
         while file.read(1 << 20):  # to the end, where gzip has its checksum
             pass
 
 
 @contextmanager
-def _unpacked(archive: Archive) -> Iterator[_Readable]:
+def _unpacked(archive: Archive) -> Iterator[Any]:
     """Open the file decompressed; unlike tarfile's gzip stream, this verifies the checksum."""
     with archive.open("rb") as file:
         start = file.read(3)
         file.seek(0)
-        if start.startswith(_GZIP):
+        if start.startswith(b"\x1f\x8b"):
             yield gzip.GzipFile(fileobj=file)
-        elif start.startswith(_BZIP2):
+        elif start == b"BZh":
             yield bz2.BZ2File(file)
         else:
             yield file
@@ -228,35 +214,34 @@ def _unpacked(archive: Archive) -> Iterator[_Readable]:
 class _Bounded:
     """A file that raises _DamageError(refusal) after `limit` bytes."""
 
-    def __init__(self, file: _Readable, limit: int, refusal: str) -> None:
+    def __init__(self, file: Any, limit: int, refusal: str) -> None:
         self.file, self.limit, self.refusal, self.given = file, limit, refusal, 0
 
     def read(self, size: int) -> bytes:
-        data = self.file.read(size)
+        data: bytes = self.file.read(size)
         self.given += len(data)
         if self.given > self.limit:
             raise _DamageError(self.refusal)
         return data
 
 
-def _zip_members(archive: Archive, limits: ArchiveLimits) -> Iterator[Member]:
-    name, unpacked = spell(archive.name), 0
+def _zip_members(archive: Archive, limits: ArchiveLimits) -> Iterator[_Entry]:
+    unpacked = 0
     with _ZipFile(archive, limits) as file, zipfile.ZipFile(file) as container:
         file.checked = True
         for info in container.infolist():
             if info.is_dir():
                 continue
-            path = spell(info.filename)
             if problem := _zip_problem(info, limits):
-                yield Member(name, path, None, problem)
+                yield info.filename, None, problem
                 continue
             unpacked += info.file_size
             if unpacked > limits.max_archive_bytes:
-                raise _DamageError(_exceeds(limits))
+                raise _DamageError(f"unpacks to more than {_named(limits, 'archive_bytes')}")
             with container.open(info) as content:
                 # One byte more than announced, so that zipfile verifies the checksum; read()
                 # without a size would unpack everything first.
-                yield Member(name, path, content.read(info.file_size + 1))
+                yield info.filename, content.read(info.file_size + 1), ""
 
 
 class _ZipFile(io.BufferedReader):
@@ -271,7 +256,7 @@ class _ZipFile(io.BufferedReader):
             raise _DamageError(f"a directory of {size} bytes; see {self.limits.named}members")
         data = super().read(size)
         if not self.checked and data.count(_ENTRY) > self.limits.max_members:
-            raise _DamageError(_too_many(self.limits))
+            raise _DamageError(f"more members than {_named(self.limits, 'members')}")
         return data
 
 
@@ -291,12 +276,8 @@ def _zip_problem(info: zipfile.ZipInfo, limits: ArchiveLimits) -> str:
 
 def too_large(size: int, limits: ArchiveLimits) -> str:
     """The problem of a file above `max_file_bytes`."""
-    return f"{size} bytes are more than {limits.named}file_bytes {limits.max_file_bytes}"
+    return f"{size} bytes are more than {_named(limits, 'file_bytes')}"
 
 
-def _too_many(limits: ArchiveLimits) -> str:
-    return f"more members than {limits.named}members {limits.max_members}"
-
-
-def _exceeds(limits: ArchiveLimits) -> str:
-    return f"unpacks to more than {limits.named}archive_bytes {limits.max_archive_bytes}"
+def _named(limits: ArchiveLimits, what: str) -> str:
+    return f"{limits.named}{what} {getattr(limits, f'max_{what}')}"

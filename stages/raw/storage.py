@@ -1,9 +1,8 @@
 """Remote archives on S3 or a compatible storage, read through s3fs without a local copy.
 
 Stage download records an archive in data/raw as `<name>.remote.json`: its `address`, `size`
-(bytes) and `etag`. DVC tracks this small file, so that a changed object, once recorded, reruns the
-later stages. Stage detect streams the members from the storage, and refuses an object that is not
-the recorded one.
+(bytes) and `etag`. DVC tracks this file. Stage detect streams the members from the storage, and
+refuses an object that is not the recorded one.
 
 Keys, region and endpoint are configured as for the AWS tools: AWS_ACCESS_KEY_ID,
 AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, or ~/.aws. Needs the extra `s3`.
@@ -28,13 +27,7 @@ AHEAD = 8 << 20  # bytes of one request
 
 @dataclass(frozen=True)
 class RemoteArchive:
-    """An object on the storage at the time of recording.
-
-    Attributes:
-        address: s3://bucket/key.
-        size: in bytes.
-        etag: identifies the content.
-    """
+    """An object on the storage when it was recorded: s3://bucket/key, its bytes, its version."""
 
     address: str
     size: int
@@ -49,11 +42,7 @@ class RemoteArchive:
         return self.address
 
     def open(self, mode: str = "rb", buffering: int = -1) -> Any:
-        """Open the content as a seekable binary file, like `pathlib.Path.open`.
-
-        Raises:
-            UserError: the object was replaced or deleted.
-        """
+        """Open the content, like `pathlib.Path.open`; an error for an object that was replaced."""
         assert mode == "rb"
         current = look_up(self.address)
         if current != self:
@@ -73,15 +62,9 @@ def is_remote(text: str) -> bool:
 
 
 def look_up(address: str) -> RemoteArchive:
-    """Look up the object at an address.
-
-    Raises:
-        UserError: there is none, or the storage does not respond or refuses access.
-    """
+    """Look up the object at an address; an error if the storage does not give it."""
     with _storage_errors(address):
-        system = _system()
-        system.invalidate_cache()
-        info = system.info(address)
+        info = _system().info(address, refresh=True)
     if info["type"] != "file":
         raise UserError(f"{address}: is not an object; list the archives individually")
     return RemoteArchive(address, int(info["size"]), str(info["ETag"]).strip('"'))
@@ -96,11 +79,7 @@ def record(address: str, folder: Path) -> Path:
 
 
 def read_record(path: Path) -> RemoteArchive:
-    """Read the record of an archive.
-
-    Raises:
-        UserError: the record is damaged.
-    """
+    """Read the record of an archive; an error if it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return RemoteArchive(str(content["address"]), int(content["size"]), str(content["etag"]))

@@ -1,20 +1,16 @@
 """Crops that show the same picture, and so must not be in different splits.
 
-UTKFace was collected from the web. It contains identical files, many under different labels, and
-many more copies of a photograph that were recompressed, rescaled, recoloured, cropped or mirrored.
-A network trained on one of two such crops has seen the other.
+UTKFace contains identical files, many under different labels, and many more copies of a photograph
+that were recompressed, rescaled, recoloured, cropped or mirrored. A network trained on one of two
+such crops has seen the other.
 
-All pairs of crops are compared, in two steps on thumbnails of 32 x 32 pixels. For crops of 100
-pixels this is a light blur: details that compression changes disappear, the face stays
-recognizable.
+All pairs of crops are compared, in two steps on thumbnails of 32 x 32 pixels.
 
 1. A hash of 64 bits: which of the lowest frequencies are above their mean (pHash: C. Zauner,
-   Implementation and Benchmarking of Perceptual Image Hash Functions, 2010; OpenCV's
-   img_hash.PHash separates copies as well as ImageHash in a tenth of the time). Pairs that differ
-   in few bits are candidates: 1e9 pairs take about 2 s.
-2. The correlation of the candidates' pixels. The hash alone does not suffice, since aligned faces
-   look similar and most candidates are different people. Colour is more robust to small shifts,
-   grey to changed colours; the higher correlation counts.
+   Implementation and Benchmarking of Perceptual Image Hash Functions, 2010). Pairs that differ in
+   few bits are candidates: 1e9 pairs take about 2 s.
+2. The correlation of the candidates' pixels, since most candidates are different people. Colour is
+   more robust to small shifts, grey to changed colours; the higher correlation counts.
 
 Not detected: copies that are rotated, cropped by more than about 2 %, or covered to a larger part,
 and other photographs of the same person.
@@ -23,8 +19,7 @@ and other photographs of the same person.
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -46,28 +41,16 @@ Hashes = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """Groups of crops that show the same picture.
+class Duplicates(NamedTuple):
+    """Groups of crops that show the same picture."""
 
-    groups: int64 (N,), the group of each crop, numbered in the order of their first members.
-    identical: int64 (N,), likewise for groups of equal pixels only.
-    pairs: the pairs that connect the groups, as returned by `near_duplicates`.
-    """
-
-    groups: Numbers
-    identical: Numbers
-    pairs: pd.DataFrame
+    groups: Numbers  # (N,), of each crop, numbered in the order of their first members
+    identical: Numbers  # (N,), likewise for groups of equal pixels only
+    pairs: pd.DataFrame  # those that connect the groups, as returned by `near_duplicates`
 
 
 def group_duplicates(crops: Crops, max_bits: int, min_correlation: float) -> Duplicates:
-    """Group the crops that are connected by near-duplicates, mirrored or not.
-
-    Args:
-        crops: uint8 RGB (N, height, width, 3); may be mapped from a file.
-        max_bits: see `near_duplicates`.
-        min_correlation: see `near_duplicates`.
-    """
+    """Group the crops that are connected by near-duplicates; the arguments of `near_duplicates`."""
     identical = group_identical(crops)
     _, first = np.unique(identical, return_index=True)
     pairs = near_duplicates(crops, max_bits, min_correlation)
@@ -98,24 +81,21 @@ def near_duplicates(crops: Crops, max_bits: int, min_correlation: float) -> pd.D
 
     Returns:
         One row per pair, sorted: `first` (row in `crops`), `second` (a later row), `mirrored`
-        (whether only the mirror image of the second matches), `bits` (number of different bits),
-        `correlation`.
+        (only the mirror image of the second matches), `bits` (that differ), `correlation`.
     """
     plain = thumbnails(crops)
     hashes = perceptual_hashes(plain)
-    none = np.zeros(0, np.int64)
-    parts: list[tuple[npt.NDArray[Any], ...]] = [(none, none, none > 0, none, none / 1)]
+    types = {"first": "i8", "second": "i8", "mirrored": "?", "bits": "i8", "correlation": "f8"}
+    parts = [pd.DataFrame(columns=list(types)).astype(types)]
     for mirrored in (False, True):
         seconds = plain[:, :, ::-1] if mirrored else plain
         compared = perceptual_hashes(seconds) if mirrored else hashes
         for first, second, bits in close_hashes(hashes, compared, max_bits):
             correlation = _correlate(plain, seconds, first, second)
-            columns = first, second, np.full(len(first), mirrored), bits, correlation
-            parts.append(tuple(column[correlation >= min_correlation] for column in columns))
-    names = ("first", "second", "mirrored", "bits", "correlation")
-    pairs = pd.DataFrame(
-        {name: np.concatenate(column) for name, *column in zip(names, *parts, strict=True)}
-    )
+            columns = (first, second, mirrored, bits, correlation)
+            part = pd.DataFrame(dict(zip(types, columns, strict=True)))
+            parts.append(part[correlation >= min_correlation])
+    pairs = pd.concat(parts)
     # A symmetric face matches its copy both ways; the plain pair comes first and is kept.
     pairs = pairs.drop_duplicates(["first", "second"])
     return pairs.sort_values(["first", "second"], ignore_index=True)
@@ -145,12 +125,8 @@ def close_hashes(
 ) -> Iterator[tuple[Numbers, Numbers, Numbers]]:
     """All pairs of a hash and a later one that differ in few bits.
 
-    Tiles are compared in parallel on all cores; memory does not depend on the number of hashes.
-
-    Args:
-        hashes: uint64 (N,).
-        others: uint64 (N,), of the same images or of their mirror images.
-        max_bits: most different bits of a pair.
+    `hashes` and `others`, of the same images or of their mirror images, are uint64 (N,). Tiles are
+    compared in parallel on all cores; memory does not depend on the number of hashes.
 
     Yields:
         Index in `hashes`, index in `others` and number of different bits, int64 each, for at most
@@ -181,10 +157,7 @@ def close_hashes(
 def _correlate(
     small: Crops, others: Crops, first: Numbers, second: Numbers
 ) -> npt.NDArray[np.float64]:
-    """The higher Pearson correlation of pairs of thumbnails, in colour or in grey: float64.
-
-    0 if a thumbnail has no contrast.
-    """
+    """The higher Pearson correlation of pairs, in colour or in grey; 0 without contrast."""
     left, right = small[first].astype(np.float32), others[second].astype(np.float32)
     colour = _pearson(left, right)
     return np.maximum(colour, _pearson(left @ LUMA, right @ LUMA))

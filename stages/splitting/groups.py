@@ -2,15 +2,14 @@
 
 A group is conflicting if its images, copies of one picture, differ in age group, gender or race:
 at least one label is wrong. Training tolerates some wrong labels, but a score against a wrong label
-is wrong. So by default (`train-only`) conflicting groups are assigned to train. Dropping only those
-that fall in val or test would lose images of exactly the strata in question. Here no image is lost,
+is wrong. So by default (`train-only`) conflicting groups are assigned to train. No image is lost,
 and the other images of a stratum compensate: val and test keep their fractions unless a stratum has
 more conflicting images than train's fraction of it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import compress
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,25 +17,20 @@ import pandas as pd
 
 from stages.dataset.split_files import DROPPED
 from stages.splitting.duplicates import Duplicates
-from stages.splitting.stratified import Assignment, stratified_split
+from stages.splitting.stratified import stratified_split
 
 TRAIN = "train"
 
 
-@dataclass(frozen=True)
-class SplitAssignment:
-    """The result of `divide`.
+class SplitAssignment(NamedTuple):
+    """Of each image: its split or `dropped` (str), and whether its group is conflicting (bool).
 
-    split: str (N,), the name of a split or `dropped`.
-    fold: nullable Int64 (N,), the fold in which an image is tested; NA if in none.
-    conflicting: bool (N,).
-    assignment: of the images that are not dropped.
+    `fold` (nullable Int64) is the one in which it is tested.
     """
 
     split: npt.NDArray[np.str_]
     fold: pd.Series
     conflicting: npt.NDArray[np.bool_]
-    assignment: Assignment
 
 
 def divide(
@@ -47,38 +41,29 @@ def divide(
     folds: int,
     seed: int,
 ) -> SplitAssignment:
-    """Assign all images to splits and, for cross-validation, to folds.
+    """Assign all images to splits and, for cross-validation, to folds, by `stratified_split`.
 
-    No group is divided, and both are stratified by `stratified_split`. Fold i is tested by a
-    network that is validated on fold i + 1 (modulo the number of folds) and trained on all other
-    images that are not dropped.
+    Fold i is tested by a network that is validated on fold i + 1 (modulo the number of folds) and
+    trained on all other images that are not dropped.
 
-    Args:
-        strata: age group, gender and race of each image, or another class (N).
-        groups: the group of each image (N).
-        fractions: the fraction of each split, `train` among them; they sum to 1.
-        policy: for conflicting groups: `keep` treats them as others, `train-only` assigns them to
-            train and to no fold, `drop` to no split and no fold.
-        folds: their number; 0 for none.
-        seed: of all random choices.
+    `policy` is that of conflicting groups: `keep` treats them as others, `train-only` assigns them
+    to train and to no fold, `drop` to no split and no fold.
     """
     conflicting = find_conflicting(strata, groups)
     excluded = conflicting & (policy != "keep")  # from the random assignment
     kept = ~excluded if policy == "drop" else np.ones_like(excluded)
     fixed = dict.fromkeys(np.unique(groups[excluded & (policy != "drop")]).tolist(), TRAIN)
-    assignment = stratified_split(
-        list(compress(strata, kept)), groups[kept], fractions, seed, fixed
-    )
     split = np.full(len(groups), DROPPED, np.array([DROPPED, *fractions]).dtype)
-    split[kept] = assignment.split
+    kept_strata = list(compress(strata, kept))
+    split[kept] = stratified_split(kept_strata, groups[kept], fractions, seed, fixed)
     fold = pd.Series(pd.NA, range(len(groups)), "Int64")
     if folds:
         tested = ~excluded
         equal = {str(number): 1 / folds for number in range(folds)}
         own_seed = [seed, folds]  # with the seed of the split, one fold would hold val and test
         assigned = stratified_split(list(compress(strata, tested)), groups[tested], equal, own_seed)
-        fold[tested] = assigned.split.astype(np.int64)
-    return SplitAssignment(split, fold, conflicting, assignment)
+        fold[tested] = assigned.astype(np.int64)
+    return SplitAssignment(split, fold, conflicting)
 
 
 def find_conflicting(
@@ -92,13 +77,7 @@ def find_conflicting(
 def count_duplicates(
     duplicates: Duplicates, strata: Sequence[object], conflicting: npt.NDArray[np.bool_]
 ) -> dict[str, int]:
-    """Count groups of at least two images, their images, and pairs, for the metrics.
-
-    Args:
-        duplicates: the groups and pairs.
-        strata: of each image (N).
-        conflicting: of each image, bool (N).
-    """
+    """Count groups of at least two images, their images, and pairs, for the metrics."""
     sizes = np.bincount(duplicates.groups)
     pairs = duplicates.pairs
     differ = [strata[i] != strata[j] for i, j in zip(pairs["first"], pairs["second"], strict=True)]

@@ -25,12 +25,7 @@ PUBLISHED_FRACTIONS = (0.8, 0.1)  # of train and val; test gets the rest
 
 
 def published_lists(names: pd.Series, seed: int) -> pd.DataFrame:
-    """The lists of the published protocol, over all images.
-
-    Args:
-        names: of the images (N).
-        seed: of the three orders.
-    """
+    """The lists of the published protocol over all images; `seed` is that of the three orders."""
     number = len(names)
     train, val = (int(fraction * number) for fraction in PUBLISHED_FRACTIONS)
     cuts = (slice(0, train), slice(train, train + val), slice(train + val, number))
@@ -44,10 +39,8 @@ def published_lists(names: pd.Series, seed: int) -> pd.DataFrame:
 def lists_of(run: RunName, split: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """The lists of a run.
 
-    Args:
-        run: its name.
-        split: as returned by `read_split`, with the column `fold` of `read_folds`.
-        published: as returned by `published_lists`.
+    `split` is the result of `read_split` with the column `fold` of `read_folds`, and `published`
+    that of `published_lists`.
 
     Raises:
         UserError: the split does not have this fold.

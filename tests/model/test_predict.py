@@ -135,7 +135,7 @@ def test_crops_in_batches_as_node_evaluate_has_them_give_its_very_figures(
     wanted, found = both(False)
     pd.testing.assert_frame_equal(found, wanted)
     # In other batches float32 sums come in another order.
-    wanted, found = (t.filter(like="_p_") for t in both(True, "--mirrored", "--batch-size", "5"))
+    wanted, found = (t.filter(like="_p_") for t in both(True, "--flip-tta", "--batch-size", "5"))
     np.testing.assert_allclose(found.astype(float), wanted.astype(float), atol=1e-5)
 
 
@@ -217,14 +217,14 @@ def test_temperatures_of_mirrored_outputs_go_with_mirrored_outputs_only(
     shutil.copytree(small_model.parents[1], tmp_path, dirs_exist_ok=True)
     ask = partial(ask, model=tmp_path / "models/small")
     with pytest.raises(UserError, match="hold for outputs without the mirror image; leave out"):
-        ask("a.png", "--calibrated", "--mirrored")
+        ask("a.png", "--calibrated", "--flip-tta")
     path = tmp_path / "data/evaluation/small/calibration.json"
     path.write_text(path.read_text().replace("false", "true"))
-    with pytest.raises(UserError, match="with the mirror image; add --mirrored"):
+    with pytest.raises(UserError, match="with the mirror image; add --flip-tta"):
         ask("a.png", "--calibrated")
-    assert len(records(ask("a.png", "--calibrated", "--mirrored")[1])) == 1
+    assert len(records(ask("a.png", "--calibrated", "--flip-tta")[1])) == 1
     path.write_text('{"age": 1.5}')
-    with pytest.raises(UserError, match=r"calibration\.json: mirrored: Field required"):
+    with pytest.raises(UserError, match=r"calibration\.json: flip_tta: Field required"):
         ask("a.png", "--calibrated")
 
 

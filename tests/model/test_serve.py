@@ -318,7 +318,7 @@ def test_the_heat_lies_where_the_class_comes_from(kind: str, tmp_path: Path):
     crop[8:32, 56:88] = 255
     if kind == "onnx":
         pytest.importorskip("tf2onnx", reason="NOT TESTED: occlusion needs tf2onnx")
-        from stages.inference.conversion import write_onnx
+        from stages.inference.exports import write_onnx
         from stages.inference.models import OnnxNetwork
 
         write_onnx(network, tmp_path / "n.onnx", {})

@@ -100,7 +100,7 @@ def test_a_test_crop_is_predicted_as_it_was_evaluated(run: Run, tmp_path: Path) 
     command = (
         "python",
         "-m",
-        "stages.commands.predict",
+        *("stages.commands", "predict"),
         str(tmp_path),
         "--model",
         "models/mtl-cnn",
@@ -336,7 +336,7 @@ def test_an_outsider_recomputes_every_figure_from_predictions_and_split_alone(
     command = (
         f"import runpy, sys; sys.path.insert(0, {str(TOP)!r}); "
         "sys.modules |= {'tensorflow': None, 'keras': None}; "
-        "runpy.run_module('stages.commands.score', run_name='__main__')"
+        "sys.argv.insert(1, 'score'); runpy.run_module('stages.commands', run_name='__main__')"
     )
     options = [word for option in files.items() for word in option]
     options += ["--split", "split.csv", "--output", "again"]
@@ -369,12 +369,12 @@ def test_a_forgotten_image_is_gone_for_good_and_what_learnt_from_it_is_stale(run
     name = next(row["name"] for row in used if row["used_for"] == "train")
     networks = {v: digest(project / f"models/{v}/model.keras") for v in ("mtl-cnn", "mtl-cnn-ge")}
     crops = len(np.load(project / "data/faces/crops.npy"))
-    forget = (sys.executable, "-m", "stages.commands.forget")
+    forget = (sys.executable, "-m", "stages.commands", "forget")
     assert "did you mean" in run(*forget, f"{name}x", fails=True)
     assert run("git", "status", "--porcelain", "forgotten") == ""
 
     output = run(*forget, name)
-    assert "stale: mtl-cnn learnt from 1 of them" in output
+    assert "stale: mtl-cnn was trained on 1 of them" in output
     outputs = [p for top in ("data", "models") for p in (project / top).rglob("*") if p.is_file()]
     left = [p for p in outputs if name.encode() in p.read_bytes()]
     assert {p.parent.name for p in left} == {"raw"}
