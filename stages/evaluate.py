@@ -9,7 +9,7 @@ from stages.dataset.examples import count_used, read_examples, was_trained_on
 from stages.dataset.split_files import read_split
 from stages.evaluation.evaluate import evaluate_files
 from stages.evaluation.predictions import prediction_table
-from stages.evaluation.progress import Watched
+from stages.evaluation.progress import watched
 from stages.networks import device
 from stages.networks.prediction import BATCH_SIZE, predict_rows
 from stages.runs.resolve import read_plan, run_parser
@@ -28,7 +28,7 @@ def main() -> None:
     flip_tta = params.evaluate.flip_tta
     for split in ("test", "val"):
         faces = read_examples(FACES, paths.lists, split, TASKS, plan.network.age_upper_bounds)
-        with Watched(model, len(faces.rows) * (1 + flip_tta), f"predicting {split}") as network:
+        with watched(model, len(faces.rows) * (1 + flip_tta), f"predicting {split}") as network:
             outputs = predict_rows(network, faces.crops, faces.rows, BATCH_SIZE, flip_tta)
         table = prediction_table(faces.names, faces.labels, outputs, classes, faces.ages)
         if split == "test":

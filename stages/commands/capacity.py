@@ -1,12 +1,12 @@
-"""A capacity plan: what the published suite takes on this machine: `utkface-mtl capacity`.
+"""A capacity plan: how long trainings would take on this machine: `utkface-mtl capacity`.
 
 Each variant is probed for some steps, as it would be trained by params.yaml (device, precision,
 XLA, steps per execution) but from random weights, which cost the same, and all in one process:
 where one of them is compiled by XLA, `train.deterministic` holds for none.
 
-The plan is for all epochs of a variant, whatever `train.max_epochs` says, and counts a frozen
-part once for all variants that share it. A training that stops early takes less. Printed as a
-table; written to `--output` as CSV: variant, batch_size, epochs; frozen_images_per_second,
+The plan is for all epochs of a variant, regardless of `train.max_epochs`, and counts a frozen part
+once for all variants that share it. A training that stops early takes less. The plan is printed as
+a table and written to `--output` as CSV: variant, batch_size, epochs; frozen_images_per_second,
 training_images_per_second, small_images_per_second, validation_images_per_second; frozen_hours (0:
 none, or shared with a variant above), epochs_hours, hours.
 """
@@ -25,7 +25,6 @@ from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.core.params import load_params
 from stages.core.sections import Machine
-from stages.core.stage import run_stage
 from stages.networks import device
 from stages.runs.resolve import Plan, resolve
 
@@ -58,7 +57,7 @@ def main() -> None:
         shared = frozen in frozen_parts
         if speed.frozen is not None:
             frozen_parts.add(frozen)
-        rows.append({"variant": name} | row(plan, speed, shared, arguments))
+        rows.append({"variant": name} | _row(plan, speed, shared, arguments))
     table = pd.DataFrame(rows)
     write_csv(arguments.output, table)
     print(tabulate(table, headers="keys", floatfmt=".4g", missingval="", showindex=False))
@@ -96,7 +95,7 @@ def measure(
         yield name, speeds[key]
 
 
-def row(plan: Plan, speed: "Speed", shared: bool, arguments: argparse.Namespace) -> dict[str, Any]:
+def _row(plan: Plan, speed: "Speed", shared: bool, arguments: argparse.Namespace) -> dict[str, Any]:
     """The table's row of a plan; a shared frozen part takes no time again."""
     from stages.profiling.capacity import hours
 
@@ -130,7 +129,3 @@ def _arguments() -> argparse.Namespace:
     if min(arguments.steps, arguments.train, arguments.val) < 1:
         parser.error("--steps, --train and --val must be at least 1")
     return arguments
-
-
-if __name__ == "__main__":
-    run_stage(main)

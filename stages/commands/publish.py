@@ -8,7 +8,6 @@ left except networks and images) and, in the pages, the blocks `summary`, `compa
 """
 
 import argparse
-import json
 import os
 import shutil
 from pathlib import Path
@@ -16,24 +15,14 @@ from pathlib import Path
 import pandas as pd
 
 from stages.core.errors import UserError
-from stages.core.files import atomic_write, write_csv
+from stages.core.files import atomic_write, read_json, write_csv
 from stages.core.params import load_params
-from stages.core.stage import run_stage
+from stages.core.paths import AUDIT_METRICS, COMPARISON, DOCS, PUBLISHED_SPLITS, SPLIT, TUNING
 from stages.dataset.split_files import SPLITS, read_split
-from stages.publishing.page_blocks import (
-    describe_audit,
-    describe_search,
-    describe_split,
-    fill_blocks,
-)
+from stages.publishing.page_blocks import describe_audit, describe_split, fill_blocks
 from stages.publishing.records import record_file, write_record
 from stages.reporting.comparison_tables import summary_markdown
 
-COMPARISON = Path("data/comparison")
-TUNING = Path("data/tuning")
-AUDIT = Path("metrics/audit.json")
-SPLIT = Path("data/split/split.csv")
-DOCS = Path("docs")
 CHARTS = {
     "chart": ("leak.svg", "Published, rerun and honest accuracy of each variant"),
     "cost": (
@@ -55,39 +44,29 @@ def main() -> None:
             "data.source is demo: scores on drawn portraits stand for nothing and are not published"
         )
     charts = [file for file, _ in CHARTS.values()]
-    tables = ("comparison.md", "comparison.csv", *charts)
-    for file in (*(COMPARISON / name for name in tables), AUDIT, SPLIT):
+    tables = [COMPARISON / file for file in ("comparison.md", "comparison.csv", *charts)]
+    for file in (*tables, AUDIT_METRICS, SPLIT):
         if not file.is_file():
             raise UserError(f"{file}: missing; run `dvc repro`")
-    split_file = DOCS / "splits" / f"{name or source}.csv"
     split = read_split(SPLIT)
-    sizes = {name: int((split["split"] == name).sum()) for name in SPLITS}
-    audit = json.loads(AUDIT.read_text(encoding="utf-8"))
-    texts = {
+    split_file, record = PUBLISHED_SPLITS / f"{name or source}.csv", record_file(name or source)
+    texts: dict[str, str | None] = {
         "summary": summary_markdown(pd.read_csv(COMPARISON / "comparison.csv")),
         "comparison": (COMPARISON / "comparison.md").read_text(encoding="utf-8"),
-        "audit": describe_audit(audit, audit["published_protocol"]),
+        "audit": describe_audit(read_json(AUDIT_METRICS, "audit")),
     }
-    found = [search for search in params.searches if (TUNING / f"{search}.md").is_file()]
-    pages = [Path("README.md"), *sorted(DOCS.glob("*.md"))]
+    sizes = {name: int((split["split"] == name).sum()) for name in SPLITS}
     filled = {}
-    for page in pages:
-        link = _Links(page)
-        blocks: dict[str, str | None] = {
-            **texts,
-            **{block: link.picture(DOCS / file, text) for block, (file, text) in CHARTS.items()},
-            "split": describe_split(link.to(split_file), sizes),
-            **{f"tuning {search}": None for search in params.searches},
-        }
-        for search in found:
-            table = (TUNING / f"{search}.md").read_text(encoding="utf-8")
-            picture = link.picture(DOCS / "tuning" / f"{search}.png", f"Outcome of {search}")
-            blocks[f"tuning {search}"] = describe_search(table, picture)
+    for page in (Path("README.md"), *sorted(DOCS.glob("*.md"))):
+        blocks = texts | {"split": describe_split(_link(page, split_file), sizes)}
+        for block, (chart, text) in CHARTS.items():
+            blocks[block] = f"![{text}]({_link(page, DOCS / chart)})"
+        blocks |= {f"tuning {search}": _search_block(page, search) for search in params.searches}
         filled[page] = fill_blocks(str(page), page.read_text(encoding="utf-8"), blocks)
     write_csv(split_file, split)
-    record = record_file(name or source)
     write_record(record, params, params.runs)
     copied = {DOCS / file: COMPARISON / file for file in charts}
+    found = [search for search in params.searches if (TUNING / f"{search}.md").is_file()]
     copied |= {DOCS / "tuning" / f"{s}.png": TUNING / f"{s}.png" for s in found}
     for target, origin in copied.items():
         with atomic_write(target) as partial:
@@ -95,21 +74,17 @@ def main() -> None:
     for page, text in filled.items():
         with atomic_write(page) as partial:
             partial.write_text(text, encoding="utf-8")
-    print(f"publish: {', '.join(map(str, [*pages, *copied, split_file, record]))}")
+    print(f"publish: {', '.join(map(str, [*filled, *copied, split_file, record]))}")
 
 
-class _Links:
-    """Links from a page to files of the project, in Markdown."""
-
-    def __init__(self, page: Path) -> None:
-        self.page = page
-
-    def to(self, file: Path) -> str:
-        return Path(os.path.relpath(file, self.page.parent)).as_posix()
-
-    def picture(self, file: Path, text: str) -> str:
-        return f"![{text}]({self.to(file)})"
+def _link(page: Path, file: Path) -> str:
+    return Path(os.path.relpath(file, page.parent)).as_posix()
 
 
-if __name__ == "__main__":
-    run_stage(main)
+def _search_block(page: Path, search: str) -> str | None:
+    """The page of a search without its title, and its picture; None without a page."""
+    file = TUNING / f"{search}.md"
+    if not file.is_file():
+        return None
+    text = file.read_text(encoding="utf-8").split("\n", 1)[1].strip()
+    return f"{text}\n\n![Outcome of {search}]({_link(page, DOCS / 'tuning' / f'{search}.png')})"

@@ -14,7 +14,7 @@ from stages.core.paths import PARAMS_FILE
 from stages.core.sections import TASKS
 from stages.dataset.split_files import read_split
 from stages.evaluation.evaluate import evaluate_files
-from stages.evaluation.predictions import read_predictions, sides_of
+from stages.evaluation.predictions import count_splits, read_predictions
 
 
 def main() -> None:
@@ -32,8 +32,8 @@ def main() -> None:
     split, val = read_split(arguments.split), arguments.val_predictions
     # Temperatures fitted on test images, or scores on training images, would flatter.
     for file in (arguments.predictions, *([val] if val else [])):
-        sides = sides_of(read_predictions(file, classes), split)
-        print(f"{file}: images by split: {sides}", file=sys.stderr)
+        counts = count_splits(read_predictions(file, classes), split)
+        print(f"{file}: images by split: {counts}", file=sys.stderr)
     found = evaluate_files(arguments.predictions, val, split, params)
     found.write(arguments.output)
     print(f"score: {found.in_one_line}")

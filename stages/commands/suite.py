@@ -20,12 +20,11 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from stages.comparison.table import NAMES, PUBLISHED
+from stages.comparison.table import FIGURES, NAMES, PUBLISHED
 from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.core.params import Params, load_params
 from stages.core.sections import TASKS, suggestion
-from stages.core.stage import run_stage
 from stages.tuning.outcomes import judge, missing
 from stages.tuning.queue import FINISHED, Queue, open_queue
 from stages.tuning.searches import Combination, training_inputs
@@ -109,27 +108,19 @@ def show(
     wanted: list[Combination], states: dict[str, str], found: dict[str, dict[str, Any]]
 ) -> None:
     """Write the table of all variants; print their accuracies beside the published ones."""
-    printed = pd.read_csv(PUBLISHED, index_col="variant")
+    published = pd.read_csv(PUBLISHED, index_col="variant")[NAMES].add_prefix("published_")
     rows = []
     for each in wanted:
         scores = found.get(each.name, {})
-        row: dict[str, Any] = {
-            "variant": each.variant,
-            "state": states.get(each.name, NOT_QUEUED),
-            "images": scores.get("images"),
-        }
-        for name in NAMES:
-            task, _, figure = name.partition("_")
-            row[name] = scores.get(task, {}).get(figure)
-            if each.variant in printed.index:
-                row[f"published_{name}"] = printed.at[each.variant, name]
-        rows.append(row)
-    table = pd.DataFrame(rows).astype({"images": "Int64"})
-    write_csv(TABLE, table)
-    shown = ["variant", "state"]
-    for task in TASKS:
-        shown += [c for c in (f"published_{task}_accuracy", f"{task}_accuracy") if c in table]
-    text = table[shown].astype(object)
+        figures = {f"{t}_{f}": scores.get(t, {}).get(f) for t in TASKS for f in FIGURES}
+        state = states.get(each.name, NOT_QUEUED)
+        rows.append({"variant": each.variant, "state": state, "images": scores.get("images")})
+        rows[-1] |= figures
+    table = pd.DataFrame(rows).astype({"images": "Int64"}).join(published, on="variant")
+    pairs = [column for name in NAMES for column in (name, f"published_{name}")]
+    write_csv(TABLE, table[["variant", "state", "images", *pairs]])
+    accuracies = [f"{kind}{task}_accuracy" for task in TASKS for kind in ("published_", "")]
+    text = table[["variant", "state", *accuracies]].astype(object)
     text = text.where(text.notna(), "")
     print(tabulate(text, headers="keys", floatfmt=".3f", showindex=False))
     print(f"suite: {_counted(list(table['state']))}; {TABLE}")
@@ -158,7 +149,3 @@ def compare(params: Params, variants: list[str]) -> None:
 def _counted(states: list[str]) -> str:
     known = sorted(set(states), key=lambda state: (state != FINISHED, state))
     return ", ".join(f"{states.count(state)} {state}" for state in known)
-
-
-if __name__ == "__main__":
-    run_stage(main)

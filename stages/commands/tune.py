@@ -1,7 +1,8 @@
 """Searches for the best setting, as DVC experiments.
 
-search <name> is all of the others: queue what is missing, run the queue, show the outcome.
-A training that was stopped is a failed experiment; queued again, it goes on from its checkpoint.
+`search <name>` does what the others do one by one: it queues what is missing, runs the queue and
+shows the outcome. A training that was stopped is a failed experiment; queued again, it goes on from
+its checkpoint.
 """
 
 import argparse
@@ -15,7 +16,6 @@ from stages.core.files import atomic_write, write_csv
 from stages.core.params import Params, load_params
 from stages.core.paths import TUNING
 from stages.core.sections import suggestion
-from stages.core.stage import run_stage
 from stages.reporting.search_pages import draw_search, search_markdown
 from stages.tuning.outcomes import judge, missing
 from stages.tuning.queue import FAILED, FINISHED, Queue, open_queue
@@ -107,7 +107,3 @@ def show(params: Params, queue: Queue, search: str) -> None:
             file=sys.stderr,
         )
     print(f"tune: {TUNING / search}.csv, .md, .png")
-
-
-if __name__ == "__main__":
-    run_stage(main)

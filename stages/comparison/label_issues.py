@@ -38,7 +38,7 @@ def find_label_issues(
         UserError: a prediction file is missing or malformed, or folds overlap.
     """
     tables = [_read_folds(predictions, folds, classes) for folds in runs]
-    flagged = [pd.DataFrame(columns=list(COLUMNS))]
+    flagged = []
     for task, names in classes.items():
         columns = [f"{task}_p_{name}" for name in names]
         parts = [table for table in tables if set(columns) <= set(table)]
@@ -48,25 +48,24 @@ def find_label_issues(
         mean /= mean.sum(axis=1, keepdims=True)  # with six digits each, only nearly 1
         codes = pd.Index(names).get_indexer(parts[0][f"{task}_true"])
         conflicting = contradicted_labels(codes, mean, filter_by="confident_learning", n_jobs=1)
-        flagged.append(
-            pd.DataFrame(
-                {
-                    "name": parts[0].index[conflicting],
-                    "task": task,
-                    "given": parts[0][f"{task}_true"][conflicting].to_numpy(),
-                    "suggested": np.array(names)[mean.argmax(axis=1)][conflicting],
-                    "confidence": mean.max(axis=1)[conflicting],
-                }
-            )
-        )
-    issues = pd.concat([part for part in flagged if len(part)] or flagged[:1], ignore_index=True)
+        contradicted = {
+            "name": parts[0].index[conflicting],
+            "task": task,
+            "given": parts[0][f"{task}_true"][conflicting].to_numpy(),
+            "suggested": np.array(names)[mean.argmax(axis=1)][conflicting],
+            "confidence": mean.max(axis=1)[conflicting],
+        }
+        flagged += pd.DataFrame(contradicted).to_dict("records")
+    issues = pd.DataFrame(flagged, columns=list(COLUMNS))
     return issues.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
 
 def _read_folds(predictions: Path, runs: Sequence[str], tasks: Iterable[str]) -> pd.DataFrame:
     """The predictions of all folds of a variant in one table, by name."""
     kinds = {"name": "str"} | {f"{task}_true": "str" for task in tasks}
-    parts = [read_csv(predictions / f"{run}.csv", ["name"], "repeat", dtype=kinds) for run in runs]
+    parts = [
+        read_csv(predictions / f"{run}.csv", ["name"], "evaluate", dtype=kinds) for run in runs
+    ]
     table = pd.concat(parts).set_index("name")
     if (twice := table.index.duplicated()).any():
         raise UserError(

@@ -42,7 +42,7 @@ def explain_leakage(predictions: Path, comparison: pd.DataFrame) -> pd.DataFrame
         file = predictions / f"{row['variant']}+{PUBLISHED_SPLIT}.csv"
         texts = [f"{task}_{what}" for task in tasks for what in ("true", "predicted")]
         types = dict.fromkeys(texts, "str")
-        frame = read_csv(file, ["trained_on", *texts], "repeat", dtype=types)
+        frame = read_csv(file, ["trained_on", *texts], "evaluate", dtype=types)
         seen = frame["trained_on"] == 1
         share = float(seen.mean())
         for task in tasks:

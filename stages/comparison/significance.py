@@ -102,10 +102,8 @@ def _tests_on_same_images(
 def describe(tests: pd.DataFrame, runs: Mapping[str, Predictions], level: float) -> list[str]:
     """One sentence for each task that several runs have: the best run, and what it beats.
 
-    Args:
-        tests: what `pairwise_tests` returns for the runs.
-        runs: predictions by run; those for other images than the first's are left out.
-        level: a difference is significant if p_holm is below.
+    `tests` is what `pairwise_tests` returns for the runs. Runs that predicted other images than
+    the first are left out. A difference is significant if p_holm is below `level`.
     """
     images = next(iter(runs.values())).names
     same = {run: predictions for run, predictions in runs.items() if predictions.names == images}

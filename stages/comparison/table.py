@@ -6,15 +6,13 @@ protocol. Honest figures come from test images that were never trained on; they 
 with the other two.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from stages.core.errors import UserError
-from stages.core.files import read_csv
+from stages.core.files import read_csv, read_json
 from stages.core.run_names import NATIVE, RunName
 from stages.core.sections import TASKS
 
@@ -23,6 +21,7 @@ FIGURES = ("accuracy", "macro_f1")
 NAMES = [f"{task}_{figure}" for task in TASKS for figure in FIGURES]
 KINDS = {"published": "published_", "rerun": "rerun_", "honest": ""}  # prefixes of columns
 SCORES = ("task", "metric", "low", "high")  # columns of scores.csv
+ENDS = ("low", "high")
 SEEDS, FOLDS = "seeds", "folds"  # stand as the condition of a row that has the mean of several
 
 
@@ -44,43 +43,40 @@ def compare(evaluation: Path, runs: Sequence[RunName]) -> pd.DataFrame:
     Raises:
         UserError: a run has no metrics.
     """
-    published = pd.read_csv(PUBLISHED, index_col="variant")
-    measured = {run: _measured(evaluation, run.text) for run in runs}
-    rows = []
+    published = pd.read_csv(PUBLISHED, index_col="variant")[NAMES]
+    measured = pd.DataFrame({run.text: _measured(evaluation, run.text) for run in runs}).T
+    rows: list[dict[str, Any]] = []
     for base in (run for run in runs if not run.suffix):
-        variant, own = base.variant, measured[base]
+        variant, own = base.variant, measured.loc[base.text]
         others = [run for run in runs if run.variant == variant and run.suffix]
-        reruns = [run for run in others if run.is_published_split and not run.native]
-        seeds = [run for run in others if run.suffix == f"seed-{run.seed}"]
-        folds = [run for run in others if run.suffix == run.split and run.fold is not None]
-        row: dict[str, Any] = dict(own)
+        reruns = [run.text for run in others if run.is_published_split and not run.native]
+        seeds = [run.text for run in others if run.suffix == f"seed-{run.seed}"]
+        folds = [run.text for run in others if run.suffix == run.split and run.fold is not None]
+        row = {"variant": variant, "runs": 1, **own}
         if variant in published.index:
-            row.update({f"published_{name}": published.at[variant, name] for name in NAMES})
+            row |= published.loc[variant].add_prefix("published_").to_dict()
         if reruns:
-            mean = _spread([measured[run] for run in reruns])
-            row |= {f"rerun_{name}": mean[name] for name in NAMES}
-        rows.append({"variant": variant, "runs": 1} | row)
+            row |= measured.loc[reruns, NAMES].mean().add_prefix("rerun_").to_dict()
+        rows.append(row)
         for run in others:
-            if run in reruns or run in seeds or run in folds:
+            if run.text in (*reruns, *seeds, *folds):
                 continue
-            change = {}
+            row = {"variant": run.text, "runs": 1, **measured.loc[run.text]}
             if run.suffix == NATIVE:
-                change = {n: _difference(measured[run][n], own[n]) for n in NAMES}
-            change = {f"difference_{name}": value for name, value in change.items()}
-            rows.append({"variant": run.text, "runs": 1} | measured[run] | change)
+                change = measured.loc[run.text, NAMES] - own[NAMES]
+                row |= change.add_prefix("difference_").to_dict()
+            rows.append(row)
         if seeds:
-            several = [own, *(measured[run] for run in seeds)]
-            rows.append(
-                {"variant": f"{variant}+{SEEDS}", "images": own["images"], **_spread(several)}
-            )
+            several = measured.loc[[base.text, *seeds]]
+            rows.append({"variant": f"{variant}+{SEEDS}", "images": own["images"]} | _mean(several))
         if folds:
-            several = [measured[run] for run in folds]
-            images = sum(int(figures["images"] or 0) for figures in several)
-            rows.append({"variant": f"{variant}+{FOLDS}", "images": images, **_spread(several)})
+            several = measured.loc[folds]
+            images = several["images"].sum()
+            rows.append({"variant": f"{variant}+{FOLDS}", "images": images} | _mean(several))
     prefixes = ("", "sd_", "difference_", "published_", "rerun_")
     columns = ["variant", "runs", "images", *(p + name for name in NAMES for p in prefixes)]
     table = pd.DataFrame(rows, columns=columns)
-    return table.astype(dict.fromkeys(columns[3:], float))
+    return table.astype({"images": int} | dict.fromkeys(columns[3:], float))
 
 
 def with_epochs(comparison: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
@@ -104,34 +100,25 @@ def with_intervals(comparison: pd.DataFrame, evaluation: Path) -> pd.DataFrame:
     """
     bounds: list[dict[str, float]] = []
     for variant in comparison["variant"]:
-        if variant.partition("+")[2] in (SEEDS, FOLDS):
-            bounds.append({})
-            continue
-        scores = read_csv(evaluation / variant / "scores.csv", SCORES, "evaluate")
-        rows = scores.set_index(scores["task"] + "_" + scores["metric"])
-        known = [name for name in NAMES if name in rows.index]
-        bounds.append(
-            {f"{side}_{name}": rows.at[name, side] for side in ("low", "high") for name in known}
-        )
-    columns = [f"{side}_{name}" for name in NAMES for side in ("low", "high")]
+        row: dict[str, float] = {}
+        if variant.partition("+")[2] not in (SEEDS, FOLDS):
+            scores = read_csv(evaluation / variant / "scores.csv", SCORES, "evaluate")
+            for score in scores.itertuples():
+                row |= {f"{end}_{score.task}_{score.metric}": getattr(score, end) for end in ENDS}
+        bounds.append(row)
+    columns = [f"{end}_{name}" for name in NAMES for end in ENDS]
     return comparison.join(pd.DataFrame(bounds, comparison.index, columns, float))
 
 
-def _measured(evaluation: Path, run: str) -> dict[str, float | None]:
-    path = evaluation / run / "metrics.json"
-    if not path.is_file():
-        raise UserError(f"{path}: missing; run `dvc repro evaluate@{run}`")
-    content = json.loads(path.read_text(encoding="utf-8"))
+def _measured(evaluation: Path, run: str) -> pd.Series:
+    """The number of test images and the figures of a run; NaN for those of other tasks."""
+    content = read_json(evaluation / run / "metrics.json", f"evaluate@{run}")
     figures = {f"{t}_{f}": content.get(t, {}).get(f) for t in TASKS for f in FIGURES}
-    return {"images": content["images"]} | figures
+    return pd.Series({"images": content["images"]} | figures, dtype=float)
 
 
-def _difference(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other
-
-
-def _spread(runs: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+def _mean(runs: pd.DataFrame) -> dict[str, float]:
     """The number of runs, the mean of each figure and its sample standard deviation."""
-    figures = pd.DataFrame(runs)[NAMES].astype(float)
+    figures = runs[NAMES]
     deviations = figures.std(ddof=1).add_prefix("sd_")
     return {"runs": len(figures)} | figures.mean().to_dict() | deviations.to_dict()

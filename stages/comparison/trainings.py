@@ -1,12 +1,12 @@
 """Trainings in tables: learning curves, costs, time, accuracy over cost."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from stages.core.errors import UserError
+from stages.core.files import read_json
 from stages.core.sections import TASKS
 
 COSTS = ("parameters", "megabytes", "gflops")
@@ -28,14 +28,11 @@ def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
     Raises:
         UserError: a run has none.
     """
-    rows = []
-    for run in runs:
-        path = evaluation / run / "costs.json"
-        if not path.is_file():
-            raise UserError(f"{path}: missing; run `dvc repro evaluate@{run}`")
-        costs = json.loads(path.read_text(encoding="utf-8"))
-        progressive = [costs.get(PROGRESSIVE, 0), costs.get(PROGRESSIVE_EPOCH, 0.0)]
-        rows.append([run, *(costs[name] for name in (*COSTS, ONCE, EPOCH)), *progressive])
+    rows = [
+        {"variant": run, PROGRESSIVE: 0, PROGRESSIVE_EPOCH: 0.0}
+        | read_json(evaluation / run / "costs.json", f"evaluate@{run}")
+        for run in runs
+    ]
     columns = ["variant", *COSTS, ONCE, EPOCH, PROGRESSIVE, PROGRESSIVE_EPOCH]
     table = pd.DataFrame(rows, columns=columns)
     return table.astype({"parameters": "Int64"})  # whole numbers beside missing ones
@@ -46,11 +43,11 @@ def read_timings(folder: Path, runs: Sequence[str]) -> pd.DataFrame:
 
     Empty if the run was not trained in this workspace.
     """
-    rows = []
-    for run in runs:
-        path = folder / f"{run}.json"
-        timing = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        rows.append([run, *(timing.get(name) for name in TIMINGS)])
+    files = {run: folder / f"{run}.json" for run in runs}
+    rows = [
+        {"variant": run, **(read_json(file, f"train@{run}") if file.is_file() else {})}
+        for run, file in files.items()
+    ]
     return pd.DataFrame(rows, columns=["variant", *TIMINGS])
 
 
@@ -63,8 +60,8 @@ def accuracy_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFram
 
     Returns:
         Columns variant, task, epoch, tflop (10^12 operations up to its end) and accuracy (on the
-        validation images, of the weights of the epoch with the
-        best score so far). A variant has rows of its own tasks only.
+        validation images, of the weights of the epoch with the best score so far). A variant has
+        rows of its own tasks only.
     """
     val = curves[curves["split"] == "val"]
     scores = val[val["figure"] == "score"]
@@ -76,17 +73,13 @@ def accuracy_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFram
     first = table["epoch"].clip(upper=table[PROGRESSIVE])
     epochs = first * table[PROGRESSIVE_EPOCH] + (table["epoch"] - first) * table[EPOCH]
     table["tflop"] = table[ONCE] + epochs
+    accuracy = val.rename(columns={"epoch": "kept", "value": "accuracy"})
     by_task = [
-        table.merge(
-            val[val["figure"] == f"{task} accuracy"][["variant", "epoch", "value"]],
-            left_on=["variant", "kept"],
-            right_on=["variant", "epoch"],
-            suffixes=("", "_kept"),
-        ).assign(task=task)
+        table.merge(accuracy[accuracy["figure"] == f"{task} accuracy"], on=["variant", "kept"])
         for task in TASKS
     ]
-    columns = ["variant", "task", "epoch", "tflop", "value"]
-    return pd.concat(by_task, ignore_index=True)[columns].rename(columns={"value": "accuracy"})
+    costs_by_task = pd.concat(by_task, keys=TASKS, names=["task"]).reset_index("task")
+    return costs_by_task[["variant", "task", "epoch", "tflop", "accuracy"]].reset_index(drop=True)
 
 
 def collect_curves(folder: Path, variants: Sequence[str]) -> pd.DataFrame:

@@ -110,3 +110,18 @@ def read_csv(path: Path, columns: Sequence[str], made_by: str, **options: Any) -
     if missing:
         raise UserError(f"{path}: lacks the columns {missing}; {mend}")
     return frame
+
+
+def read_json(path: Path, made_by: str) -> dict[str, Any]:
+    """Read a JSON file that a stage wrote.
+
+    Args:
+        path: the file.
+        made_by: the stage that writes it, for the error.
+
+    Raises:
+        UserError: the file is missing.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: missing; run `dvc repro {made_by}`")
+    return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -51,12 +51,7 @@ def resampled_sums(
 def interval(resampled: Array, confidence: float) -> tuple[Array, Array]:
     """Percentile interval (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13).
 
-    Args:
-        resampled: a figure in each resample, (B, ...).
-        confidence: the share of resamples inside, in (0, 1).
-
-    Returns:
-        Lower and upper bound, (...).
+    From a figure in each resample, (B, ...), its lower and upper bound, (...).
     """
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return low, high
@@ -66,9 +61,6 @@ def effective_number(groups: npt.NDArray[np.int64]) -> float:
     """The number of independent images with the same information; copies are fully dependent.
 
     Kish's (sum m)^2 / sum m^2 over the groups of m images (Survey Sampling, 1965).
-
-    Args:
-        groups: the group of each image (N).
     """
     _, sizes = np.unique(groups, return_counts=True)
     return float(sizes.sum() ** 2 / (sizes**2).sum())
@@ -77,15 +69,8 @@ def effective_number(groups: npt.NDArray[np.int64]) -> float:
 def wilson(share: Any, number: Any, confidence: float) -> tuple[Any, Any]:
     """Wilson's interval of a share, valid also for few images and shares near 0 or 1.
 
-    Brown, Cai & DasGupta, Statistical Science 16(2), 2001.
-
-    Args:
-        share: of correct predictions, in [0, 1] (...).
-        number: of independent images (...).
-        confidence: of the interval, in (0, 1).
-
-    Returns:
-        Lower and upper bound, (...).
+    Brown, Cai & DasGupta, Statistical Science 16(2), 2001. From shares of correct predictions in
+    [0, 1] and numbers of independent images, both (...), the lower and upper bounds, (...).
     """
     low, high = proportion_confint(share * number, number, alpha=1 - confidence, method="wilson")
     return low, high
@@ -95,13 +80,8 @@ def p_value(resampled: Array) -> Array:
     """Two-sided p-value of a difference, from the resamples on either side of 0.
 
     It is 1 minus the smallest confidence whose percentile interval includes 0. The sample counts
-    as one more resample (Davison & Hinkley, 1997, section 4.2); the smallest value is 2 / (B + 1).
-
-    Args:
-        resampled: a difference in each resample, (B, ...).
-
-    Returns:
-        (...), in (0, 1].
+    as one more resample (Davison & Hinkley, 1997, section 4.2). From a difference in each
+    resample, (B, ...), values (...) from 2 / (B + 1) to 1.
     """
     below, above = (resampled <= 0).sum(axis=0), (resampled >= 0).sum(axis=0)
     return np.minimum(1.0, 2 * (np.minimum(below, above) + 1) / (len(resampled) + 1))

@@ -16,21 +16,14 @@ BOUND = 1.01  # a temperature within this factor of an end of the range is at th
 
 
 def negative_log_likelihood(probabilities: Array, true: npt.NDArray[np.int64]) -> Array:
-    """Of each image's true class, in nats, >= 0 (N).
-
-    Args:
-        probabilities: (N, classes).
-        true: class indices (N).
-    """
+    """Of each image's true class, in nats (N), from probabilities (N, classes) and indices (N)."""
     return -np.log(np.maximum(probabilities[np.arange(len(true)), true], FLOOR))
 
 
 def scaled(probabilities: Array, temperature: float) -> Array:
-    """Probabilities (N, classes) at a temperature; their logarithms are the logits.
+    """Probabilities (N, classes) at a temperature > 0; above 1 they become less confident.
 
-    Args:
-        probabilities: (N, classes).
-        temperature: > 0; above 1 they become less confident.
+    Their logarithms are the logits.
     """
     logits = np.log(np.maximum(probabilities, FLOOR)) / temperature
     return np.exp(log_softmax(logits, axis=1))
@@ -39,11 +32,8 @@ def scaled(probabilities: Array, temperature: float) -> Array:
 def fit_temperature(probabilities: Array, true: npt.NDArray[np.int64]) -> float:
     """The temperature of least mean NLL (Guo et al., On Calibration, ICML 2017, section 4.2).
 
-    The search covers 0.05 to 20; it ends at a bound if, for example, every image is correct.
-
-    Args:
-        probabilities: of validation images, (N, classes).
-        true: class indices (N).
+    It takes probabilities of validation images (N, classes) and class indices (N). The search
+    covers 0.05 to 20; it ends at a bound if, for example, every image is correct.
     """
 
     def loss(log_temperature: float) -> float:

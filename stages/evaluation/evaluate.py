@@ -11,12 +11,7 @@ import pandas as pd
 from stages.core.files import write_csv, write_json
 from stages.core.params import Params
 from stages.core.sections import TASKS
-from stages.evaluation.calibration import (
-    calibration_error,
-    fit_temperature,
-    reliability,
-    scaled,
-)
+from stages.evaluation.calibration import calibration_error, fit_temperature, reliability, scaled
 from stages.evaluation.predictions import Predictions, groups_of, read_predictions
 from stages.evaluation.scores import COMBINED, confusion, per_class, score_table, summarise
 from stages.evaluation.subgroups import fairness_table, subgroup_table
@@ -33,13 +28,11 @@ class Evaluation:
     @property
     def in_one_line(self) -> str:
         """The accuracies and the combined score, for the terminal."""
-        tasks = {task: of for task, of in self.summary.items() if isinstance(of, dict)}
-        shares = ", ".join(f"{task} {of['accuracy']:.3f}" for task, of in tasks.items())
-        images, score = self.summary["images"], self.summary["score"]
-        return f"{images} test images, accuracy of {shares}; score {score:.3f}"
+        *tasks, score = [f"{name} {value:.3f}" for name, value in self.short.items()]
+        return f"{self.summary['images']} test images, accuracy of {', '.join(tasks)}; {score}"
 
     @property
-    def short(self) -> dict[str, object]:
+    def short(self) -> dict[str, float]:
         """The accuracy of each task and the combined score, as `dvc metrics` shows them."""
         tasks = {task: of for task, of in self.summary.items() if isinstance(of, dict)}
         return {t: of["accuracy"] for t, of in tasks.items()} | {"score": self.summary["score"]}
@@ -60,13 +53,9 @@ class Evaluation:
 def evaluate_files(
     test_file: Path, val_file: Path | None, split: pd.DataFrame, params: Params
 ) -> Evaluation:
-    """Score a run from its prediction files.
+    """Score a run from its prediction files; see `evaluate`.
 
-    Args:
-        test_file: predictions for test images.
-        val_file: predictions for validation images, or None: see `evaluate`.
-        split: split.csv, columns name and group.
-        params: see `evaluate`, and `classes`.
+    `split` is the content of split.csv, of which the columns name and group are read.
 
     Raises:
         UserError: a file is missing or malformed, or split.csv lacks an image.
@@ -111,7 +100,7 @@ def evaluate(
     errors = pd.DataFrame(
         [
             (task, "ece" if scaling == "before" else "ece_scaled", calibration_error(diagram))
-            for (task, scaling), diagram in diagrams.items()
+            for (task, scaling), diagram in diagrams.groupby(["task", "scaling"], sort=False)
         ],
         columns=["task", "metric", "value"],
     )
@@ -123,17 +112,15 @@ def evaluate(
         "scores": scores,
         "per_class": per_class(test),
         "confusion": confusion(test),
-        "reliability": _stacked(diagrams),
+        "reliability": diagrams,
         "subgroups": subgroups,
         "fairness": fairness_table(test, subgroups, settings.min_subgroup_size),
     }
     return Evaluation(summarise(scores, len(test.names)), tables, temperatures)
 
 
-def _diagrams(
-    test: Predictions, temperatures: Mapping[str, float], bins: int
-) -> dict[tuple[str, str], pd.DataFrame]:
-    """Reliability diagrams by task and scaling, `before` or `after`."""
+def _diagrams(test: Predictions, temperatures: Mapping[str, float], bins: int) -> pd.DataFrame:
+    """The reliability diagram of each task, `before` and `after` scaling, in one table."""
     diagrams = {}
     for task in test.tasks:
         probabilities, right = test.probabilities[task], test.right(task)
@@ -141,13 +128,5 @@ def _diagrams(
         if task in temperatures:
             warmed = scaled(probabilities, temperatures[task])
             diagrams[task, "after"] = reliability(warmed, right, bins)
-    return diagrams
-
-
-def _stacked(diagrams: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
-    """All diagrams in one table: task, scaling, then the diagram's columns."""
-    columns = [
-        table.assign(task=task, scaling=scaling)[["task", "scaling", *table.columns]]
-        for (task, scaling), table in diagrams.items()
-    ]
-    return pd.concat(columns, ignore_index=True)
+    table = pd.concat(diagrams, names=["task", "scaling"])
+    return table.reset_index(["task", "scaling"]).reset_index(drop=True)

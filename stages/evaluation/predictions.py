@@ -101,7 +101,6 @@ def read_predictions(path: Path, classes: Classes) -> Predictions:
     tasks = [task for task in classes if any(c.startswith(f"{task}_p") for c in frame.columns)]
     if not tasks:
         raise UserError(f"{path}: lacks the predictions of any task; {mend}")
-    probabilities = {task: _probabilities(path, frame, task, classes[task]) for task in tasks}
     errors = None
     if "years_predicted" in frame:
         errors = _numbers(path, frame, ["years_predicted", "years_true"]) @ np.array([1.0, -1.0])
@@ -110,17 +109,13 @@ def read_predictions(path: Path, classes: Classes) -> Predictions:
         classes,
         {task: _codes(path, frame, f"{task}_true", classes[task]) for task in classes},
         {task: _codes(path, frame, f"{task}_predicted", classes[task]) for task in tasks},
-        probabilities,
+        {task: _probabilities(path, frame, task, classes[task]) for task in tasks},
         errors,
     )
 
 
 def groups_of(predictions: Predictions, split: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """The duplicate group of each predicted image (N).
-
-    Args:
-        predictions: of N images.
-        split: split.csv, columns name and group.
+    """The duplicate group of each predicted image (N), from split.csv's columns name and group.
 
     Raises:
         UserError: an image is unknown.
@@ -128,18 +123,14 @@ def groups_of(predictions: Predictions, split: pd.DataFrame) -> npt.NDArray[np.i
     return split["group"].to_numpy(np.int64)[_rows(predictions, split)]
 
 
-def sides_of(predictions: Predictions, split: pd.DataFrame) -> dict[str, int]:
-    """The number of predicted images by split, without empty splits.
-
-    Args:
-        predictions: of images.
-        split: split.csv, columns name and split.
+def count_splits(predictions: Predictions, split: pd.DataFrame) -> dict[str, int]:
+    """The number of predicted images by split, from split.csv's columns name and split.
 
     Raises:
         UserError: an image is unknown.
     """
-    sides = split["split"].iloc[_rows(predictions, split)].value_counts()
-    return {str(side): int(number) for side, number in sides.items()}
+    counts = split["split"].iloc[_rows(predictions, split)].value_counts()
+    return {str(name): int(number) for name, number in counts.items()}
 
 
 def _rows(predictions: Predictions, split: pd.DataFrame) -> npt.NDArray[np.int64]:

@@ -5,7 +5,7 @@ resamples at once; scikit-learn, which the tests compare them with, takes one li
 call.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,7 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix
 from sklearn.metrics import precision_recall_fscore_support as per_class_scores
 
-from stages.evaluation.bootstrap import (
-    Array,
-    effective_number,
-    interval,
-    resampled_sums,
-    wilson,
-)
+from stages.evaluation.bootstrap import Array, effective_number, interval, resampled_sums, wilson
 from stages.evaluation.calibration import negative_log_likelihood, scaled
 from stages.evaluation.predictions import Predictions
 
@@ -100,12 +94,10 @@ def score_table(
         counts = pieces.pop((task, "counts")).reshape(-1, number, number)
         images = counts.sum(axis=(1, 2))
         figures |= {(task, m): v for m, v in rates(counts, task == ORDERED).items()}
-        means = [key for key in pieces if key[0] == task]
-        figures |= {key: pieces[key][:, 0] / images for key in means}
-    weights = {task: task_weights[task] for task in predictions.tasks}
-    figures[COMBINED, "score"] = sum(
-        (weight * figures[task, "accuracy"] for task, weight in weights.items()), np.zeros(1)
-    ) / sum(weights.values())
+        figures |= {key: part[:, 0] / images for key, part in pieces.items() if key[0] == task}
+    accuracies = [figures[task, "accuracy"] for task in predictions.tasks]
+    weights = [task_weights[task] for task in predictions.tasks]
+    figures[COMBINED, "score"] = np.average(accuracies, axis=0, weights=weights)
 
     rows = []
     for (task, metric), each in figures.items():
@@ -136,11 +128,9 @@ def _parts(
 
 
 def summarise(scores: pd.DataFrame, images: int) -> dict[str, object]:
-    """The main figures of a run: a section for each task, and the combined score.
+    """The main figures of a run by task, the combined score and the number of images.
 
-    Args:
-        scores: what `score_table` returns, and rows of the metric `ece`.
-        images: their number.
+    `scores` is what `score_table` returns, and rows of the metric `ece`.
     """
     summary: dict[str, Any] = {"images": images}
     for row in scores.itertuples():
@@ -165,23 +155,22 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
             labels=range(len(predictions.classes[task])),
             zero_division=0,
         )
-        names: Sequence[str] = list(predictions.classes[task])
         columns = {"precision": precision, "recall": recall, "f1": f1, "support": support}
-        tables.append(pd.DataFrame({"task": task, "class": names, **columns}))
+        tables.append(pd.DataFrame({"task": task, "class": predictions.classes[task], **columns}))
     return pd.concat(tables, ignore_index=True)
 
 
 def confusion(predictions: Predictions) -> pd.DataFrame:
     """Confusion matrices as rows: task, actual, predicted, images, share of the actual class."""
-    rows = []
+    tables = []
     for task in predictions.tasks:
-        names = predictions.classes[task]
-        counts = confusion_matrix(
-            predictions.true[task], predictions.predicted[task], labels=range(len(names))
+        names, pair = (
+            predictions.classes[task],
+            (predictions.true[task], predictions.predicted[task]),
         )
-        totals = counts.sum(axis=1)
-        for i, actual in enumerate(names):
-            for j, predicted in enumerate(names):
-                share = counts[i, j] / totals[i] if totals[i] else 0.0
-                rows.append((task, actual, predicted, int(counts[i, j]), float(share)))
-    return pd.DataFrame(rows, columns=["task", "actual", "predicted", "images", "share"])
+        counts = confusion_matrix(*pair, labels=range(len(names)))
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        classes = pd.MultiIndex.from_product([[task], names, names])
+        columns = {"images": counts.ravel(), "share": shares.ravel()}
+        tables.append(pd.DataFrame(columns, classes))
+    return pd.concat(tables).rename_axis(["task", "actual", "predicted"]).reset_index()

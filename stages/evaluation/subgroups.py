@@ -37,9 +37,8 @@ def subgroup_table(
         min_subgroup_size: subgroups of fewer images are small.
 
     Returns:
-        Columns task; by (the traits, joined by a space); gender, race,
-        age (the class; empty: all); images; accuracy, low, high (empty without an
-        image); small (whether there are fewer than `min_subgroup_size` images).
+        Columns task; by (the traits, joined by a space); gender, race, age (the class; empty:
+        all); images; accuracy, low, high (empty without an image); small.
     """
     right = {f"{task} right": predictions.right(task) for task in predictions.tasks}
     samples = _samples(predictions).assign(group=groups, **right)
@@ -116,11 +115,10 @@ def _odds(
     """The largest equalised-odds difference over the classes, and its class."""
     names = list(predictions.classes[task])
     differences = {}
-    for code, name in enumerate(
-        names[:1] if len(names) == 2 else names
-    ):  # of two, both give the same
+    for code, name in enumerate(names[:1] if len(names) == 2 else names):  # two give the same
         true, predicted = predictions.true[task] == code, predictions.predicted[task] == code
-        enough = _enough(cells, true, min_subgroup_size) & _enough(cells, ~true, min_subgroup_size)
+        counts = [np.bincount(cells, weights=chosen) for chosen in (true, ~true)]
+        enough = (np.minimum(*counts) >= min_subgroup_size)[cells]
         if len(np.unique(cells[enough])) > 1:
             difference = equalized_odds_difference(
                 true[enough].astype(int),
@@ -134,19 +132,8 @@ def _odds(
     return {"odds_difference": differences[largest], "odds_class": largest}
 
 
-def _enough(
-    cells: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_], min_subgroup_size: int
-) -> npt.NDArray[np.bool_]:
-    """Whether an image's cell has at least `min_subgroup_size` chosen images (N)."""
-    return (np.bincount(cells, weights=chosen) >= min_subgroup_size)[cells]
-
-
 def _samples(predictions: Predictions) -> pd.DataFrame:
     """The true classes of each image as ordered categories; a column for each trait."""
-    columns = {
-        trait: pd.Categorical.from_codes(
-            predictions.true[trait], categories=pd.Index(list(predictions.classes[trait]))
-        )
-        for trait in TRAITS
-    }
+    true, classes = predictions.true, predictions.classes
+    columns = {t: pd.Categorical.from_codes(true[t], pd.Index(list(classes[t]))) for t in TRAITS}
     return pd.DataFrame(columns)

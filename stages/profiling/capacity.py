@@ -18,13 +18,7 @@ import tensorflow as tf
 from stages.core.variants import Training
 from stages.learning.batches import Batches
 from stages.learning.features import BATCH
-from stages.learning.fit import (
-    Examples,
-    Execution,
-    caches_features,
-    classes_of,
-    compile_learner,
-)
+from stages.learning.fit import Examples, Execution, caches_features, classes_of, compile_learner
 from stages.learning.objective import FIRST_YEAR
 from stages.networks.heads import AGE_YEARS
 from stages.networks.network import split_frozen
@@ -48,7 +42,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Hours:
-    """What a training takes: once for each image (frozen part), and in all its epochs."""
+    """The hours of a training: once for each image (frozen part), and in all its epochs."""
 
     frozen: float
     epochs: float
@@ -78,8 +72,10 @@ def probe(
     if caches_features(training) and (parts := split_frozen(model)) is not None:
         frozen, network = parts
         inputs = np.asarray(frozen.predict_on_batch(images))
-        part = images[:BATCH]
-        frozen_speed = _rate(lambda: _repeat(frozen.predict_on_batch, part, steps), steps * BATCH)
+        begin = time.perf_counter()
+        for _ in range(steps):
+            frozen.predict_on_batch(images[:BATCH])
+        frozen_speed = steps * BATCH / (time.perf_counter() - begin)
     warm = size * execution.steps_at_once
     number = warm + steps * size
     rows = np.arange(number) % len(images)
@@ -98,7 +94,7 @@ def probe(
             run(first, verbose=0, **settings)
         clock = _Clock()
         run(batches, verbose=0, callbacks=[clock], **settings)
-        return (number - warm) / clock.seconds
+        return (number - warm) / (clock.ends[-1] - clock.ends[0])
 
     whole = speed(learner.fit, shuffle=False)
     if trace is not None:
@@ -112,46 +108,28 @@ def probe(
 
 
 class _Clock(keras.callbacks.Callback):
-    """The seconds from the end of the first step, or of those run at once with it, to the last.
+    """The time at the end of each step, or of the steps run at once.
 
-    What Keras does before the first step takes as long as some steps, but a training does it
-    once an epoch, which has hundreds.
+    Speeds are measured from the end of the first to that of the last. The work of Keras before
+    the first step takes as long as some steps, but a training does it once an epoch, which has
+    hundreds.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.ends: list[float] = []
 
-    @property
-    def seconds(self) -> float:
-        """The time between."""
-        return self.ends[-1] - self.ends[0]
-
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Note the time."""
         self.ends.append(time.perf_counter())
 
-    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Note the time."""
-        self.ends.append(time.perf_counter())
+    on_test_batch_end = on_train_batch_end
 
 
 def hours(speed: Speed, training: Training, train: int, val: int) -> Hours:
     """The hours of a training of all its epochs, on so many images."""
     once = (train + val) / speed.frozen if speed.frozen else 0.0
-    small = training.progressive_epochs if speed.small else 0
-    learning = (training.epochs - small) * train / speed.training
+    learning = training.epochs * train / speed.training
     if speed.small:
-        learning += small * train / speed.small
+        learning += training.progressive_epochs * train * (1 / speed.small - 1 / speed.training)
     return Hours(once / HOUR, (learning + training.epochs * val / speed.validation) / HOUR)
-
-
-def _rate(work: Callable[[], object], images: int) -> float:
-    begin = time.perf_counter()
-    work()
-    return images / (time.perf_counter() - begin)
-
-
-def _repeat(call: Callable[[np.ndarray], object], batch: np.ndarray, steps: int) -> None:
-    for _ in range(steps):
-        call(batch)

@@ -8,6 +8,7 @@ A block is what stands between two comments, each on a line of its own:
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from stages.core.errors import UserError
 
@@ -20,44 +21,39 @@ def fill_blocks(page: str, text: str, blocks: Mapping[str, str | None]) -> str:
 
     Args:
         page: its name, for errors.
-        text: the page.
+        text: its content.
         blocks: Markdown by the name of the block; None keeps the old content.
 
     Raises:
         UserError: a block is unknown, or lacks its start or its end.
     """
     lines: list[str] = []
-    open_block = None
+    block = None  # that is open
     for line in text.splitlines():
-        if start := _START.match(line):
-            if open_block is not None:
-                raise UserError(f"{page}: block {open_block!r} has no {_END}")
-            open_block = start[1]
-            if open_block not in blocks:
-                known = ", ".join(blocks)
-                raise UserError(f"{page}: unknown block {open_block!r}; known: {known}")
-            content = (blocks[open_block] or "").strip()
+        start = _START.match(line)
+        if start and block is not None:
+            break
+        if line == _END and block is None:
+            raise UserError(f"{page}: {_END} without the start of a block")
+        if start:
+            block = start[1]
+            if block not in blocks:
+                raise UserError(f"{page}: unknown block {block!r}; known: {', '.join(blocks)}")
+            content = (blocks[block] or "").strip()
             lines += [line, *(["", content, ""] if content else [])]
-        elif line == _END:
-            if open_block is None:
-                raise UserError(f"{page}: {_END} without the start of a block")
-            open_block = None
-        elif open_block is not None and blocks[open_block] is None:
+            continue
+        if line == _END:
+            block = None
+        if block is None or blocks[block] is None:
             lines.append(line)
-        if open_block is None:
-            lines.append(line)
-    if open_block is not None:
-        raise UserError(f"{page}: block {open_block!r} has no {_END}")
+    if block is not None:
+        raise UserError(f"{page}: block {block!r} has no {_END}")
     return "\n".join(lines) + "\n"
 
 
-def describe_audit(audit: Mapping[str, object], published: Mapping[str, object]) -> str:
-    """The outcome of the audit in two sentences (Markdown).
-
-    Args:
-        audit: the content of metrics/audit.json.
-        published: its `published_protocol`.
-    """
+def describe_audit(audit: Mapping[str, Any]) -> str:
+    """The content of metrics/audit.json in two sentences."""
+    published = audit["published_protocol"]
     return (
         f"Of the {published['test_images']:,} test images of the published protocol, "
         f"{published['trained_on']:,} ({published['trained_on_share']:.1%}) are training images, "
@@ -67,11 +63,6 @@ def describe_audit(audit: Mapping[str, object], published: Mapping[str, object])
         f"each training and validation image of its run, {audit['pairs_checked']:,} pairs in all, "
         f"and found {audit['leaks']} leaks."
     )
-
-
-def describe_search(table: str, picture: str) -> str:
-    """A search's page without its title, and its picture (Markdown)."""
-    return f"{table.split(chr(10), 1)[1].strip()}\n\n{picture}"
 
 
 def describe_split(link: str, sizes: Mapping[str, int]) -> str:

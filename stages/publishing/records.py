@@ -39,11 +39,7 @@ def record_file(name: str) -> Path:
 
 
 def files_of(run: str) -> list[Path]:
-    """The files of a run that its record keeps; those that are there.
-
-    Args:
-        run: `<variant>` or `<variant>+<condition>`.
-    """
+    """The files of a run that its record keeps; those that are there."""
     paths = RunPaths(run)
     single = [paths.metrics, paths.training, *map(paths.predictions, ("test", "val"))]
     inside = [path for folder in (paths.curves, paths.evaluation) for path in folder.rglob("*")]
@@ -53,11 +49,6 @@ def files_of(run: str) -> list[Path]:
 
 def write_record(path: Path, params: Params, runs: Iterable[str]) -> None:
     """Write the record of the workspace's runs, whole or not at all.
-
-    Args:
-        path: of the record.
-        params: those of params.yaml in the workspace.
-        runs: their names.
 
     Raises:
         UserError: a file without which nothing can be recomputed is missing.
@@ -90,7 +81,11 @@ def restore(path: Path, folder: Path) -> int:
     try:
         with tarfile.open(path, "r:xz") as archive:
             members = archive.getmembers()
-            _check(path, members)
+            if odd := [entry.name for entry in members if not entry.isfile()]:
+                reason = f"{odd[0]!r} is no file; take the record from its source again"
+                raise UserError(f"{path}: {reason}")
+            if sum(entry.size for entry in members) > MAX_BYTES:
+                raise UserError(f"{path}: unpacks to more than {MAX_BYTES} bytes; it is no record")
             archive.extractall(unpacked, members, filter="data")
         unpacked.replace(folder)
     except (*_DAMAGE, OSError) as error:
@@ -109,15 +104,10 @@ def mentions(path: Path, names: Collection[str]) -> bool:
     wanted = [name.encode() for name in names]
     try:
         with tarfile.open(path, "r:xz") as archive:
-            for entry in archive:
-                file = archive.extractfile(entry)
-                if file is not None:
-                    content = file.read()
-                    if any(name in content for name in wanted):
-                        return True
+            files = filter(None, map(archive.extractfile, archive))
+            return any(name in content for content in (f.read() for f in files) for name in wanted)
     except _DAMAGE as error:
         raise UserError(f"{path}: damaged ({error}); take it from its source again") from error
-    return False
 
 
 def _add(archive: tarfile.TarFile, file: Path, content: bytes) -> None:
@@ -127,17 +117,9 @@ def _add(archive: tarfile.TarFile, file: Path, content: bytes) -> None:
 
 
 def _without_folders(params: Params) -> bytes:
-    """params.yaml without what it tells of the machine: of each path its last part."""
+    """params.yaml with only the last part of each path, which would describe the machine."""
     text = PARAMS_FILE.read_text(encoding="utf-8")
     by_hand = [path for path in params.pretrained.model_dump().values() if path != AUTO]
     for path in sorted([*params.data.local, *by_hand], key=len, reverse=True):
         text = text.replace(path, Path(path).name)
     return text.encode()
-
-
-def _check(path: Path, members: Collection[tarfile.TarInfo]) -> None:
-    odd = [entry.name for entry in members if not entry.isfile()]
-    if odd:
-        raise UserError(f"{path}: {odd[0]!r} is no file; take the record from its source again")
-    if sum(entry.size for entry in members) > MAX_BYTES:
-        raise UserError(f"{path}: unpacks to more than {MAX_BYTES} bytes; it is no record")

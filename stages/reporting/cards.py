@@ -7,7 +7,6 @@ The header is YAML as https://huggingface.co/docs/hub/model-cards describes it, 
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,16 +14,12 @@ from ruamel.yaml import YAML
 
 from stages.core.files import digest
 from stages.core.params import Params
+from stages.core.paths import RunPaths
 from stages.core.sections import TASKS
 from stages.evaluation.scores import COMBINED
 from stages.reporting.data_section import class_counts
 from stages.reporting.diagram import in_words
-from stages.reporting.licences import (
-    SOURCES,
-    Licence,
-    licence_of_model,
-    licences,
-)
+from stages.reporting.licences import SOURCES, Licence, licence_of_model, licences
 from stages.reporting.model_section import (
     ACCURACIES,
     CALIBRATION,
@@ -35,8 +30,6 @@ from stages.reporting.model_section import (
 from stages.reporting.report import make_environment
 from stages.reporting.results import Results, RunResults
 from stages.reporting.tables import EMPTY, Cell, crossed, make_table, percent, share, with_interval
-
-MODELS = Path("models")
 
 
 def render_card(variant: str, results: Results, samples: pd.DataFrame, params: Params) -> str:
@@ -49,52 +42,38 @@ def render_card(variant: str, results: Results, samples: pd.DataFrame, params: P
         params: of the workspace.
     """
     run, source = results.runs[variant], params.data.source
-    structure = run.plan["structure"]
-    pretrained = structure["weights"] != "none"
-    backbone = (structure["backbone"], structure["weights"]) if pretrained else None
-    own = licence_of_model(source, backbone)
+    network = run.plan.network
+    backbone = None if network.weights == "none" else (network.backbone, network.weights)
     parts = licences(source, params.detect.detector, backbone)
     rows = pd.DataFrame([(part, each.text) for part, each in parts], columns=["what", "licence"])
-    combined = with_interval(*run.score(COMBINED, "score"))
-    per_class = run.tables["per_class"]
+    per_class, fairness = run.tables["per_class"], run.tables["fairness"]
+    known = per_class[per_class["support"] > 0]
     page = make_environment(autoescape=False).get_template("card.md.j2")
     return page.render(
-        header=_yaml(_header(variant, run, source, own)),
+        header=_header(variant, run, source, licence_of_model(source, backbone)),
         variant=variant,
-        demo=source == "demo",
         source=SOURCES[source],
-        structure=structure,
         parts=in_words(run.structure),
-        detect=params.detect,
-        classes={task: params.classes.of(task) for task in run.predictions.tasks},
-        split=results.split,
-        detected=results.detected,
-        audit=results.audit,
+        params=params,
+        classes={task: params.classes.of(task) for task in run.plan.tasks},
+        results=results,
+        run=run,
+        network=network,
         samples=_samples(samples),
-        training=run.training,
-        recipe=run.plan["recipe"],
-        augmentation=run.plan["augmentation"],
-        weights=run.weights,
-        seed=params.seed,
-        images=len(run.predictions.names),
-        confidence=params.evaluate.confidence,
         scores=_scores(run, results.comparison.set_index("variant").loc[variant]),
-        combined=f"{combined.text} {combined.aside}".strip(),
+        combined=with_interval(*run.score(COMBINED, "score")),
         per_class=classes_table(run, variant).as_markdown(),
-        weakest=_weakest(per_class[per_class["support"] > 0]),
+        weakest=known.loc[known.groupby("task", sort=False)["recall"].idxmin()],
         subgroups=_subgroups(run.tables["subgroups"]),
-        gaps=_gaps(run.tables["fairness"]),
-        min_subgroup_size=params.evaluate.min_subgroup_size,
-        calibration=_table_by_task(run, score_rows(run, CALIBRATION)),
-        temperatures=run.temperatures,
-        costs=run.costs,
+        gaps=fairness[fairness["gap"].notna()],
+        calibration=_by_task(run, score_rows(run, CALIBRATION)),
         licences=make_table("", rows, {}).as_markdown(),
-        sha256=digest(MODELS / variant / "model.keras"),
+        sha256=digest(RunPaths(variant).network),
     )
 
 
-def _header(variant: str, run: RunResults, source: str, licence: Licence) -> dict[str, Any]:
-    tasks = run.predictions.tasks
+def _header(variant: str, run: RunResults, source: str, licence: Licence) -> str:
+    tasks = run.plan.tasks
     metrics = [
         {"type": kind, "name": f"{task} {name}", "value": round(run.score(task, metric)[0], 6)}
         for task in tasks
@@ -108,7 +87,7 @@ def _header(variant: str, run: RunResults, source: str, licence: Licence) -> dic
         "dataset": {"type": source, "name": SOURCES[source], "split": "test"},
         "metrics": metrics,
     }
-    return {
+    header: Mapping[str, Any] = {
         **licence.header(),
         "library_name": "keras",
         "pipeline_tag": "image-classification",
@@ -116,13 +95,10 @@ def _header(variant: str, run: RunResults, source: str, licence: Licence) -> dic
         "metrics": ["accuracy", "f1"],
         "model-index": [{"name": variant, "results": [result]}],
     }
-
-
-def _yaml(content: Mapping[str, Any]) -> str:
     writer, text = YAML(typ="safe", pure=True), io.StringIO()
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    writer.dump(dict(content), text)
+    writer.dump(header, text)
     return text.getvalue()
 
 
@@ -133,33 +109,19 @@ def _samples(samples: pd.DataFrame) -> str:
     return make_table("", table, formats, {"images": "crops"}).as_markdown()
 
 
-def _table_by_task(run: RunResults, rows: list[list[Cell]]) -> str:
-    return crossed("", "score", run.predictions.tasks, rows).as_markdown()
+def _by_task(run: RunResults, rows: list[list[Cell]]) -> str:
+    return crossed("", "score", run.plan.tasks, rows).as_markdown()
 
 
 def _scores(run: RunResults, comparison: pd.Series) -> str:
     """The scores and, where there are any, the published ones; a column for each task."""
     rows = score_rows(run, {m: words for m, words in ACCURACIES.items() if m != "weighted_f1"})
     for metric, words in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
-        published = [comparison[f"published_{t}_{metric}"] for t in run.predictions.tasks]
+        published = [comparison[f"published_{t}_{metric}"] for t in run.plan.tasks]
         if not pd.isna(published).all():
             cells = [Cell(EMPTY if pd.isna(value) else share(value)) for value in published]
             rows.append([Cell(f"{words}, as published (see below)"), *cells])
-    return _table_by_task(run, rows)
-
-
-def _weakest(classes: pd.DataFrame) -> list[str]:
-    """For each task, the class of the lowest recall."""
-    lines = []
-    for task, rows in classes.groupby("task", sort=False):
-        least = rows.nsmallest(1, "recall").iloc[0]
-        lines.append(
-            f"{task}: {least['class']}, recognised in {least['recall']:.1%} of "
-            f"{least['support']:,} images"
-            if least["recall"] < 1
-            else f"{task}: none, all are always recognised"
-        )
-    return lines
+    return _by_task(run, rows)
 
 
 def _subgroups(table: pd.DataFrame) -> str:
@@ -176,13 +138,3 @@ def _subgroups(table: pd.DataFrame) -> str:
     order = single[["by", "group", "images"]].drop_duplicates()
     rows = rows.loc[list(order.itertuples(index=False, name=None)), list(single["task"].unique())]
     return make_table("", rows.reset_index(), {}).as_markdown()
-
-
-def _gaps(table: pd.DataFrame) -> list[str]:
-    """For each task and grouping of two groups or more, how far they lie apart."""
-    return [
-        f"{row['task']} by {row['by'].replace(' ', ' x ')}: {row['worst']} "
-        f"{row['worst_accuracy']:.3f} to {row['best']} {row['best_accuracy']:.3f}, "
-        f"gap {row['gap']:.3f}"
-        for row in table[table["gap"].notna()].to_dict(orient="records")
-    ]

@@ -233,17 +233,15 @@ def accuracy_over_cost() -> alt.Chart:
     )
 
 
-def accuracies(kinds: Sequence[str]) -> alt.LayerChart:
+def accuracies(kinds: Sequence[str], legend_columns: int = 2) -> alt.LayerChart:
     """Accuracies of each variant with intervals; a grey line joins the kinds.
 
-    Columns variant, kind, accuracy, low, high (empty without an interval).
-
-    Args:
-        kinds: those among the rows: `published`, `rerun`, `honest`.
+    Columns variant, kind (one of `kinds`), accuracy, low, high (empty without an interval). A
+    legend of two columns fits beside long names on a phone.
     """
     colours = alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
     shapes = alt.Scale(domain=kinds, range=[KIND_SHAPES[kind] for kind in kinds])
-    legend = alt.Legend(orient="bottom", columns=2)  # fits beside long names on a phone
+    legend = alt.Legend(orient="bottom", columns=legend_columns)
     colour = alt.Color("kind:N", title=None, scale=colours, legend=legend)
     shape = alt.Shape("kind:N", title=None, scale=shapes, legend=legend)
     tips = tooltip("variant", "kind", shares=["accuracy", "low", "high"])

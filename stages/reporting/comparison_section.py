@@ -1,6 +1,6 @@
 """The report's tables and charts of all runs side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -76,24 +76,15 @@ def accuracy_figures(results: Results, kinds: Sequence[str] = tuple(KINDS)) -> l
 
 
 def tests_table(tests: pd.DataFrame, confidence: float) -> Table:
-    """The paired tests of all runs.
-
-    Args:
-        tests: as `pairwise_tests` returns them.
-        confidence: of the intervals.
-    """
+    """The paired tests of all runs, with intervals of this confidence."""
     rows = tests.drop(columns=["low", "high"]).astype({"difference": object})
     rows["difference"] = [
         Cell(signed(value), float(value), f"[{signed(low)}, {signed(high)}]")
         for value, low, high in tests[["difference", "low", "high"]].to_numpy(float)
     ]
     formats = dict.fromkeys(["p_bootstrap", "p_mcnemar", "p_holm"], p_value)
-    titles = {
-        "variant_a": "first",
-        "variant_b": "second",
-        "p_mcnemar": "p McNemar",
-        "p_holm": "p Holm",
-    }
+    titles = {"variant_a": "first", "variant_b": "second"}
+    titles |= {"p_mcnemar": "p McNemar", "p_holm": "p Holm"}
     caption = (
         f"Paired tests: accuracy of the first minus that of the second, {confidence:.0%} intervals"
     )
@@ -116,7 +107,7 @@ def costs_table(results: Results) -> Table:
             "that learn": run.costs["trainable_parameters"],
             "MB": run.costs["megabytes"],
             "GFLOPs per image": run.costs["gflops"],
-            "epochs": run.training["epochs_run"],
+            "epochs": run.training["epochs"],
         }
         for variant, run in results.runs.items()
     )
@@ -142,15 +133,13 @@ def costs_figure(results: Results) -> Figure:
 
 def fairness_table(results: Results) -> Table:
     """Gaps between the subgroups of every variant, where two groups can be compared."""
-    parts = [
-        run.tables["fairness"].assign(variant=variant) for variant, run in results.runs.items()
-    ]
-    table = pd.concat(parts, ignore_index=True)
+    tables = {variant: run.tables["fairness"] for variant, run in results.runs.items()}
+    table = pd.concat(tables, names=["variant"]).reset_index("variant")
     columns = [
         *("variant", "task", "by", "groups", "worst", "worst_accuracy", "best", "best_accuracy"),
         *("gap", "odds_difference", "odds_class"),
     ]
-    table = table.loc[table["gap"].notna() | table["odds_difference"].notna(), columns]
+    table = table.loc[table[["gap", "odds_difference"]].notna().any(axis=1), columns]
     numbers = dict.fromkeys(["worst_accuracy", "best_accuracy", "gap", "odds_difference"], share)
     titles = {
         "groups": "groups compared",
@@ -165,7 +154,15 @@ def issues_table(issues: pd.DataFrame) -> Table:
     return make_table("Labels that networks dispute", issues, {"confidence": share})
 
 
-def search_figure(name: str, table: pd.DataFrame, search: Search) -> Figure:
-    """The heat map of a search, or the bars of an ablation."""
-    words = "; ".join(describe_search(table, search))
-    return make_figure(f"Search {name}", words, *search_chart(table, search))
+def search_figures(
+    tables: Mapping[str, pd.DataFrame], searches: Mapping[str, Search]
+) -> list[Figure]:
+    """The heat map of each search with a table, or the bars of an ablation."""
+    return [
+        make_figure(
+            f"Search {name}",
+            "; ".join(describe_search(table, searches[name])),
+            *search_chart(table, searches[name]),
+        )
+        for name, table in tables.items()
+    ]

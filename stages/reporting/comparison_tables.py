@@ -30,13 +30,7 @@ Column = tuple[str, str, str]  # task, figure, kind
 
 
 def columns_of(comparison: pd.DataFrame, figure: str, tasks: Sequence[str] = TASKS) -> list[Column]:
-    """The columns of a figure, without kinds that no run has.
-
-    Args:
-        comparison: as `compare` returns it.
-        figure: `accuracy` or `macro_f1`.
-        tasks: in this order.
-    """
+    """The columns of a figure, task by task, without kinds that no run has."""
     names = {k: [f"{prefix}{task}_{figure}" for task in TASKS] for k, prefix in KINDS.items()}
     kinds = [kind for kind in KINDS if comparison[names[kind]].notna().any(axis=None)]
     return [(task, figure, kind) for task in tasks for kind in kinds]
@@ -67,6 +61,13 @@ def figure_cell(row: pd.Series, column: Column) -> Cell:
     return Cell(text, float(value), " ".join(asides))
 
 
+def _epochs_cell(row: pd.Series) -> list[Cell]:
+    """The epochs of a row, if the comparison has them."""
+    if "epochs" not in row:
+        return []
+    return [Cell(EMPTY if pd.isna(row["epochs"]) else str(int(row["epochs"])))]
+
+
 def comparison_markdown(comparison: pd.DataFrame) -> str:
     """A Markdown table for each task that a run has, with a note on the columns."""
     parts = []
@@ -78,10 +79,9 @@ def comparison_markdown(comparison: pd.DataFrame) -> str:
         rows = []
         for _, row in comparison[comparison[names].notna().any(axis=1)].iterrows():
             variant, comma, condition = row_name(row).partition(",")
-            cells = [Cell(f"`{variant}`{comma}{condition}")]
-            if "epochs" in row:
-                cells.append(Cell(EMPTY if pd.isna(row["epochs"]) else str(int(row["epochs"]))))
-            rows.append([*cells, *(figure_cell(row, column) for column in columns)])
+            name = Cell(f"`{variant}`{comma}{condition}")
+            cells = [figure_cell(row, column) for column in columns]
+            rows.append([name, *_epochs_cell(row), *cells])
         if rows:
             parts.append(crossed("", _TASK_TITLES[task], header, rows).as_markdown())
     single = comparison[~comparison["variant"].str.endswith(f"+{FOLDS}")]
@@ -90,14 +90,9 @@ def comparison_markdown(comparison: pd.DataFrame) -> str:
 
 
 def summary_markdown(comparison: pd.DataFrame, most: int = 2) -> str:
-    """The variants of the highest published and of the highest honest accuracy, task by task.
+    """The `most` variants of the highest published and honest accuracy of each task, as Markdown.
 
-    Args:
-        comparison: as `compare` returns it.
-        most: variants of each kind in each task.
-
-    Returns:
-        One Markdown table of at most 2 * most rows a task, by falling honest accuracy.
+    The rows of a task stand by falling honest accuracy.
     """
     variants = comparison[~comparison["variant"].str.contains("+", regex=False)]
     rows = []
@@ -112,12 +107,7 @@ def summary_markdown(comparison: pd.DataFrame, most: int = 2) -> str:
 
 
 def comparison_table(comparison: pd.DataFrame, figure: str) -> Table:
-    """All runs side by side: published, rerun and honest figures of each task.
-
-    Args:
-        comparison: as `compare` returns it.
-        figure: `accuracy` or `macro_f1`.
-    """
+    """All runs side by side: the published, rerun and honest `accuracy` or `macro_f1`."""
     columns = columns_of(comparison, figure)
     rows = [
         [Cell(row_name(row)), *(figure_cell(row, column) for column in columns)]
@@ -128,10 +118,19 @@ def comparison_table(comparison: pd.DataFrame, figure: str) -> Table:
 
 
 def print_comparison(comparison: pd.DataFrame) -> None:
-    """Print a table for each figure."""
+    """Print a table for each figure; intervals, which would make it too wide, are in the files."""
+    shown = comparison.loc[:, ~comparison.columns.str.match("(low|high)_")]
     for figure in FIGURES:
-        print(f"{TITLES[figure]}\n\n{comparison_table(comparison, figure).as_text()}\n")
-    print(NOTE)
+        columns = columns_of(shown, figure)
+        header = [("", "epochs")] if "epochs" in shown else []
+        header += [(task, kind) for task, _, kind in columns]
+        rows = {
+            row_name(row): [*_epochs_cell(row), *(figure_cell(row, column) for column in columns)]
+            for _, row in shown.iterrows()
+        }
+        table = pd.DataFrame.from_dict(rows, "index", columns=pd.MultiIndex.from_tuples(header))
+        print(f"{TITLES[figure]}\n\n{table.to_string()}\n")
+    print(NOTE.replace(", with the bootstrap interval over the test images", ""))
 
 
 def leakage_table(leakage: pd.DataFrame) -> Table:

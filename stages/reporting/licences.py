@@ -10,13 +10,9 @@ from stages.weights.registry import BACKBONES, DETECTORS
 
 @dataclass(frozen=True)
 class Licence:
-    """A licence.
+    """What a licence allows, in words, and its identifier in Hugging Face's list.
 
-    Attributes:
-        text: what it allows, in words.
-        identifier: of Hugging Face's list, or `other`.
-        name: of a licence that is `other`.
-        link: to its text, of a licence that is `other`.
+    Of a licence that is not in the list (`other`) there are a name and a link to its text.
     """
 
     text: str
@@ -26,9 +22,8 @@ class Licence:
 
     def header(self) -> dict[str, str]:
         """Its part of a model card's header."""
-        header = {"license": self.identifier}
-        header |= {"license_name": self.name} if self.name else {}
-        return header | ({"license_link": self.link} if self.link else {})
+        parts = {"": self.identifier, "_name": self.name, "_link": self.link}
+        return {f"license{key}": value for key, value in parts.items() if value}
 
 
 UTKFACE = "https://susanqq.github.io/UTKFace/"
@@ -82,16 +77,11 @@ def licence_of_model(source: str, backbone: tuple[str, str] | None) -> Licence:
         source: see `licences`.
         backbone: see `licences`.
     """
-    images, drawn = LICENCE_OF_IMAGES[source], source == "demo"
-    if backbone is None:
-        terms = f"within the terms of its training images: {images.text}"
-        return MIT if drawn else Licence(terms, name=images.name, link=images.link)
-    weights = BACKBONES[backbone].licence
-    if drawn:
+    images = LICENCE_OF_IMAGES[source]
+    weights = BACKBONES[backbone].licence if backbone else None
+    if source == "demo":
         text = f"that of its pretrained weights: {weights}"
-        return Licence(text, name="as-the-pretrained-weights")
-    text = (
-        f"within the terms of its training images: {images.text}; and within those of its "
-        f"pretrained weights: {weights}"
-    )
+        return Licence(text, name="as-the-pretrained-weights") if weights else MIT
+    text = f"within the terms of its training images: {images.text}"
+    text += f"; and within those of its pretrained weights: {weights}" if weights else ""
     return Licence(text, name=images.name, link=images.link)

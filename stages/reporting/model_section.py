@@ -9,19 +9,10 @@ from stages.evaluation.calibration import at_bound
 from stages.evaluation.predictions import Predictions
 from stages.evaluation.scores import COMBINED
 from stages.reporting import charts
-from stages.reporting.results import RunResults
-from stages.reporting.tables import (
-    Cell,
-    Table,
-    count,
-    crossed,
-    make_table,
-    share,
-    with_interval,
-)
+from stages.reporting.results import TRAITS, RunResults
+from stages.reporting.tables import Cell, Table, count, crossed, make_table, share, with_interval
 from stages.reporting.theme import CELL, ROW, Figure, make_figure
 
-TRAITS = ("gender", "race", "age")
 ACCURACIES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -42,20 +33,20 @@ def variants_table(runs: Mapping[str, RunResults]) -> Table:
     """What each variant is and how it was trained, a row each."""
     rows = []
     for name, run in runs.items():
-        structure, training = run.plan["structure"], run.training
-        part = structure["trainable"]
+        network, training = run.plan.network, run.plan.training
+        part = network.trainable
         rows.append(
             {
                 "variant": name,
-                "tasks": structure["tasks"],
-                "backbone": structure["backbone"],
-                "from": structure["weights"].replace("none", "random"),
+                "tasks": " ".join(run.plan.tasks),
+                "backbone": network.backbone,
+                "from": network.weights.replace("none", "random"),
                 "learns": {"all": "all", "none": "heads only"}.get(part, f"{part} on"),
-                "heads": structure["heads"].replace("_", ", ").upper().replace("PLAIN", "plain"),
-                "pixels": structure["preprocessing"],
-                "epochs": training["epochs_run"],
-                "batch": training["batch_size"],
-                "rate": training["learning_rate"],
+                "heads": network.heads.replace("_", ", ").upper().replace("PLAIN", "plain"),
+                "pixels": network.preprocessing,
+                "epochs": run.training["epochs"],
+                "batch": training.batch_size,
+                "rate": training.learning_rate,
             }
         )
     formats = dict.fromkeys(["epochs", "batch", "rate"], "{:g}".format)
@@ -69,17 +60,16 @@ def scores_table(run: RunResults, variant: str, confidence: float) -> Table:
         f"Scores of {variant} with {confidence:.0%} intervals; the combined one is {value:.3f} "
         f"[{low:.3f}, {high:.3f}]"
     )
-    rows = score_rows(run, ACCURACIES | CALIBRATION)
-    return crossed(caption, "score", run.predictions.tasks, rows)
+    return crossed(caption, "score", run.plan.tasks, score_rows(run, ACCURACIES | CALIBRATION))
 
 
 def score_rows(run: RunResults, metrics: Mapping[str, str]) -> list[list[Cell]]:
     """A row for each of these metrics that the run has, a cell for each task."""
     known = set(run.tables["scores"]["metric"])
     return [
-        [Cell(words), *(with_interval(*run.score(task, m)) for task in run.predictions.tasks)]
-        for m, words in metrics.items()
-        if m in known
+        [Cell(words), *(with_interval(*run.score(task, metric)) for task in run.plan.tasks)]
+        for metric, words in metrics.items()
+        if metric in known
     ]
 
 
@@ -152,16 +142,20 @@ def group_names(subgroups: pd.DataFrame) -> list[str]:
 
 def training_table(run: RunResults, variant: str) -> Table:
     """The structure and training of a model, in pairs of name and value."""
-    recipe, augmentation = dict(run.plan["recipe"]), run.plan["augmentation"] or {}
-    smoothing = recipe.pop("label_smoothing")
+    training = run.plan.training.model_dump()
+    smoothing, augmentation = training.pop("label_smoothing"), training.pop("augmentation") or {}
+    first = ("learning_rate", "batch_size", "epochs")
     facts = {
-        **run.plan["structure"],
-        **{k: run.training[k] for k in ("learning_rate", "batch_size", "epochs")},
-        **recipe,
+        **run.plan.network.model_dump(),
+        "tasks": " ".join(run.plan.tasks),
+        **{key: training[key] for key in first},
+        **training,
         "label_smoothing": ", ".join(f"{task} {value:g}" for task, value in smoothing.items()),
         "augmentation": ", ".join(f"{k} {v}" for k, v in augmentation.items()) or "none",
         "weights_file": run.weights["file"] or "none",
-        **{k: run.training[k] for k in ("precision", "epochs_run", "best_epoch")},
+        "precision": run.training["precision"],
+        "epochs_run": run.training["epochs"],
+        "best_epoch": run.training["best_epoch"],
         "validation_score": share(run.training["val_score"]),
     }
     rows = [[Cell(key.replace("_", " ")), Cell(str(value))] for key, value in facts.items()]

@@ -25,7 +25,7 @@ class Block:
 
     name: str
     convolutions: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     learns: bool
 
 
@@ -33,12 +33,8 @@ class Block:
 class Step:
     """A layer of the heads.
 
-    Attributes:
-        kind: `dense`, `concatenate`, `multiply` or `dropout`.
-        units: of a dense layer, else 0.
-        activation: of a dense layer, else empty.
-        learns: whether it has trainable weights.
-        reads: names of its inputs; `pooled` is the backbone's output.
+    `kind` is `dense`, `concatenate`, `multiply` or `dropout`; units and activation are those of a
+    dense layer. `reads` names its inputs, of which `pooled` is the backbone's output.
     """
 
     name: str
@@ -53,7 +49,7 @@ class Step:
 class Structure:
     """A network from the image (height, width, channels) to its outputs, in order."""
 
-    image: tuple[int, int, int]
+    image: tuple[int, ...]
     preprocessing: str
     blocks: tuple[Block, ...]
     heads: tuple[Step, ...]
@@ -77,47 +73,37 @@ def read_structure(path: Path) -> Structure:
     if END_OF_BACKBONE not in names:
         raise UserError(f"{path}: has no layer {END_OF_BACKBONE!r}; {remedy}")
     end = names.index(END_OF_BACKBONE)
-    height, width, channels = layers[0]["config"]["batch_shape"][1:]
+    convolutions: dict[str, list[dict[str, Any]]] = {}
+    for layer in layers[:end]:
+        if layer["class_name"] == "Conv2D":
+            convolutions.setdefault(layer["name"].split("_")[0], []).append(layer)
     return Structure(
-        (height, width, channels),
+        tuple(layers[0]["config"]["batch_shape"][1:]),
         next((x["name"] for x in layers if x["class_name"] == "Rescaling"), "none"),
-        tuple(_blocks(layers[:end])),
+        tuple(_block(name, group) for name, group in convolutions.items()),
         tuple(_step(layer) for layer in layers[end + 1 :]),
     )
 
 
-def _blocks(layers: list[dict[str, Any]]) -> Iterator[Block]:
-    """The blocks in order, each with its convolutions."""
-    parts: dict[str, list[dict[str, Any]]] = {}
-    for layer in layers:
-        if layer["class_name"] == "Conv2D":
-            parts.setdefault(layer["name"].split("_")[0], []).append(layer)
-    for name, convolutions in parts.items():
-        height, width, channels = convolutions[0]["build_config"]["input_shape"][1:]
-        learns = any(layer["config"]["trainable"] for layer in convolutions)
-        yield Block(name, len(convolutions), (height, width, channels), learns)
+def _block(name: str, layers: list[dict[str, Any]]) -> Block:
+    shape = tuple(layers[0]["build_config"]["input_shape"][1:])
+    learns = any(layer["config"]["trainable"] for layer in layers)
+    return Block(name, len(layers), shape, learns)
 
 
 def _step(layer: dict[str, Any]) -> Step:
     config, kind = layer["config"], layer["class_name"].lower()
-    dense = kind == "dense"
-    return Step(
-        layer["name"],
-        kind,
-        config["units"] if dense else 0,
-        config["activation"] if dense else "",
-        dense and config["trainable"],
-        tuple(dict.fromkeys(_history(layer["inbound_nodes"]))),
-    )
+    reads = tuple(dict.fromkeys(_sources(layer["inbound_nodes"])))
+    if kind != "dense":
+        return Step(layer["name"], kind, 0, "", False, reads)
+    units, activation, learns = (config[key] for key in ("units", "activation", "trainable"))
+    return Step(layer["name"], kind, units, activation, learns, reads)
 
 
-def _history(node: Any) -> Iterator[str]:
+def _sources(call: Any) -> Iterator[str]:
     """The names of the layers whose outputs a serialised call reads."""
-    if isinstance(node, dict):
-        if node.get("class_name") == "__keras_tensor__":
-            yield node["config"]["keras_history"][0]
-        else:
-            node = list(node.values())
-    if isinstance(node, list):
-        for part in node:
-            yield from _history(part)
+    if isinstance(call, dict) and call.get("class_name") == "__keras_tensor__":
+        yield call["config"]["keras_history"][0]
+    elif isinstance(call, dict | list):
+        for part in call.values() if isinstance(call, dict) else call:
+            yield from _sources(part)

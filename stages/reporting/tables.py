@@ -19,6 +19,9 @@ class Cell:
     value: float | None = None
     aside: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.text} {self.aside}".strip()
+
 
 @dataclass(frozen=True)
 class Table:
@@ -29,14 +32,9 @@ class Table:
     numeric: list[bool]
     rows: list[list[Cell]]
 
-    def as_text(self) -> str:
-        """The table for a terminal, without its caption."""
-        rows = [[f"{cell.text} {cell.aside}".strip() for cell in row] for row in self.rows]
-        return tabulate(rows, self.header, disable_numparse=True)
-
     def as_markdown(self) -> str:
         """The table in Markdown, without its caption."""
-        rows = [[f"{c.text} {c.aside}".strip().replace("|", "\\|") for c in r] for r in self.rows]
+        rows = [[str(cell).replace("|", "\\|") for cell in row] for row in self.rows]
         return tabulate(rows, self.header, tablefmt="github", disable_numparse=True)
 
 

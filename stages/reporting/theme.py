@@ -51,8 +51,11 @@ DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]]
 FREE = alt.Scale(zero=False, nice=False, padding=8)
 
 _FILE_CONFIG = THEMES["light"] | {
+    # vl-convert has the first font and so knows its widths; the second has the same. The padding
+    # leaves room on machines that have neither and show wider letters.
+    "font": "Liberation Sans, Arial, Helvetica, sans-serif",
     "background": "white",
-    "padding": 10,
+    "padding": {"left": 45, "right": 20, "top": 10, "bottom": 10},
     "view": {"stroke": None},
     "axis": {"gridColor": "#e3e6ea", "labelColor": "#1b1f24", "titleColor": "#1b1f24"},
     "axisY": {"labelLimit": 260},

@@ -1,4 +1,4 @@
-"""What DVC experiments came to: which are there, which count, and which are still to be queued.
+"""The outcomes of DVC experiments: which exist, which count, and which are still to be queued.
 
 A finished experiment counts only if it follows from the params as they are now, and if DVC's
 cache still has its figures.
@@ -14,24 +14,27 @@ from stages.tuning.searches import Combination
 
 OUTDATED, LOST = "outdated", "lost"  # states beside the queue's
 
-Inputs = Callable[[Params, str], object]  # of params and variant: what an outcome follows from
-
 
 def judge(
-    params: Params, queue: Queue, wanted: Sequence[Combination], metrics: str, inputs: Inputs
+    params: Params,
+    queue: Queue,
+    wanted: Sequence[Combination],
+    metrics: str,
+    inputs: Callable[[Params, str], object],
 ) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     """The states of experiments, and the figures of those that are finished, by name.
 
     Args:
         params: as they are now.
         queue: of the repository.
-        wanted: the experiments that are asked for.
+        wanted: the experiments to judge.
         metrics: the file with the figures of an experiment, with `{variant}` in its path.
-        inputs: two experiments of a variant are the same if it gives the same for both.
+        inputs: what an outcome follows from, of params and variant; equal inputs mean the same
+            experiment.
 
     Returns:
-        The states of all experiments that there are, with `OUTDATED` for finished ones of other
-        params and `LOST` for those whose figures are gone; the figures of the other finished ones.
+        The states of all existing experiments, with `OUTDATED` for finished ones of other params
+        and `LOST` for those whose figures are gone; the figures of the other finished ones.
     """
     finished, states = queue.finished(), queue.states()
     found = {}

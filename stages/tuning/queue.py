@@ -1,10 +1,9 @@
-"""DVC's experiment queue, for searches and suites: what is where, and going on after any stop.
+"""DVC's experiment queue, for searches and suites, which can be resumed after any stop.
 
-Each experiment runs in a temporary copy of the workspace, started by a worker of DVC's in the
-background. If that is killed, DVC counts its experiment as running for ever: here it becomes a
-failed one, like any other that can be queued again. Whether a worker lives is seen from its
-process; DVC itself asks it for an answer within a second, which a busy machine may miss, and
-would start a second one beside it.
+Each experiment runs in a temporary copy of the workspace, started by a worker of DVC in the
+background. If the worker is killed, DVC counts its experiment as running for ever: here it becomes
+a failed one, which can be queued again. Whether a worker lives is read from its process: DVC asks
+it for an answer within a second, which a busy machine may miss, and would start a second one.
 
 Experiments belong to the commit that they were queued on. Only those of the present one count.
 """
@@ -52,11 +51,8 @@ class Queue:
         here = self._repo.scm.get_rev()
         failed = (result.entry for result in self._tasks.iter_failed())
         found: dict[str, str] = {}
-        for state, entries in (
-            (FAILED, failed),
-            (QUEUED, self._tasks.iter_queued()),
-            (RUNNING, self._tasks.iter_active()),
-        ):
+        queued, active = self._tasks.iter_queued(), self._tasks.iter_active()
+        for state, entries in ((FAILED, failed), (QUEUED, queued), (RUNNING, active)):
             found |= {entry.name: state for entry in entries if entry.baseline_rev == here}
         return found | dict.fromkeys(self.finished(), FINISHED)
 
@@ -85,13 +81,10 @@ class Queue:
             targets: the stages that it brings up to date.
             changes: of params, as `dvc exp run -S` takes them.
         """
-        here = self._repo.scm.get_rev()
-        old = [
-            result.entry
-            for result in self._tasks.iter_failed()
-            if result.entry.name == name and result.entry.baseline_rev == here
-        ]
-        # The first call may do no more than to drop what a worker killed early left in the stash.
+        key = (name, self._repo.scm.get_rev())
+        failed = [result.entry for result in self._tasks.iter_failed()]
+        old = [entry for entry in failed if (entry.name, entry.baseline_rev) == key]
+        # The first call may only drop what a worker that was killed early left in the stash.
         remove_tasks(self._tasks, old)
         remove_tasks(self._tasks, old)
         self._repo.experiments.run(targets=targets, params=changes, queue=True, name=name)
@@ -120,7 +113,7 @@ class Queue:
             raise
 
     def forget_dead(self) -> None:
-        """Without a living worker nothing runs: let DVC know, and take away what is left."""
+        """Mark experiments without a living worker as failed and remove their copies."""
         if self._workers():
             return
         for entry in list(self._tasks.iter_active()):
@@ -144,7 +137,7 @@ class Queue:
             time.sleep(POLL_SECONDS / 4)
 
     def _stop(self) -> None:
-        """End what runs; its worker takes note, tidies up and ends, or is ended too."""
+        """End the running experiments; workers that do not tidy up in time are killed."""
         workers = self._workers()
         self._tasks.shutdown()  # after the present experiment, which ends now
         for entry in list(self._tasks.iter_active()):
@@ -166,9 +159,10 @@ class Queue:
         running = _alive(info.pid, "exec-run") if info else []
         if folder is not None:
             running += [p for p in psutil.process_iter() if _works_in(p, folder)]
-        for process in [*running, *(c for p in running for c in _children(p))]:
+        for process in running:
             with suppress(psutil.NoSuchProcess):
-                process.kill()
+                for each in [*process.children(recursive=True), process]:
+                    each.kill()
         psutil.wait_procs(running, STOP_SECONDS)
 
     def _folder(self, entry: Any) -> Path | None:
@@ -182,7 +176,7 @@ class Queue:
 
 
 class _Progress:
-    """Tells what the queue does: each change of state, each line that a training prints."""
+    """Reports the changes of state in the queue and the lines that trainings print."""
 
     def __init__(self, tasks: Any, tell: Tell) -> None:
         self._tasks, self._tell = tasks, tell
@@ -190,7 +184,7 @@ class _Progress:
         self._read: dict[str, int] = {}
 
     def look(self) -> bool:
-        """Tell what is new; returns whether anything is still to be done."""
+        """Report what is new; returns whether anything is still to be done."""
         queued, active = list(self._tasks.iter_queued()), list(self._tasks.iter_active())
         for entry, result in self._tasks.iter_done():
             if self._known.get(entry.stash_rev) == RUNNING:
@@ -260,13 +254,6 @@ def _alive(pid: int | str, word: str) -> list[psutil.Process]:
         process = psutil.Process(int(pid))
         return [process] if word in process.cmdline() else []
     except (psutil.NoSuchProcess, ValueError):
-        return []
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return list(process.children(recursive=True))
-    except psutil.NoSuchProcess:
         return []
 
 

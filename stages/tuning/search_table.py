@@ -14,13 +14,11 @@ from stages.tuning.searches import Combination, label
 SCORE, CHANGE, DIFFERENCE = "val_score", "change", "difference"
 UNCHANGED = "as it is"
 
-Summaries = Mapping[str, Mapping[str, Any]]
-
 
 def tabulate_search(
     combinations: Sequence[Combination],
     states: Mapping[str, str],
-    summaries: Summaries,
+    summaries: Mapping[str, Mapping[str, Any]],
     published: Mapping[str, object],
 ) -> pd.DataFrame:
     """One row for each setting, in the order of the grid.
@@ -47,7 +45,9 @@ def tabulate_search(
 
 
 def tabulate_changes(
-    combinations: Sequence[Combination], states: Mapping[str, str], summaries: Summaries
+    combinations: Sequence[Combination],
+    states: Mapping[str, str],
+    summaries: Mapping[str, Mapping[str, Any]],
 ) -> pd.DataFrame:
     """One row for each change of an ablation; the first is the variant as it is.
 
@@ -70,7 +70,9 @@ def tabulate_changes(
 
 
 def _rows(
-    combinations: Sequence[Combination], states: Mapping[str, str], summaries: Summaries
+    combinations: Sequence[Combination],
+    states: Mapping[str, str],
+    summaries: Mapping[str, Mapping[str, Any]],
 ) -> pd.DataFrame:
     """Experiment, state, and the figures of what is finished."""
     rows = []

@@ -1,10 +1,8 @@
 """A search's grid as trainings: the name and the params of each combination.
 
-The params of a grid vary together, or one by one: the variant as it is, then each value alone,
-so that what each ingredient is worth shows (an ablation).
-
-The names follow from the grid alone (`mtl-vgg16-block5-lr1e-4-b32`), so that whoever asks
-again for a combination means the same experiment.
+The params of a grid vary together, or one by one: the variant as it is, then each value alone (an
+ablation). Names follow from the grid alone (`mtl-vgg16-block5-lr1e-4-b32`), so that the same
+combination is always the same experiment.
 """
 
 import itertools
@@ -35,10 +33,11 @@ class Combination:
     @property
     def changes(self) -> list[str]:
         """The overrides as `dvc exp run -S` takes them."""
-        return [
-            f"{key.replace('variants.', f'{VARIANTS_FILE}:')}={_written(value)}"
+        texts = {
+            key: f"[{','.join(value)}]" if isinstance(value, list) else str(value)
             for key, value in self.overrides.items()
-        ]
+        }
+        return [f"{k.replace('variants.', f'{VARIANTS_FILE}:')}={v}" for k, v in texts.items()]
 
     def applied(self, params: Params) -> Params:
         """The params with the overrides."""
@@ -55,35 +54,24 @@ class Combination:
 def combinations(params: Params, name: str) -> list[Combination]:
     """All combinations of a search's grid; the last param varies fastest."""
     search = params.searches[name]
-    return [
-        Combination(
-            "-".join([name, *([_short(k, v) for k, v in setting.items()] or [UNCHANGED])]),
-            search.variant,
-            setting,
-            _overrides(params, search, setting),
-        )
-        for setting in _settings(search)
-    ]
-
-
-def _settings(search: Search) -> list[Setting]:
-    if search.vary == "one-by-one":
-        return [{}, *({key: value} for key, values in search.grid.items() for value in values)]
     products = itertools.product(*search.grid.values())
-    return [dict(zip(search.grid, values, strict=True)) for values in products]
-
-
-def _short(key: str, value: float | str) -> str:
-    return f"{_SHORT[key]}{label(value)}" if key in _SHORT else f"{key}-{label(value)}"
+    settings: list[Setting] = [dict(zip(search.grid, p, strict=True)) for p in products]
+    if search.vary == "one-by-one":
+        alone = [{key: value} for key, values in search.grid.items() for value in values]
+        settings = [{}, *alone]
+    found = []
+    for setting in settings:
+        parts = [f"{_SHORT.get(key, f'{key}-')}{label(value)}" for key, value in setting.items()]
+        full = "-".join([name, *(parts or [UNCHANGED])])
+        overrides = _overrides(params, search, setting)
+        found.append(Combination(full, search.variant, setting, overrides))
+    return found
 
 
 def training_inputs(params: Params, variant: str) -> tuple[object, ...]:
     """All params that a variant's training follows from, from the raw images on."""
-    sections = (
-        *(params.data, params.pretrained, params.detect, params.split),
-        *(params.classes, params.train),
-    )
-    return (resolve(params, variant), *sections)
+    data = (params.data, params.pretrained, params.detect, params.split)
+    return (resolve(params, variant), *data, params.classes, params.train)
 
 
 def label(value: float | str) -> str:
@@ -95,7 +83,7 @@ def label(value: float | str) -> str:
 
 def _overrides(params: Params, search: Search, setting: Setting) -> dict[str, Any]:
     variant = search.variant
-    common = {
+    common: dict[str, Any] = {
         "runs": [variant],  # the workflow has stages for these only
         "train.max_epochs": search.epochs,
         "train.subset.train": search.subset.train,
@@ -104,21 +92,13 @@ def _overrides(params: Params, search: Search, setting: Setting) -> dict[str, An
     }
     if "batch_size" in search.grid:
         common["train.global_batch"] = 0  # it would stand for all of them
-    return common | {
-        path: value for key, value in setting.items() for path in _paths(params, variant, key)
-    }
-
-
-def _paths(params: Params, variant: str, key: str) -> list[str]:
-    """Where a searchable param of a variant stands in params.yaml."""
     chosen = params.variants[variant]
-    if key in OF_THE_VARIANT:
-        return [f"variants.{variant}.{key}"]
-    path = f"recipes.{chosen.recipe}.{key}"
-    if key == "label_smoothing":
-        return [f"{path}.{task}" for task in chosen.task_list]
-    return [path]
-
-
-def _written(value: object) -> str:
-    return f"[{','.join(value)}]" if isinstance(value, list) else str(value)
+    for key, value in setting.items():
+        if key in OF_THE_VARIANT:
+            common[f"variants.{variant}.{key}"] = value
+        elif key == "label_smoothing":
+            paths = [f"recipes.{chosen.recipe}.{key}.{task}" for task in chosen.task_list]
+            common |= dict.fromkeys(paths, value)
+        else:
+            common[f"recipes.{chosen.recipe}.{key}"] = value
+    return common

@@ -10,10 +10,10 @@ from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.core.paths import RunPaths
 from stages.evaluation.predictions import (
+    count_splits,
     groups_of,
     prediction_table,
     read_predictions,
-    sides_of,
 )
 
 AGES = np.arange(1, 21)
@@ -141,7 +141,7 @@ def test_groups_are_found_by_name_in_the_order_of_the_predictions(tmp_path: Path
         {"name": ["b", "c", "a"], "split": ["test", "val", "train"], "group": [7, 8, 9]}
     )
     assert groups_of(read, split).tolist() == [9, 7]
-    assert sides_of(read, split) == {"train": 1, "test": 1}
+    assert count_splits(read, split) == {"train": 1, "test": 1}
     with pytest.raises(UserError, match=r"split\.csv: lacks the predicted image 'a'"):
         groups_of(read, split.head(2))
 

@@ -31,7 +31,7 @@ def test_all_images_are_counted_and_answered_as_without_a_bar(
     monkeypatch.setattr(progress, "tqdm", noted)
     images = np.random.default_rng(1).integers(0, 256, (11, 8, 8, 3), np.uint8)
     rows = np.arange(10)
-    with progress.Watched(Means(), len(rows) * (1 + mirrored), "predicting") as watched:
+    with progress.watched(Means(), len(rows) * (1 + mirrored), "predicting") as watched:
         found = predict_rows(watched, images, rows, 4, mirrored)
     np.testing.assert_array_equal(
         found["gender"], predict_rows(Means(), images, rows, 4, mirrored)["gender"]
@@ -40,6 +40,6 @@ def test_all_images_are_counted_and_answered_as_without_a_bar(
 
 
 def test_nothing_is_said_where_nobody_looks_on(capfd: pytest.CaptureFixture[str]):
-    with progress.Watched(Means(), 2, "predicting") as watched:
+    with progress.watched(Means(), 2, "predicting") as watched:
         watched.predict_on_batch(np.zeros((2, 4, 4, 3), np.uint8))
     assert capfd.readouterr() == ("", "")

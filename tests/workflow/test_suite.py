@@ -13,7 +13,7 @@ pytestmark = pytest.mark.long
 
 Run = Callable[..., str]
 
-SUITE = (sys.executable, "-m", "stages.commands.suite")
+SUITE = (sys.executable, "-m", "stages.commands", "suite")
 VARIANTS = ("mtl-cnn", "mtl-cnn-ge")
 # In place of a training that ends for want of memory: one of the two, until it is let.
 FAILING = """    import pathlib
@@ -66,7 +66,7 @@ def test_each_variant_is_queued_once_and_two_workers_run_them(run: Run) -> None:
     assert "suite: 2 of 2 variants queued\n" in run(*SUITE, "queue", *VARIANTS)
     assert "suite: 0 of 2 variants queued; 2 queued" in run(*SUITE, "queue", *VARIANTS)
     assert run("git", "status", "--porcelain") == ""
-    run(sys.executable, "-m", "stages.commands.tune", "run", "--jobs", "2")
+    run(sys.executable, "-m", "stages.commands", "tune", "run", "--jobs", "2")
     assert _states(run) == {"mtl-cnn": "finished", "mtl-cnn-ge": "failed"}
 
 
@@ -74,7 +74,7 @@ def test_only_what_failed_is_queued_again(run: Run) -> None:
     (_project(run) / "data/allowed").touch()
     assert "1 of 2 variants queued; 1 finished" in run(*SUITE, "queue", *VARIANTS)
     run("dvc", "queue", "start", "-j", "1")  # the same queue, by DVC's own command
-    run(sys.executable, "-m", "stages.commands.tune", "run")  # waits for it
+    run(sys.executable, "-m", "stages.commands", "tune", "run")  # waits for it
     assert _states(run) == dict.fromkeys(VARIANTS, "finished")
     shown = json.loads(run("dvc", "exp", "show", "--json").split("\n", 1)[0])
     experiments = {e["name"]: e["revs"][0]["data"] for e in shown[1]["experiments"]}

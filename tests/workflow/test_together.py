@@ -30,13 +30,13 @@ def test_variants_trained_side_by_side_are_what_repro_would_have_made(
     copy_project: Callable[..., Callable[..., str]], tmp_path: Path
 ):
     run = copy_project(tmp_path / "project", SMALL)
-    refused = run("python", "-m", "stages.commands.train_on_cluster", fails=True)
+    refused = run("python", "-m", "stages.commands", "train-on-cluster", fails=True)
     assert "not up to date; run `dvc repro lists pretrained`" in refused
     run("dvc", "repro", "lists", "pretrained")
     stale = tmp_path / "project/data/curves/mtl-cnn/of-another-recipe.tsv"
     stale.parent.mkdir(parents=True)
     stale.write_text("step\n")
-    run("python", "-m", "stages.commands.train_on_cluster")
+    run("python", "-m", "stages.commands", "train-on-cluster")
     assert not stale.exists(), "what is not made any more goes"
     pretrained = "mtl-vgg16-imagenet-block5"
     status = run("dvc", "status", "train@mtl-cnn", "evaluate@mtl-cnn", f"train@{pretrained}")
@@ -45,7 +45,7 @@ def test_variants_trained_side_by_side_are_what_repro_would_have_made(
     assert not [s for s in re.findall(r"Running stage '([^']+)'", output) if "@" in s]
     assert "Running stage 'compare'" in output
     assert "up to date" in run("dvc", "status")
-    again = run("python", "-m", "stages.commands.train_on_cluster")
+    again = run("python", "-m", "stages.commands", "train-on-cluster")
     assert "0 of 0" in again
     lock = (tmp_path / "project/dvc.lock").read_text()
     run("dvc", "repro", "--force", "--single-item", "train@mtl-cnn")
@@ -58,7 +58,7 @@ def test_a_variant_whose_params_are_edited_meanwhile_is_not_taken(
     run, params = copy_project(tmp_path / "project", SMALL), tmp_path / "project/params.yaml"
     run("dvc", "repro", "lists", "pretrained")
     lock, text = (tmp_path / "project/dvc.lock").read_text(), params.read_text()
-    command = ["python", "-m", "stages.commands.train_on_cluster"]
+    command = ["python", "-m", "stages.commands", "train-on-cluster"]
     together = subprocess.Popen(
         command,
         cwd=tmp_path / "project",

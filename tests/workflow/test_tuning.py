@@ -17,7 +17,7 @@ pytestmark = pytest.mark.long
 
 Run = Callable[..., str]
 
-TUNE = (sys.executable, "-m", "stages.commands.tune")
+TUNE = (sys.executable, "-m", "stages.commands", "tune")
 SEARCH = """searches:
   small:
     variant: mtl-cnn-ge
