@@ -18,12 +18,7 @@ from stages.core.files import atomic_write, write_csv
 from stages.core.params import load_params
 from stages.core.paths import AUDIT_METRICS, COMPARISON, DOCS, PUBLISHED_SPLITS, SPLIT, TUNING
 from stages.dataset.split_files import SPLITS, read_split
-from stages.publishing.page_blocks import (
-    describe_audit,
-    describe_search,
-    describe_split,
-    fill_blocks,
-)
+from stages.publishing import page_blocks
 from stages.publishing.records import record_file, write_record
 
 CHARTS = {  # title by file in data/comparison/, in the order of the blocks `chart` and `cost`
@@ -58,17 +53,17 @@ def main() -> None:
         chart, cost = (_picture(page, DOCS / file, title) for file, title in CHARTS.items())
         blocks: dict[str, str | None] = {
             "comparison": table.read_text(encoding="utf-8"),
-            "audit": describe_audit(audit, audit["published_protocol"]),
+            "audit": page_blocks.describe_audit(audit, audit["published_protocol"]),
             "chart": chart,
             "cost": cost,
-            "split": describe_split(_link(page, split_file), sizes),
+            "split": page_blocks.describe_split(_link(page, split_file), sizes),
             **{f"tuning {search}": None for search in params.searches},
         }
         for search in found:
             outcome = (TUNING / f"{search}.md").read_text(encoding="utf-8")
             picture = _picture(page, DOCS / f"tuning/{search}.png", f"Outcome of {search}")
-            blocks[f"tuning {search}"] = describe_search(outcome, picture)
-        filled[page] = fill_blocks(str(page), page.read_text(encoding="utf-8"), blocks)
+            blocks[f"tuning {search}"] = page_blocks.describe_search(outcome, picture)
+        filled[page] = page_blocks.fill_blocks(str(page), page.read_text(encoding="utf-8"), blocks)
     write_csv(split_file, split)
     record = record_file(name or source)
     write_record(record, params, params.runs)
