@@ -1,88 +1,79 @@
-# The verbs of the project. Each installs what it needs into .venv first.
-#   make install into .venv, and nothing else
-#   make repro   run the workflow as params.yaml says and print the results
-#   make test    lint, types, security and tests; make test-long: those that take minutes each
-#   make test-lowest  the tests on the oldest packages that pyproject.toml admits
-#   make audit   asks osv.dev for known holes in what is installed; part of check where it answers
-#   make report  the results as a page, report/index.html, that is read in any browser
-#   make suite   queue every published variant as an experiment, unless it is there already;
-#                then: utkface-mtl tune run --jobs 2; utkface-mtl suite compare
-#   make docs    the documentation as a site, build/docs/index.html
-#   make publish run the workflow and fill its figures into README.md and docs/;
-#                NAME=utkface-aligned names the split file (default: data.source)
+# `make` lists the targets. Each installs what it needs into .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 ASK := import requests; requests.get("https://api.osv.dev/v1/vulns/GHSA-3f63-hfp8-52jq", timeout=5).raise_for_status()
-# Python compiles what it imports; to compile all that is installed takes as long as installing it.
+# Python compiles modules on import; compiling all of them here would double the time to install.
 INSTALL := install --quiet --no-compile
-# Images of containers often forbid it; each process of a run would compile tensorflow anew, 6 s.
+# Container images often set it; each process would then compile TensorFlow again, for 6 s.
 unexport PYTHONDONTWRITEBYTECODE
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: install repro test test-long test-lowest check audit format dag plots publish report suite docs \
+.DEFAULT_GOAL := help
+.PHONY: help install repro test test-long test-lowest check audit format dag plots publish report suite docs \
   clean
 
-install: .venv/installed
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-repro: .venv/installed
+install: .venv/installed ## install the project and its packages into .venv
+
+repro: .venv/installed ## run the workflow on the images that params.yaml names (the demo)
 	$(RUN) dvc repro
 
-test: .venv/installed-dev check
+test: .venv/installed-dev check ## lint, types, security and all tests but the long ones
 	$(RUN) python -m pytest -n auto --dist loadfile -m 'not long'
 
-test-long: .venv/installed-cluster
+test-long: .venv/installed-cluster ## the tests that take minutes each
 	$(RUN) python -m pytest -m long
 
-test-lowest: .venv-lowest/installed
+test-lowest: .venv-lowest/installed ## the tests on the oldest packages that pyproject.toml admits
 	PATH="$(CURDIR)/.venv-lowest/bin:$$PATH" python -m pytest -n auto --dist loadfile -m 'not long'
 
-check: .venv/installed-dev
+check: .venv/installed-dev ## lint, types and security, without tests
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	$(RUN) bandit --quiet --configfile pyproject.toml --recursive stages benchmarks
 	@if $(BIN)/python -c '$(ASK)' 2>/dev/null; then $(MAKE) --no-print-directory audit; \
-	  else echo "WARNING: NOT AUDITED: api.osv.dev, which knows of holes in packages, does not answer" >&2; fi
+	  else echo "WARNING: NOT AUDITED: api.osv.dev, the database of vulnerabilities, does not answer" >&2; fi
 
-# Of the versions that are installed, all of them: one that could not be looked up fails.
-audit: .venv/installed-dev
+# Fails if one of the installed versions cannot be looked up.
+audit: .venv/installed-dev ## look up known vulnerabilities of the installed packages at osv.dev
 	$(BIN)/python -m pip freeze --exclude-editable > .venv/frozen.txt
 	$(RUN) pip-audit --strict --vulnerability-service osv --no-deps --disable-pip \
 	  --requirement .venv/frozen.txt
 
-format: .venv/installed-dev
+format: .venv/installed-dev ## format the code
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
-publish: repro
+publish: repro ## fill figures into README.md and docs/; NAME=... names the record
 	$(RUN) utkface-mtl publish $(if $(NAME),--name $(NAME))
 
-# DVC does not know the tables of searches; a report that is older than one is written anew.
-report: .venv/installed
+# DVC does not track the tables of searches: a report older than one of them is written again.
+report: .venv/installed ## the results as a page, report/index.html
 	$(RUN) dvc repro report
 	@[ -z "$$(find data/tuning -name '*.csv' -newer report/index.html 2>/dev/null)" ] \
 	  || $(RUN) dvc repro --force --single-item report
 	@echo "$(CURDIR)/report/index.html"
 
-# What all variants share is made once, here; then there is nothing of it to do in the experiments.
-suite: .venv/installed
+# The stages that all variants share run once, before the experiments.
+suite: .venv/installed ## queue the 29 published variants as experiments
 	$(RUN) dvc repro lists
 	$(RUN) utkface-mtl suite queue
 
-# A link or an anchor that leads nowhere fails.
-docs: .venv/installed-docs
+# Fails on a link or an anchor that leads nowhere.
+docs: .venv/installed-docs ## the documentation as a site, build/docs/index.html
 	$(RUN) NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict
 	@echo "$(CURDIR)/build/docs/index.html"
 
-# The templates of `dvc plots`, from the report's charts.
-plots: .venv/installed
+plots: .venv/installed ## generate the templates of `dvc plots` from the report's charts
 	$(RUN) python -m stages.publishing.dvc_templates
 
-# The picture of the workflow in the README; needs graphviz.
-dag: .venv/installed
+dag: .venv/installed ## draw docs/dag.svg, the picture of the workflow (needs graphviz)
 	$(RUN) docs/dag.sh
 
-# A file, not the folder, marks a finished installation: one that was cut is done again.
+# A file marks a finished installation, so that an interrupted one is repeated.
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "Python >= 3.10 is needed; set it with make PYTHON=..."; exit 1; }
@@ -106,7 +97,7 @@ dag: .venv/installed
 	$(BIN)/python -m pip $(INSTALL) --editable '.[docs]'
 	touch $@ .venv/installed
 
-# uv finds the lowest set; pip does not know how.
+# pip cannot resolve to the lowest versions; uv can.
 .venv-lowest/installed: pyproject.toml .venv/made
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip $(INSTALL) --upgrade pip uv
@@ -116,5 +107,5 @@ dag: .venv/installed
 	  --requirement .venv-lowest/requirements.txt --editable .
 	touch $@
 
-clean:
+clean: ## remove the environments and the caches of the tools
 	rm -rf .venv .venv-lowest .mypy_cache .ruff_cache .pytest_cache

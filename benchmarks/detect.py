@@ -2,7 +2,7 @@
 
 Both begin with the archive. The loop unpacks it, then reads an image file with Pillow, detects its
 faces with the same network, landmarks and all, on all cores, crops, and saves one JPEG, image after
-image. Ours is the node detect: archive to crops.npy and index.csv. The third figure is what the
+image. Ours is the stage detect: archive to crops.npy and index.csv. The third figure is what the
 network alone does with tensors that are ready, one thread in each of as many workers as there are
 cores.
 
@@ -70,8 +70,8 @@ def main() -> None:
         )
     speed = {name: rates(each, len(members)) for name, each in seconds.items()}
     lines = [
-        compare("node detect / published loop", speed["ours"], speed["loop"], "images/s", 2.0),
-        compare("node detect / network alone", speed["ours"], speed["network"], "images/s", 0.7),
+        compare("stage detect / published loop", speed["ours"], speed["loop"], "images/s", 1.8),
+        compare("stage detect / network alone", speed["ours"], speed["network"], "images/s", 0.7),
     ]
     print_report(arguments, proven, lines, workers=THREADS)
 
@@ -102,7 +102,7 @@ class Sides:
         self.session = whole_network(params, threads=1)
 
     def ours(self) -> None:
-        """As the node detect does it."""
+        """As the stage detect does it."""
         members = read_members(self.archive, self.params.detect)
         fates = extract_in_processes(members, self.load, self.settings, THREADS)
         index, crops = self.folder / "index.csv", self.folder / "crops.npy"

@@ -1,8 +1,8 @@
-"""The reference pages of docs/, made from the code that they are about.
+"""Generate the reference pages of docs/ from the code and the params files.
 
-- Params: names, types and ranges from the schema, values and meanings from params.yaml, whose
-  comments stand above a key or behind it.
-- Commands: the docstring and the options of each, from its own parser.
+- Params: names, types and ranges from the schema; values and meanings from params.yaml and
+  variants.toml, whose comments stand above a key or behind it.
+- Commands: the docstring and the options of each stage and verb, from its own parser.
 """
 
 import argparse
@@ -14,12 +14,15 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+import tomlkit
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
+from stages.commands.__main__ import COMMANDS
 from stages.core.params import Params
+from stages.core.paths import VARIANTS_FILE
 
 _KEY = re.compile(r"^(?P<indent> *)(?P<key>[\w.-]+):(?P<rest>.*)$")
 _SIMPLE = {bool: "`true` or `false`", int: "integer", float: "number", str: "text"}
@@ -33,18 +36,23 @@ class _ParserFoundError(Exception):
 
 
 def params_reference(path: Path) -> str:
-    """All params as Markdown, a section for each at the top level.
+    """All params as Markdown, one section for each at the top level.
 
     Args:
-        path: of params.yaml.
+        path: of params.yaml; variants.toml stands beside it.
     """
     text = path.read_text(encoding="utf-8")
     content, comments = YAML(typ="safe", pure=True).load(text), read_comments(text)
+    variants = path.with_name(VARIANTS_FILE.name).read_text(encoding="utf-8")
+    content["variants"] = tomlkit.parse(variants).unwrap()
+    comments[("variants",)] = _head_comment(variants)
     parts = []
     for name, field in Params.model_fields.items():
         head, comments = _head_of(name, field, comments)
-        parts.append(f"## `{name}`\n\n{head}\n")
+        title = VARIANTS_FILE.name if name == "variants" else name
+        parts.append(f"## `{title}`\n\n{head}\n")
         rows = _rows(field, (name,), content[name], comments)
+        rows = [(row[0].replace("`variants.", f"`{VARIANTS_FILE}:"), *row[1:]) for row in rows]
         if [row[0] for row in rows] == [f"`{name}`"]:
             _, accepts, value, _ = rows[0]
             parts.append(f"Accepts: {accepts}. Value: {value}\n".replace("\\|", "|"))
@@ -54,8 +62,15 @@ def params_reference(path: Path) -> str:
     return "\n".join(parts)
 
 
+def _head_comment(text: str) -> str:
+    """The comment at the top of a file."""
+    lines = text.splitlines()
+    head = lines[: next((i for i, line in enumerate(lines) if not line.startswith("#")), None)]
+    return "\n".join(line.removeprefix("#").strip() for line in head)
+
+
 def read_comments(text: str) -> dict[tuple[str, ...], str]:
-    """What the comments of a YAML file say of each key: those right above it, then that behind it.
+    """The comments of a YAML file by key: the lines above the key, then the end of its line.
 
     Args:
         text: block style mappings, indented by two spaces; comments as in params.yaml.
@@ -77,38 +92,45 @@ def read_comments(text: str) -> dict[tuple[str, ...], str]:
     return found
 
 
-def command_reference(names: Sequence[str]) -> str:
-    """Commands as Markdown: for each its docstring and its options.
+def command_reference(stages: Sequence[str]) -> str:
+    """Stages and verbs as Markdown: the docstring and the options of each.
 
     Args:
-        names: of modules of the package `stages`.
+        stages: names of the stages.
     """
+    commands = {f"python -m stages.{stage}": f"stages.{stage}" for stage in stages}
+    commands |= {f"utkface-mtl {verb}": module_of(verb) for verb in COMMANDS}
     parts = []
-    for name in names:
-        module = importlib.import_module(f"stages.{name}")
-        title = f"## `python -m stages.{name}`"
-        parser = parser_of(name)
-        text = (module.__doc__ or "").strip() if parser is None else parser.format_help().strip()
-        parts.append(f"{title}\n\n```text\n{text}\n```\n")
+    for command, module in commands.items():
+        parser = parser_of(module, command)
+        doc = importlib.import_module(module).__doc__ or ""
+        text = (doc if parser is None else parser.format_help()).strip()
+        parts.append(f"## `{command}`\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
 
 
-def parser_of(name: str) -> argparse.ArgumentParser | None:
-    """The parser of a command; None: it takes no arguments.
+def module_of(verb: str) -> str:
+    """The module of a verb of `utkface-mtl`."""
+    return f"stages.commands.{verb.replace('-', '_')}"
+
+
+def parser_of(name: str, command: str = "") -> argparse.ArgumentParser | None:
+    """The parser of a stage or verb; None if it takes no arguments.
 
     Args:
-        name: of a module of the package `stages`.
+        name: of the module, as `stages.train`.
+        command: how the parser names the program; default: `python -m <name>`.
     """
-    module = importlib.import_module(f"stages.{name}")
+    module = importlib.import_module(name)
     if not any(hasattr(module, word) for word in ("argparse", "run_parser", "parse_arguments")):
         return None
 
-    def found(self: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+    def stop(self: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
         raise _ParserFoundError(self)
 
     before, argv = argparse.ArgumentParser.parse_args, sys.argv
-    argparse.ArgumentParser.parse_args = found  # type: ignore[method-assign, assignment]
-    sys.argv = [f"python -m stages.{name}"]
+    argparse.ArgumentParser.parse_args = stop  # type: ignore[method-assign, assignment]
+    sys.argv = [command or f"python -m {name}"]
     try:
         module.main()
     except _ParserFoundError as error:
@@ -116,7 +138,7 @@ def parser_of(name: str) -> argparse.ArgumentParser | None:
     finally:
         argparse.ArgumentParser.parse_args = before  # type: ignore[method-assign]
         sys.argv = argv
-    raise AssertionError(f"stages.{name} did not parse its arguments first")
+    raise AssertionError(f"{name} did not parse its arguments first")
 
 
 def _rows(
@@ -136,7 +158,7 @@ def _rows(
             )
         ]
     if get_origin(annotation) is dict and (model := _model(get_args(annotation)[1])):
-        first = next(iter(value))  # the entries are alike; the first has the comments
+        first = next(iter(value))  # all entries have the same keys; the first has the comments
         rows = [
             row
             for name, inner in model.model_fields.items()
@@ -144,9 +166,9 @@ def _rows(
         ]
         shown = f"{'.'.join(path)}.{first}."
         return [(row[0].replace(shown, f"{'.'.join(path)}.<name>."), *row[1:]) for row in rows]
-    # What is said of a mapping holds for each of its params; of a section its head tells it.
+    # The comment of a mapping holds for each of its params. "*" is the comment above the section.
     places = [path[:n] for n in range(len(path), 1, -1)]
-    places += [(path[0], "*", *place[2:]) for place in places]  # what the head tells of it
+    places += [(path[0], "*", *place[2:]) for place in places]
     meaning = next((comments[place] for place in places if place in comments), "")
     meaning = meaning.replace("\n", " ")
     if get_origin(annotation) is Literal:  # its values stand beside it already
@@ -180,7 +202,7 @@ def _accepts(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         for kind, (sign, name) in _BOUNDS.items()
         if isinstance(limit, kind)
     ]
-    # What a pattern asks for is said in its description: readers are not compilers.
+    # A pattern is shown by its description, in words.
     asked = [each.description for each in metadata if getattr(each, "description", None)]
     return ", ".join([_SIMPLE[annotation], *asked, *bounds])
 
@@ -217,16 +239,16 @@ def _escaped(cell: str) -> str:
 def _head_of(
     name: str, field: FieldInfo, comments: Mapping[tuple[str, ...], str]
 ) -> tuple[str, dict[tuple[str, ...], str]]:
-    """What is said of a section as a whole, and all comments, with what it says of single params.
+    """The comment on a section as a whole, and all comments with those on its single params.
 
-    Those it names at the beginning of a sentence: `epochs: of each training.`
+    The comment names a param at the beginning of a sentence: `epochs: of each training.`
     """
     annotation = field.annotation
     many = get_origin(annotation) is dict
     model = _model(get_args(annotation)[1] if many else annotation)
     fields = model.model_fields if model else {}
     text = comments.get((name,), "") or (model.__doc__ or "" if model else "")
-    head, *said = re.split(rf"(?:^|(?<=[.] )|(?<=\n))({'|'.join(fields) or name}): ", text)
+    head, *said = re.split(rf"(?:^|(?<=[.] )|(?<=\n))({'|'.join(fields) or name}):\s", text)
     own = {
         (name, *(("*",) if many else ()), param): what.strip(" .\n")
         for param, what in zip(said[::2], said[1::2], strict=True)
@@ -234,4 +256,5 @@ def _head_of(
     }
     if not fields and said:
         head = said[1]
-    return head.replace("<", "&lt;").replace("\n", " ").strip(), own | dict(comments)
+    head = head.replace("<", "&lt;").replace("\n", " ").strip()
+    return head[:1].upper() + head[1:], own | dict(comments)

@@ -1,8 +1,7 @@
-"""What mkdocs does not do by itself: see `hooks` in mkdocs.yml.
+"""Hooks of mkdocs (`hooks` in mkdocs.yml).
 
-- The README is the first page, as it is.
-- The reference of params and commands is made from the code, at each build.
-- Pages link to files of the project, which have no place in the site: there the text stays.
+- The reference of params and commands is generated from the code at each build.
+- A link to a file of the project that is no page of the site becomes plain text.
 """
 
 import os
@@ -10,54 +9,38 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mkdocs.structure.files import File
+from ruamel.yaml import YAML
 
 from docs.reference import command_reference, params_reference
 
 TOP = Path(__file__).parents[1]
-NODES = (
-    *("download", "plan", "pretrained", "detect", "split", "lists", "train", "evaluate"),
-    *("audit", "compare", "report"),
-)
-COMMANDS = (
-    *("predict", "export", "serve", "tune", "suite", "together", "variants", "capacity"),
-    *("score", "publish", "restore", "forget"),
-)
-LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
-HOME = "README.md"
-
-
-def on_files(files: Any, config: Any) -> Any:
-    """Put the README in as the first page."""
-    text = (TOP / HOME).read_text(encoding="utf-8")
-    files.append(File.generated(config, "index.md", content=text))
-    return files
+LINK = re.compile(r"!?\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Fill in what is generated, and turn links around."""
-    made = {
+    """Fill in the generated parts and drop the links that lead out of the site."""
+    generate = {
         "params": lambda: params_reference(TOP / "params.yaml"),
-        "commands": lambda: command_reference([*NODES, *COMMANDS]),
+        "commands": lambda: command_reference(stage_names()),
     }
-    for name, make in made.items():
+    for name, make in generate.items():
         mark = f"<!-- generated: {name} -->"
         if mark in markdown:
             markdown = markdown.replace(mark, make())
-    source = HOME if page.file.src_uri == "index.md" else f"docs/{page.file.src_uri}"
-    return LINK.sub(lambda link: _turned(link, source), markdown)
+    folder = Path("docs", page.file.src_uri).parent
+    return LINK.sub(lambda link: _within_site(link, folder), markdown)
 
 
-def _turned(link: re.Match[str], source: str) -> str:
-    target, _, anchor = link["target"].partition("#")
+def stage_names() -> list[str]:
+    """The stages of dvc.yaml, in their order."""
+    return list(YAML(typ="safe").load(TOP / "dvc.yaml")["stages"])
+
+
+def _within_site(link: re.Match[str], folder: Path) -> str:
+    target = link["target"].partition("#")[0]
     if not target or re.match(r"^[a-z]+:", target):
         return link[0]
-    path = os.path.normpath(Path(source).parent / target)
-    place = "docs/index.md" if path == HOME else path
-    if not (TOP / path).exists():
-        return link[0]  # mkdocs will say so
-    if not place.startswith("docs/"):
-        return link["text"]
-    start = "docs" if source == HOME else Path(source).parent
-    turned = Path(os.path.relpath(place, start)).as_posix() + (f"#{anchor}" if anchor else "")
-    return f"{link['picture']}[{link['text']}]({turned})"
+    path = os.path.normpath(folder / target)
+    if path.startswith("docs/") or not (TOP / path).exists():  # mkdocs reports a dead link
+        return link[0]
+    return link["text"]

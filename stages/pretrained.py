@@ -31,7 +31,8 @@ def main() -> None:
     params = load_params()
     PRETRAINED.mkdir(parents=True, exist_ok=True)
     wanted = {f"detector {params.detect.detector}": DETECTORS[params.detect.detector]}
-    for run, (backbone, name) in json.loads(NEEDED_WEIGHTS.read_text(encoding="utf-8")).items():
+    needed = json.loads(NEEDED_WEIGHTS.read_text(encoding="utf-8"))
+    for run, (backbone, name) in needed.items():
         if name != "none":
             wanted[f"run {run}"] = BACKBONES[backbone, name]
     files: dict[str, Path] = {}
@@ -39,11 +40,11 @@ def main() -> None:
         if weights.key not in files:
             files[weights.key] = _bring(weights, params.pretrained.path(weights.key), user)
     remove_others(PRETRAINED, [*files.values(), WEIGHTS_OF_RUNS])
-    for run in params.runs:
+    for run in needed:
         file = files[wanted[user].key] if (user := f"run {run}") in wanted else None
         content = {"file": file and file.name, "sha256": file and digest(file)}
         write_json(RunPaths(run).weights, content)
-    remove_others(WEIGHTS_OF_RUNS, [RunPaths(run).weights for run in params.runs])
+    remove_others(WEIGHTS_OF_RUNS, [RunPaths(run).weights for run in needed])
     print("pretrained: " + ", ".join(sorted(path.name for path in files.values())))
 
 

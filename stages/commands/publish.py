@@ -1,10 +1,10 @@
 """Fill the figures into README.md and docs/: `utkface-mtl publish`, or `make publish`.
 
-Takes the last run's results: data/comparison/, metrics/audit.json, data/split/split.csv, and the
-tables of searches in data/tuning/. Writes docs/leak.svg, docs/cost.svg, docs/tuning/,
-docs/splits/<name>.csv (names and splits, no image), docs/results/<name>.tar.xz (see
-publishing/records.py) and, in the pages, the blocks `comparison`, `chart`, `cost`, `audit`, `split`
-and `tuning <search>`; the block of a search without a table is kept.
+Reads the results of the last run: data/comparison/, metrics/audit.json, data/split/split.csv and
+the tables of searches in data/tuning/. Writes docs/leak.svg, docs/cost.svg, docs/tuning/,
+docs/splits/<name>.csv (names and splits, no images), docs/results/<name>.tar.xz (all that the runs
+left except networks and images) and, in the pages, the blocks `summary`, `comparison`, `chart`,
+`cost`, `audit`, `split` and `tuning <search>`. A search without a table keeps its block.
 """
 
 import argparse
@@ -13,6 +13,8 @@ import os
 import shutil
 from pathlib import Path
 
+import pandas as pd
+
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, write_csv
 from stages.core.params import load_params
@@ -20,6 +22,7 @@ from stages.core.paths import AUDIT_METRICS, COMPARISON, DOCS, PUBLISHED_SPLITS,
 from stages.dataset.split_files import SPLITS, read_split
 from stages.publishing import page_blocks
 from stages.publishing.records import record_file, write_record
+from stages.reporting.comparison_tables import summary_markdown
 
 CHARTS = {  # title by file in data/comparison/, in the order of the blocks `chart` and `cost`
     "leak.svg": "Published, rerun and honest accuracy of each variant",
@@ -38,8 +41,9 @@ def main() -> None:
         raise UserError(
             "data.source is demo: scores on drawn portraits stand for nothing and are not published"
         )
-    table, *charts = (COMPARISON / file for file in ("comparison.md", *CHARTS))
-    for file in (table, *charts, AUDIT_METRICS, SPLIT):
+    names = ("comparison.csv", "comparison.md", *CHARTS)
+    results, table, *charts = (COMPARISON / file for file in names)
+    for file in (results, table, *charts, AUDIT_METRICS, SPLIT):
         if not file.is_file():
             raise UserError(f"{file}: missing; run `dvc repro`")
     split_file = PUBLISHED_SPLITS / f"{name or source}.csv"
@@ -52,6 +56,7 @@ def main() -> None:
     for page in pages:
         chart, cost = (_picture(page, DOCS / file, title) for file, title in CHARTS.items())
         blocks: dict[str, str | None] = {
+            "summary": summary_markdown(pd.read_csv(results)),
             "comparison": table.read_text(encoding="utf-8"),
             "audit": page_blocks.describe_audit(audit, audit["published_protocol"]),
             "chart": chart,

@@ -1,7 +1,7 @@
-"""Data input_spec: batches sliced from one array, in memory or mapped from a file.
+"""Batches: slices of one array, in memory or mapped from a file.
 
-Images stay uint8 until they are in the network; a batch costs one copy of its rows and no
-decoding. The order of each epoch follows from the seed and the epoch's number alone.
+Images stay uint8 until they are in the network. A batch costs one copy of its rows and no
+decoding. Seed and number of an epoch decide its order.
 """
 
 from collections.abc import Mapping

@@ -1,12 +1,12 @@
-"""Checkpoints: a training that was killed goes on from its last whole epoch.
+"""Checkpoints: a training that was killed continues from its last whole epoch.
 
-A checkpoint holds every number that the rest of the training follows from (weights, the
-optimiser's state, the random generators of dropout and augmentation, the best weights so far)
-and the figures of the epochs done, so that the outcome is that of the undisturbed training.
-It is bound to an identity, a digest of data and settings: another training's is not used.
+A checkpoint holds all state of the training (weights, optimizer, random generators of dropout and
+augmentation, the best weights so far) and the figures of the epochs done, so that the result is
+that of an undisturbed training. It belongs to an identity, a digest of data and settings; a
+training of another identity ignores it.
 
-Two trainings of one identity may run at once (two experiments that differ in what comes after
-the training). They write the same numbers, so whichever comes first with an epoch will do.
+Two trainings of one identity may run at once (two experiments that differ in later stages). They
+write the same numbers, so the first to finish an epoch writes its checkpoint.
 """
 
 import json
@@ -106,13 +106,13 @@ class Checkpoints:
         return sorted(self.folder.glob("epoch-*"), key=lambda path: int(path.name[6:]))
 
     def _hidden(self, name: str) -> Path:
-        """A path of this process's own that nobody takes for a checkpoint; what is there goes."""
+        """A path of this process alone, which is no checkpoint's; what is there is removed."""
         path = self.folder / f".{name}-{os.getpid()}"
         shutil.rmtree(path, ignore_errors=True)
         return path
 
     def _remove(self, path: Path) -> None:
-        """Remove a checkpoint so that nothing half-removed is taken for one."""
+        """Remove a checkpoint; a half-removed one is not found any more."""
         gone = self._hidden(f"gone-{path.name}")
         with suppress(OSError):  # another training of this identity removed it
             path.rename(gone)

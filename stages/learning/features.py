@@ -1,11 +1,10 @@
-"""The frozen part's output, computed once per image and shared by all trainings that need it.
+"""Features: the output of a frozen part, computed once per image and shared by all trainings.
 
-A frozen part gives the same features for an image at every epoch, in every variant that has
-the same backbone, weights, preprocessing and cut. They stand in one .npy file per frozen part
-and set of images, under a name made from the digests of both: another weight or pixel is
-another file. What lies deeper in the same frozen part is computed from what is there: a frozen
-VGG16 from the features of its block 4, for instance. The folder is a cache, not an output:
-whatever is missing is computed again.
+A frozen part gives the same features for an image at every epoch, in every variant with the same
+backbone, weights, preprocessing and cut. There is one .npy file per frozen part and set of images,
+named by the digests of both. Features of a deeper layer are computed from stored ones: those of a
+frozen VGG16 from those of its block 4, for instance. The folder is a cache: what is missing is
+computed again.
 """
 
 import hashlib

@@ -46,7 +46,7 @@ Features = Callable[[keras.Model], npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Execution:
-    """How steps are run. What is learnt is the same, to the last bits with XLA.
+    """How steps are run. The result is the same; with XLA the last bits differ.
 
     Attributes:
         xla: see `Learner`.
@@ -76,7 +76,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Examples:
-    """The rows of the images (or their features) that are meant, and their labels in that order."""
+    """Rows of the images, or of their features, and their labels in that order."""
 
     rows: npt.NDArray[np.int64]
     labels: Labels
@@ -207,7 +207,7 @@ def compile_learner(
     training: Training,
     execution: Execution,
 ) -> Learner:
-    """What `fit` trains: a network with its objective, augmentation and optimizer.
+    """The learner that `fit` trains: a network with its objective, augmentation and optimizer.
 
     Args:
         network: the part that learns.

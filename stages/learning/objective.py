@@ -29,10 +29,10 @@ class Objective(keras.Layer):
     """The loss of a batch from labels and outputs by task.
 
     Args:
-        classes: number of classes by task; the tasks that count.
+        classes: number of classes by task.
         task_weights: by task, >= 0.
         label_smoothing: share of the label spread over all classes, by task, in [0, 1).
-        class_weights: by task, float (classes,), mean 1 over the examples; None: all alike.
+        class_weights: by task, float (classes,), mean 1 over the examples; None: all 1.
         age_sigma: standard deviation of the label distribution over the years, > 0.
     """
 
@@ -83,9 +83,9 @@ class Objective(keras.Layer):
 
 
 class Learner(keras.Model):
-    """A network as it is trained: augmentation before it, the objective behind it.
+    """A network in training: augmentation before it, the objective after it.
 
-    Both stay out of the network that is saved.
+    Neither is part of the saved network.
 
     Args:
         network: images or features to outputs by task.
@@ -139,7 +139,7 @@ class Learner(keras.Model):
         return self.forward(inputs, training=training)
 
     def take_small(self, small: bool) -> None:
-        """Learn from small images, or from whole ones, from the next step on."""
+        """Train on small images, or on images of full size, from the next step on."""
         if small != self.is_small:
             self.is_small = small
             self.make_train_function(force=True)  # it was compiled for the others
@@ -152,9 +152,9 @@ class Learner(keras.Model):
         sample_weight: Any = None,
         training: bool = True,  # noqa: ARG002
     ) -> Any:
-        """The objective's value; the tasks' figures are counted on the way.
+        """The objective's value; also updates the metrics of the tasks.
 
-        `sample_weight` () is what an example counts in the figures, where a replica has a part
+        `sample_weight` () is the weight of an example in the metrics, where a replica has a part
         of a batch; the value is the mean of that part.
         """
         total, losses = self.objective(y, y_pred)

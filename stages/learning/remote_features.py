@@ -1,4 +1,4 @@
-"""The output of a frozen part computed by the workers of a cluster, in the batches of one machine.
+"""Features of a frozen part, computed by the workers of a cluster.
 
 Each worker gets the network once, by value. The same batches on the same kind of machine give the
 same bytes; on another kind the last bits may differ, as they do between any two machines.

@@ -116,7 +116,7 @@ class Replicas:
         Args:
             identity: of the training, which has to be the same for all.
             learning: the learner, on the chief as restored; the others' becomes the same.
-            network: whose best weights are meant.
+            network: the one whose best weights are kept.
             kept: best weights and history, on the chief; None: nothing was kept, or no chief.
 
         Raises:

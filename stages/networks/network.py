@@ -47,15 +47,14 @@ def in_float32(model: keras.Model, spec: NetworkSpec) -> keras.Model:
 
 
 def cut_layer(model: keras.Model) -> str | None:
-    """The layer whose output divides a network into what is frozen and what learns.
+    """The layer whose output separates the frozen part from the part that learns.
 
-    Everything after it sees nothing of the network before it but that output, also where the
-    graph branches. It is the last such layer before anything learns, so that layers without
-    weights at the border (pooling) belong to the frozen part: what comes after them is
-    smaller. With a frozen backbone it is `pooled`.
+    Layers after it read nothing from before it but that output, also where the graph branches.
+    It is the last such layer, so that layers without weights at the border (pooling) belong to
+    the frozen part, whose output is then smaller. With a frozen backbone it is `pooled`.
 
     Returns:
-        Its name. None: nothing before the first part that learns has weights.
+        Its name. None: no layer before the first one that learns has weights.
     """
     steps = model.operations  # layers and operations, each after all that it reads
     learning = next(i for i, step in enumerate(steps) if getattr(step, "trainable_weights", ()))
@@ -79,9 +78,8 @@ def separates(steps: Sequence[Any], place: int) -> bool:
 def split_frozen(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     """The frozen part (images to features) and the part that learns (features to outputs).
 
-    Both share their layers with `model`: what the second learns, the whole has learnt. The
-    frozen part gives the same features for an image at every epoch, so that it need be
-    computed only once. None: the backbone learns from its first layer on.
+    Both share their layers, and so their weights, with `model`. None: the backbone learns from its
+    first layer on.
     """
     cut = cut_layer(model)
     if cut is None:

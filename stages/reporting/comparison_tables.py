@@ -89,6 +89,28 @@ def comparison_markdown(comparison: pd.DataFrame) -> str:
     return "\n\n".join([*parts, f"Measured on {images} test images. {NOTE}"]) + "\n"
 
 
+def summary_markdown(comparison: pd.DataFrame, most: int = 2) -> str:
+    """The variants of the highest published and of the highest honest accuracy, task by task.
+
+    Args:
+        comparison: as `compare` returns it.
+        most: variants of each kind in each task.
+
+    Returns:
+        One Markdown table of at most 2 * most rows a task, by falling honest accuracy.
+    """
+    variants = comparison[~comparison["variant"].str.contains("+", regex=False)]
+    rows = []
+    for task in TASKS:
+        honest, published = f"{task}_accuracy", f"published_{task}_accuracy"
+        ranked = [variants.dropna(subset=name).nlargest(most, name) for name in (published, honest)]
+        chosen = pd.concat(ranked).drop_duplicates("variant").sort_values(honest, ascending=False)
+        for _, row in chosen.iterrows():
+            figures = [figure_cell(row, (task, "accuracy", kind)) for kind in KINDS]
+            rows.append([Cell(_TASK_TITLES[task]), Cell(f"`{row['variant']}`"), *figures])
+    return crossed("", "task", ["variant", *KINDS], rows).as_markdown()
+
+
 def comparison_table(comparison: pd.DataFrame, figure: str) -> Table:
     """All runs side by side: published, rerun and honest figures of each task.
 

@@ -11,26 +11,35 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import pytest
+import tomlkit
 from _pytest.outcomes import Failed
 from dvc.cli import DvcParserError
 from dvc.cli import parse_args as parse_dvc
 from ruamel.yaml import YAML
 
-from docs.reference import params_reference, parser_of, read_comments
+from docs.reference import module_of, params_reference, parser_of, read_comments
+from docs.site import stage_names
 from stages.commands.__main__ import COMMANDS
-from stages.core.params import Params
+from stages.core.errors import UserError
+from stages.core.params import Params, parse_params
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
-IDS = [page.relative_to(TOP).as_posix() for page in PAGES]
+# Checked like the pages, but not in the site.
+CHECKED = [*PAGES, TOP / "CONTRIBUTING.md", TOP / "CHANGELOG.md"]
+IDS = [page.relative_to(TOP).as_posix() for page in CHECKED]
 # Programs that are not the project's, as far as the pages use them.
-OTHERS = {".", "cd", "curl", "export", "git", "mkdir", "ray", "tar"}
+OTHERS = {".", "cd", "curl", "export", "git", "mkdir", "pre-commit", "ray", "tar"}
 TARGETS = set(re.findall(r"^([\w-]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
 EXTRAS = set(re.findall(r"^(\w+) = \[", (TOP / "pyproject.toml").read_text(), re.MULTILINE))
-FAILURES = (AssertionError, SystemExit, ImportError, ValueError, DvcParserError, Failed)
+FAILURES = (
+    *(AssertionError, SystemExit, ImportError, ValueError, DvcParserError, Failed),
+    UserError,
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +97,14 @@ def test_the_reference_has_every_param_and_every_option(site: Path):
     params = (site / "reference/params.html").read_text()
     content = YAML(typ="safe", pure=True).load(TOP / "params.yaml")
     keys = [f"{section}.{key}" for section in ("train", "machine") for key in content[section]]
-    for key in (*Params.model_fields, *keys, "detect.scale.upscale"):
+    sections = [name for name in Params.model_fields if name != "variants"]
+    for key in (*sections, *keys, "detect.scale.upscale", "variants.toml:"):
         assert f"<code>{key}" in params, key
     commands = (site / "reference/commands.html").read_text()
-    for option in ("--no-detect", "--condition", "--max-upload", "--variants"):
+    for option in ("--no-detect", "--max-upload", "--variants"):
         assert option in commands
+    for command in (*(f"python -m stages.{s}" for s in stage_names()), *COMMANDS):
+        assert command in commands
     assert "generated:" not in params + commands
 
 
@@ -100,10 +112,11 @@ def test_types_ranges_and_meanings_stand_beside_the_params(tmp_path: Path):
     text = params_reference(TOP / "params.yaml")
     assert "| `split.folds` | integer, ≥ 0, ≤ 20 | `0` | for cross-validation" in text
     assert "| `detect.face` | `score`, `largest`, `central` | `score` | the face that" in text
-    assert "| `training.<name>.epochs` | integer, ≥ 1, ≤ 1000 | `30` | passes over" in text
-    # Patterns are for machines; their readers are told in words.
+    assert "| `variants.toml:<name>.epochs` | integer, ≥ 1, ≤ 1000 | `30` | passes over" in text
+    assert "| `variants.toml:<name>.trainable` | text | `all` | none \\| all \\| the block" in text
+    # A pattern is shown in words.
     assert "text, in one line, first no space and none of `= + - @` |" in text
-    assert "each: text, `native`, `published-split`, `seed-<number>` or `fold-<number>` |" in text
+    assert "&lt;variant>[+native][+published-split | +fold-&lt;i>][+seed-&lt;n>]" in text
     assert "^" not in text
     changed = (TOP / "params.yaml").read_text().replace("margin: 0.2 #", "margin: 0.3 # NEW")
     (tmp_path / "params.yaml").write_text(changed)
@@ -118,7 +131,7 @@ def test_comments_belong_to_the_key_that_they_stand_above_or_behind():
     assert read_comments(text) == {("a",): "of a", ("a", "b"): "more of b\none"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=IDS)
+@pytest.mark.parametrize("page", CHECKED, ids=IDS)
 def test_links_to_files_exist_and_those_outside_are_well_formed(page: Path):
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)]*)\)", text):
@@ -151,7 +164,7 @@ def _commands(page: Path) -> Iterator[list[str]]:
 
 LISTED = [
     pytest.param(words, id=f"{name}: {' '.join(words)}")
-    for page, name in zip(PAGES, IDS, strict=True)
+    for page, name in zip(CHECKED, IDS, strict=True)
     for words in _commands(page)
 ]
 
@@ -163,7 +176,7 @@ def test_each_command_in_the_pages_exists_with_its_options(words: list[str]):
         _check_python(arguments)
     elif program == "utkface-mtl":
         assert arguments[0] in COMMANDS
-        _parse(arguments[0], arguments[1:])
+        _parse(module_of(arguments[0]), arguments[1:])
     elif program == "make":
         assert {word for word in arguments if "=" not in word} <= TARGETS
     elif program == "dvc":
@@ -179,7 +192,7 @@ def _check_python(arguments: list[str]) -> None:
     if arguments[0] != "-m":
         assert (TOP / arguments[0]).is_file()
     elif arguments[1].startswith("stages."):
-        _parse(arguments[1].removeprefix("stages."), arguments[2:])
+        _parse(arguments[1], arguments[2:])
     elif arguments[1] == "pytest":
         assert all((TOP / word).exists() for word in arguments[2:] if word.startswith("tests"))
     else:
@@ -201,16 +214,22 @@ def _parse(name: str, arguments: list[str]) -> None:
 
 def _check_dvc(arguments: list[str]) -> None:
     parsed = parse_dvc(arguments)
-    content = YAML(typ="safe", pure=True).load(TOP / "params.yaml")
+    files: dict[str, Any] = {
+        "params.yaml": YAML().load(TOP / "params.yaml"),
+        "variants.toml": tomlkit.parse((TOP / "variants.toml").read_text()),
+    }
     for change in getattr(parsed, "set_param", None) or []:
         key, _, value = change.partition("=")
+        file, _, key = key.rpartition(":")
         *sections, last = key.split(".")
-        section = content
+        section = files[file or "params.yaml"]
         for name in sections:
             section = section[name]
         assert last in section, f"no param {key}"
         section[last] = YAML(typ="safe", pure=True).load(value)
-    Params.model_validate(content)
+    text = io.StringIO()
+    YAML().dump(files["params.yaml"], text)
+    parse_params(text.getvalue(), tomlkit.dumps(files["variants.toml"]).encode(), "params.yaml")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +237,7 @@ def _check_dvc(arguments: list[str]) -> None:
     [
         *("python -m stages.train mtl-cnn --conditions seed-2", "python -m stages.trains mtl-cnn"),
         *("make reports", "dvc exp run -S train.max_epoch=3", "dvc exp run -S train.max_epochs=0"),
+        *("dvc exp run -S variants.toml:mtl-cnn.rate=1", "dvc exp run -S 'runs=[mtl-cnm]'"),
         *("dvc queue start --worker 2", "utkface-mtl audit", "pip install -e '.[exports]'", "rm x"),
     ],
 )

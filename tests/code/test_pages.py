@@ -14,6 +14,27 @@ from stages.publishing.page_blocks import fill_blocks
 
 TOP = Path(__file__).parents[2]
 BLOCKS = {"table": "| a |\n", "nothing": ""}
+COMPARISON = pd.DataFrame(
+    [
+        ("a", 0.9, 0.8, 0.5, 0.4, 0.6),
+        ("b", 0.95, None, 0.6, 0.5, 0.7),
+        ("c", None, None, 0.8, 0.7, 0.9),
+        ("c+native", None, None, 0.9, 0.8, 0.95),
+        ("d", None, 0.7, 0.7, 0.6, 0.8),
+        ("e", 0.85, 0.7, 0.65, 0.6, 0.8),
+    ],
+    columns=["variant", "published", "rerun", "honest", "low", "high"],
+)
+COMPARISON = COMPARISON[["variant"]].assign(
+    **{
+        f"{prefix}{task}_accuracy": COMPARISON[kind] if kind and task == "age" else float("nan")
+        for task in ("age", "gender", "race")
+        for prefix, kind in (
+            *(("published_", "published"), ("rerun_", "rerun"), ("", "honest")),
+            *(("low_", "low"), ("high_", "high"), ("sd_", None), ("difference_", None)),
+        )
+    }
+)
 PAGE = "# Title\n<!-- make publish: table -->\nold\n<!-- end -->\ntext\n"
 
 
@@ -62,8 +83,10 @@ def workspace(tmp_path, monkeypatch):
     Path("docs").mkdir()
     for page in ("docs/leak.md", "docs/tuning.md"):
         Path(page).write_text((TOP / page).read_text())
-    Path("README.md").write_text("# Own\n<!-- make publish: chart -->\n<!-- end -->\n")
+    blocks = [f"<!-- make publish: {name} -->\n<!-- end -->\n" for name in ("chart", "summary")]
+    Path("README.md").write_text("# Own\n" + "".join(blocks))
     Path("data/comparison").mkdir(parents=True)
+    write_csv(Path("data/comparison/comparison.csv"), COMPARISON)
     Path("data/comparison/comparison.md").write_text("| the table |\n")
     for chart in ("leak.svg", "cost.svg"):
         Path("data/comparison", chart).write_text(f"<svg>{chart}</svg>")
@@ -91,7 +114,15 @@ def test_the_committed_pages_are_filled_with_the_results(workspace):
     assert "found 0 leaks" in page
     assert "[splits/faces.csv](splits/faces.csv): the split of each of 3 images" in page
     assert "(2 train, 0 val, 1 test)" in page
-    assert "](docs/leak.svg)" in (workspace / "README.md").read_text()
+    readme = (workspace / "README.md").read_text()
+    assert "](docs/leak.svg)" in readme
+    rows = [line.split("|")[2:-1] for line in readme.splitlines() if line.startswith("| Age")]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["`c`", "-", "-", "0.800 [0.700, 0.900]"],
+        ["`d`", "-", "0.700", "0.700 [0.600, 0.800]"],
+        ["`b`", "0.950", "-", "0.600 [0.500, 0.700]"],
+        ["`a`", "0.900", "0.800", "0.500 [0.400, 0.600]"],
+    ]
     assert (workspace / "docs/leak.svg").read_text() == "<svg>leak.svg</svg>"
     tuning = (workspace / "docs/tuning.md").read_text()
     assert "\n- as it is: 0.7\n\n![Outcome of ablation-cnn](tuning/ablation-cnn.png)\n" in tuning

@@ -16,7 +16,9 @@ Run = Callable[..., str]
 SUITE = (sys.executable, "-m", "stages.commands.suite")
 VARIANTS = ("mtl-cnn", "mtl-cnn-ge")
 # In place of a training that ends for want of memory: one of the two, until it is let.
-FAILING = """    if plan.run == "mtl-cnn-ge" and not Path("{allowed}").exists():
+FAILING = """    import pathlib
+
+    if plan.run == "mtl-cnn-ge" and not pathlib.Path("{allowed}").exists():
         raise MemoryError
 """
 BEGIN = "    params = load_params()\n"
