@@ -261,8 +261,8 @@ def describe(model: Model) -> str:
 def open_detector(model: Model, given: Path | None = None, device: str = "auto") -> Detector:
     """Open the detector that cropped the model's training images, with the same settings.
 
-    If no path of its weights is given, they are searched in data/pretrained/, in the user's cache
-    and next to the model; else they are downloaded into the cache.
+    Weights that are not given are searched in data/pretrained/, in the user's cache and next to the
+    model, and else downloaded into the cache.
 
     Raises:
         UserError: the weights are not available, or not those of the detector.
