@@ -49,7 +49,7 @@ from stages.raw.archives import read_members
 from stages.reporting.theme import ROWS, save
 from stages.runs.resolve import resolve
 from stages.splitting.duplicates import group_duplicates
-from stages.splitting.groups import divide
+from stages.splitting.stratified import divide
 
 LIMIT_MIB = 3 * 1024.0
 DRAWN = 25  # pixels of noise a side, blown up: no two images alike

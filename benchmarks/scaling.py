@@ -42,7 +42,7 @@ from stages.networks import device
 from stages.raw.archives import Member, read_members
 from stages.reporting.theme import ROWS, save
 from stages.splitting.duplicates import group_duplicates
-from stages.splitting.groups import divide
+from stages.splitting.stratified import divide
 
 FEATURES_OF, TRAINED = "mtl-vgg16-imagenet-frozen", "mtl-cnn"
 CROPS, LABELS = "crops.npy", "labels.npy"

@@ -15,9 +15,8 @@ from stages.dataset.split_files import DROPPED, FOLD, SPLITS
 from stages.faces.index import read_cropped, read_crops
 from stages.faces.labels import age_group
 from stages.splitting.duplicates import group_duplicates
-from stages.splitting.groups import count_duplicates, divide
 from stages.splitting.lists import published_lists
-from stages.splitting.stratified import count_strata
+from stages.splitting.stratified import count_duplicates, count_strata, divide
 
 
 def main() -> None:

@@ -69,9 +69,7 @@ def find_leaks(test: Sequence[str], used: pd.DataFrame, pictures: Pictures) -> p
 def count_leaks(test: Sequence[str], used: pd.DataFrame, leaks: pd.DataFrame) -> dict[str, int]:
     """Count the comparisons and the leaks.
 
-    Returns:
-        test_images; used_images; pairs_checked (of a test and a used image); seen (test images
-        that were used); seen_as_copy (other test images of which a copy was used).
+    `seen` are test images that were used, `seen_as_copy` others of which a copy was used.
     """
     used_images = used["name"].nunique()
     seen = set(leaks.loc[leaks["kind"] == SAME, "test"])

@@ -16,35 +16,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.files import digest
 from stages.core.params import load_params
-from stages.core.paths import (
-    CROPS,
-    EXPORTS,
-    INDEX,
-    MODELS,
-    NETWORK_FILE,
-    PUBLISHED_SPLITS,
-    RAW,
-    RECORDS,
-    REPORT,
-    SPLIT,
-)
-from stages.core.paths import FORGOTTEN_IMAGES as IMAGES
-from stages.core.paths import FORGOTTEN_MODELS as STALE
 from stages.core.sections import Detect
 from stages.dataset.examples import read_used
 from stages.dataset.split_files import read_split
-from stages.detection.forgetting import (
-    append_rows,
-    fingerprint,
-    mentions,
-    named,
-    remove_crops,
-    remove_rows,
-    with_copies,
-)
+from stages.detection import forgetting
 from stages.faces.index import read_index
 from stages.publishing.records import mentions as record_mentions
 from stages.raw.archives import list_archives, read_members
@@ -64,14 +43,15 @@ def main() -> None:
     names = find(parser.parse_args().names)
     today = datetime.now(timezone.utc).date().isoformat()
     prints = fingerprints(names, load_params().detect)
-    append_rows(IMAGES, [{"sha256": p, "forgotten_on": today} for p in prints])
+    rows = [{"sha256": each, "forgotten_on": today} for each in prints]
+    forgetting.append_rows(paths.FORGOTTEN_IMAGES, rows)
     mark_stale(names)
     remove(names)
     for path in published(names):
         _tell(f"stale: {path}, in git, names them; `make publish` writes it anew")
     _tell(NEXT)
-    listed = ", ".join(map(repr, names))
-    print(f"forget: {len(names)} images: {listed}; next: commit {IMAGES.parent}/, then `dvc repro`")
+    listed, folder = ", ".join(map(repr, names)), paths.FORGOTTEN_IMAGES.parent
+    print(f"forget: {len(names)} images: {listed}; next: commit {folder}/, then `dvc repro`")
 
 
 def _tell(text: str) -> None:
@@ -80,13 +60,13 @@ def _tell(text: str) -> None:
 
 def find(wanted: list[str]) -> list[str]:
     """The names wanted and those of their copies; an error for a name that is not in index.csv."""
-    known = set(read_index(INDEX)["name"])
+    known = set(read_index(paths.INDEX)["name"])
     for name in wanted:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise UserError(f"{INDEX}: has no {name!r}{hint}")
-    return with_copies(dict.fromkeys(wanted), read_split(SPLIT))
+            raise UserError(f"{paths.INDEX}: has no {name!r}{hint}")
+    return forgetting.with_copies(dict.fromkeys(wanted), read_split(paths.SPLIT))
 
 
 def fingerprints(names: list[str], detect: Detect) -> list[str]:
@@ -97,37 +77,37 @@ def fingerprints(names: list[str], detect: Detect) -> list[str]:
     """
     members = (
         member
-        for archive in list_archives(RAW)
+        for archive in list_archives(paths.RAW)
         for member in read_members(archive, detect, detect.damaged == "keep")
     )
     found = {}
-    for name, member in tqdm(named(members, lambda m: m), "searching", disable=None):
-        if name in names and (value := fingerprint(member)) is not None:
+    for name, member in tqdm(forgetting.named(members, lambda m: m), "searching", disable=None):
+        if name in names and (value := forgetting.fingerprint(member)) is not None:
             found[name] = value
     if without := [name for name in names if name not in found]:
-        raise UserError(
-            f"{RAW}: has no bytes of {without[0]!r} by which it could be recognized; take it out "
-            "of the archive itself"
-        )
+        text = f"has no bytes of {without[0]!r} by which it could be recognized"
+        raise UserError(f"{paths.RAW}: {text}; take it out of the archive itself")
     return list(found.values())
 
 
 def mark_stale(names: list[str]) -> None:
     """List the networks of the workspace that were trained on any of the images."""
-    for used in sorted(MODELS.glob("*/images.csv")):
+    for used in sorted(paths.MODELS.glob("*/images.csv")):
         images = int(read_used(used)["name"].isin(names).sum())
-        network, run = used.with_name(NETWORK_FILE), used.parent.name
+        network, run = used.with_name(paths.NETWORK_FILE), used.parent.name
         if images and network.is_file():
-            append_rows(STALE, [{"sha256": digest(network), "run": run, "images": images}])
+            row = {"sha256": digest(network), "run": run, "images": images}
+            forgetting.append_rows(paths.FORGOTTEN_MODELS, [row])
             _tell(f"stale: {run} was trained on {images} of them")
-            if (EXPORTS / run).is_dir():
-                _tell(f"stale: {EXPORTS / run}, which was exported from it; delete it")
+            if (paths.EXPORTS / run).is_dir():
+                _tell(f"stale: {paths.EXPORTS / run}, which was exported from it; delete it")
 
 
 def published(names: list[str]) -> list[Path]:
     """The published splits and records that name any of the images."""
-    splits = [path for path in sorted(PUBLISHED_SPLITS.glob("*.csv")) if mentions(names, path)]
-    return splits + [p for p in sorted(RECORDS.glob("*.tar.xz")) if record_mentions(p, names)]
+    splits, records = paths.PUBLISHED_SPLITS.glob("*.csv"), paths.RECORDS.glob("*.tar.xz")
+    naming = [path for path in sorted(splits) if forgetting.mentions(names, path)]
+    return naming + [path for path in sorted(records) if record_mentions(path, names)]
 
 
 def remove(names: list[str]) -> None:
@@ -136,18 +116,19 @@ def remove(names: list[str]) -> None:
     The two tables that find the names and their copies go last, so that an interrupted removal can
     be repeated.
     """
-    for cache in (shared_folder("features"), shared_folder("checkpoints"), REPORT.parent):
+    for cache in (shared_folder("features"), shared_folder("checkpoints"), paths.REPORT.parent):
         shutil.rmtree(cache, ignore_errors=True)  # these hold something of every image
-    outputs = (Path("data"), MODELS, EXPORTS)
+    outputs = (Path("data"), paths.MODELS, paths.EXPORTS)
     for path in [path for top in outputs for path in sorted(top.rglob("*")) if path.is_file()]:
-        if RAW in path.parents or path in (INDEX, SPLIT):
+        if paths.RAW in path.parents or path in (paths.INDEX, paths.SPLIT):
             continue
         if path.suffix == ".csv":
-            if rows := remove_rows(names, path):
+            if rows := forgetting.remove_rows(names, path):
                 _tell(f"removed: {rows} rows of {path}")
-        elif mentions(names, path):
+        elif forgetting.mentions(names, path):
             path.unlink()
             _tell(f"removed: {path}, which mentions them; `dvc repro` makes it again")
-    _tell(f"removed: {remove_crops(names, INDEX, CROPS)} crops of {CROPS}")
-    for path in (INDEX, SPLIT):
-        _tell(f"removed: {remove_rows(names, path)} rows of {path}")
+    crops = forgetting.remove_crops(names, paths.INDEX, paths.CROPS)
+    _tell(f"removed: {crops} crops of {paths.CROPS}")
+    for path in (paths.INDEX, paths.SPLIT):
+        _tell(f"removed: {forgetting.remove_rows(names, path)} rows of {path}")

@@ -37,9 +37,8 @@ def main() -> None:
     members = read_inputs(arguments.inputs, LIMITS, sys.stdin.buffer)
     extracted = side_by_side(extract, members, arguments.threads, Member.weight)
     images = (image for _, image in extracted)
-    stream = predict_stream(
-        images, model, arguments.batch_size, arguments.flip_tta, arguments.calibrated
-    )
+    options = (arguments.batch_size, arguments.flip_tta, arguments.calibrated)
+    stream = predict_stream(images, model, *options)
     counts = {"images": 0, "faces": 0, UNREADABLE: 0}
     # Rows on a terminal are progress enough.
     quiet = True if arguments.output is None and sys.stdout.isatty() else None
@@ -64,11 +63,9 @@ def _check_calibration(model: Model, flip_tta: bool) -> None:
     if model.calibration is None:
         raise UserError(f"--calibrated: {model.path} has no temperatures; run `dvc repro`")
     if bool(model.calibration.flip_tta) != flip_tta:
-        way = "leave out --flip-tta" if flip_tta else "add --flip-tta"
-        raise UserError(
-            f"--calibrated: the temperatures of {model.path} hold for outputs "
-            f"{'without' if flip_tta else 'with'} the mirror image; {way}"
-        )
+        which = "without the mirror image; leave out" if flip_tta else "with the mirror image; add"
+        text = f"the temperatures of {model.path} hold for outputs {which} --flip-tta"
+        raise UserError(f"--calibrated: {text}")
 
 
 def _parse() -> argparse.Namespace:

@@ -1,8 +1,6 @@
 """The published crop: one face, its box widened by a margin, resized to a fixed size.
 
-The box grows by int(margin x its width) and int(margin x its height) on each side and is
-clipped to the image. Pillow's bicubic filter resizes it: unlike OpenCV's, it antialiases when
-it shrinks an image.
+Pillow's bicubic filter resizes it: unlike OpenCV's, it antialiases when it shrinks an image.
 """
 
 from collections.abc import Sequence

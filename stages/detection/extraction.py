@@ -122,5 +122,4 @@ def _with_unique_names(
 ) -> Iterator[Extraction]:
     for name, (_, extraction) in named(results, lambda pair: pair[0]):
         if extraction is not None:
-            row, pixels = extraction
-            yield row if row.name == name else row._replace(name=name), pixels
+            yield extraction[0]._replace(name=name), extraction[1]

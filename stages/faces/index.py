@@ -6,12 +6,11 @@
 """
 
 import csv
-import io
 import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +72,7 @@ def write_faces(
     ):
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(COLUMNS)
-        pixels.write(_header(0, size))
+        _write_header(pixels, 0, size)
         for row, crop in extractions:
             if row.name in seen:
                 raise ValueError(f"{index}: {row.name!r} has two rows")
@@ -83,7 +82,7 @@ def write_faces(
             if crop is not None:
                 pixels.write(crop.tobytes())
         pixels.seek(0)
-        pixels.write(_header(counts["cropped"], size))
+        _write_header(pixels, counts["cropped"], size)
         if crops.is_dir():
             shutil.rmtree(crops)  # a file cannot be moved over a folder
     if crops.stat().st_size > shard_above:
@@ -91,13 +90,10 @@ def write_faces(
     return counts
 
 
-def _header(rows: int, size: int) -> bytes:
-    """The .npy header; numpy pads it, so that its length does not depend on the number of rows."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        buffer, {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size, 3)}
-    )
-    return buffer.getvalue()
+def _write_header(file: BinaryIO, rows: int, size: int) -> None:
+    """Write the .npy header, which numpy pads, so that its length does not depend on the rows."""
+    about = {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size, 3)}
+    np.lib.format.write_array_header_1_0(file, about)
 
 
 def read_index(path: Path) -> pd.DataFrame:

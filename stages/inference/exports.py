@@ -54,10 +54,8 @@ def export(
     with atomic_write(target) as unfinished:
         write(unfinished)
         exported = read(unfinished)
-        ours, original = (
-            predict_rows(network, test.crops, test.rows, BATCH_SIZE)
-            for network in (exported, model.network)
-        )
+        ours = predict_rows(exported, test.crops, test.rows, BATCH_SIZE)
+        original = predict_rows(model.network, test.crops, test.rows, BATCH_SIZE)
         compared = agreement(ours, original, test.labels)
         _refuse_difference(target, form, compared)
         crops = np.ascontiguousarray(test.crops[test.rows[:32]])
@@ -79,10 +77,8 @@ def _refuse_difference(
     """Refuse a file that differs too much from Keras; NaN differs too much."""
     furthest = max(figures["max_difference"] for figures in compared.values())
     if form in LARGEST and not furthest <= LARGEST[form]:
-        raise UserError(
-            f"{target}: a probability differs by {furthest} from Keras's, more than "
-            f"{LARGEST[form]}; not kept"
-        )
+        excess = f"a probability differs by {furthest} from Keras's, more than {LARGEST[form]}"
+        raise UserError(f"{target}: {excess}; not kept")
     for task, figures in compared.items():
         if form in LOWEST_AGREEMENT and not figures["agreement"] >= LOWEST_AGREEMENT[form]:
             raise UserError(

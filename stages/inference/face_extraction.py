@@ -47,12 +47,8 @@ def face_extractor(
 ) -> Callable[[Member], ImageFaces]:
     """Return a function that extracts the faces of an image; several threads may call it.
 
-    Args:
-        input_spec: of the model.
-        detector: detects the faces; None: each image is already a crop, and is resized if its size
-            is not the model's.
-        every: all faces; else only the one that `detect.face` selects.
-        max_pixels: a larger image is unreadable.
+    Without `every`, only the face that `detect.face` selects is extracted. Without a detector, each
+    image is already a crop, and is resized if its size is not the model's.
     """
     cropping = input_spec.detect
 
@@ -74,10 +70,8 @@ def face_extractor(
             faces = [choose_face(faces, cropping.face, height, width)]
         crops = []
         for face in sorted(faces, key=lambda face: -face.score):
-            box = pixel_box(face)
-            crops.append(
-                FaceCrop(crop(image, box, cropping.margin, cropping.size), box, face.score)
-            )
+            pixels = crop(image, box := pixel_box(face), cropping.margin, cropping.size)
+            crops.append(FaceCrop(pixels, box, face.score))
         return ImageFaces(member, "predicted", tuple(crops), width, height)
 
     return extract

@@ -18,16 +18,9 @@ import onnxruntime
 import platformdirs
 from pydantic import ConfigDict, Field, ValidationError
 
+from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.files import digest
-from stages.core.paths import (
-    EVALUATION,
-    EXPORTS,
-    FORGOTTEN_MODELS,
-    MODELS,
-    NETWORK_FILE,
-    PRETRAINED,
-)
 from stages.core.sections import Section
 from stages.detection.detector import Detector, load_detector, providers
 from stages.detection.forgetting import read_stale
@@ -98,8 +91,8 @@ class Model:
 
 def find_models() -> list[Path]:
     """The model folders in models/, and the exported ONNX files in exports/."""
-    networks = (path.parent for path in MODELS.glob(f"*/{NETWORK_FILE}"))
-    files = EXPORTS.glob("*/*.onnx")  # the detector of a model is in the same folder
+    networks = (path.parent for path in paths.MODELS.glob(f"*/{paths.NETWORK_FILE}"))
+    files = paths.EXPORTS.glob("*/*.onnx")  # the detector of a model is in the same folder
     return [*sorted(networks), *sorted(file for file in files if file.stem == file.parent.name)]
 
 
@@ -115,10 +108,10 @@ def open_model(path: Path, device: str = "auto") -> Model:
         return _open_onnx(path, device)
     if path.suffix == ".tflite" and path.is_file():
         return _open_tflite(path)
-    if (path / NETWORK_FILE).is_file():
+    if (path / paths.NETWORK_FILE).is_file():
         return _open_folder(path, device)
     known = ", ".join(map(str, find_models())) or "none: run `dvc repro`"
-    forms = f"a folder with {NETWORK_FILE}, an ONNX or a TFLite file"
+    forms = f"a folder with {paths.NETWORK_FILE}, an ONNX or a TFLite file"
     raise UserError(f"{path}: no model; expected {forms}; available: {known}")
 
 
@@ -131,8 +124,8 @@ def _open_folder(path: Path, device: str) -> Model:
         from stages.networks.network import load_network
     except ImportError as error:
         raise UserError(f"{path}: needs TensorFlow ({error}); an exported file does not") from None
-    _warn_if_stale(path / NETWORK_FILE)
-    network = load_network(path / NETWORK_FILE)
+    _warn_if_stale(path / paths.NETWORK_FILE)
+    network = load_network(path / paths.NETWORK_FILE)
     size, calibration = network.input.shape[1], _read_calibration(path)
     classes = {name: output.shape[-1] for name, output in network.output.items()}
     return Model(path.name, path, input_spec, calibration, network, size, classes)
@@ -140,7 +133,7 @@ def _open_folder(path: Path, device: str) -> Model:
 
 def _warn_if_stale(network: Path) -> None:
     """Warn if forgotten/models.csv lists the network."""
-    if FORGOTTEN_MODELS.is_file() and digest(network) in read_stale():
+    if paths.FORGOTTEN_MODELS.is_file() and digest(network) in read_stale():
         print(
             f"warning: {network} was trained on images that were forgotten since; train it again",
             file=sys.stderr,
@@ -149,7 +142,12 @@ def _warn_if_stale(network: Path) -> None:
 
 def _read_calibration(folder: Path) -> Calibration | None:
     """The calibration of models/<run>, from the evaluation in the same workspace."""
-    path = folder.resolve().parent.parent / EVALUATION / folder.resolve().name / "calibration.json"
+    path = (
+        folder.resolve().parent.parent
+        / paths.EVALUATION
+        / folder.resolve().name
+        / "calibration.json"
+    )
     if not path.is_file():
         return None
     calibration = _parse(Calibration, path.read_bytes(), path, "run `dvc repro`")
@@ -263,8 +261,8 @@ def describe(model: Model) -> str:
 def open_detector(model: Model, given: Path | None = None, device: str = "auto") -> Detector:
     """Open the detector that cropped the model's training images, with the same settings.
 
-    If no path of its weights is given, they are searched in data/pretrained/, in the user's cache
-    and next to the model; else they are downloaded into the cache.
+    Weights that are not given are searched in data/pretrained/, in the user's cache and next to the
+    model, and else downloaded into the cache.
 
     Raises:
         UserError: the weights are not available, or not those of the detector.
@@ -273,7 +271,11 @@ def open_detector(model: Model, given: Path | None = None, device: str = "auto")
     weights = DETECTORS[cropping.detector]
     cache = platformdirs.user_cache_path(METADATA)
     beside = model.path if model.path.is_dir() else model.path.parent
-    places = [given] if given else [folder / weights.file for folder in (PRETRAINED, cache, beside)]
+    places = (
+        [given]
+        if given
+        else [folder / weights.file for folder in (paths.PRETRAINED, cache, beside)]
+    )
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         if given:

@@ -19,9 +19,6 @@ from stages.raw.images import Pixels
 
 Heat = npt.NDArray[np.float32]
 
-PATCH, STRIDE = 4, 8  # the patch is a quarter of the crop's size, and moves by an eighth
-OPACITY = 0.5
-
 
 def heat_of(network: Network, crop: Pixels, task: str, class_index: int) -> Heat:
     """How much each pixel of a crop supports a class of a task: float32 (size, size) in [0, 1]."""
@@ -52,7 +49,7 @@ def grad_cam(network: Network, crop: Pixels, task: str, class_index: int) -> Hea
 def occlusion(network: Network, crop: Pixels, task: str, class_index: int) -> Heat:
     """The mean decrease of the class's probability while a pixel is covered: (height, width)."""
     size = crop.shape[0]
-    patch, stride = size // PATCH, max(1, size // STRIDE)
+    patch, stride = size // 4, max(1, size // 8)
     starts = sorted({*range(0, size - patch, stride), size - patch})
     places = [(y, x) for y in starts for x in starts]
     images = np.repeat(crop[None], len(places) + 1, axis=0)
@@ -70,4 +67,4 @@ def occlusion(network: Network, crop: Pixels, task: str, class_index: int) -> He
 def overlay(crop: Pixels, heat: Heat) -> Pixels:
     """The crop under its saliency map, dark to yellow: uint8 RGB (height, width, 3)."""
     colours = cv2.applyColorMap(np.uint8(heat * 255), cv2.COLORMAP_INFERNO)[..., ::-1]
-    return np.asarray((1 - OPACITY) * crop + OPACITY * colours, np.uint8)
+    return np.asarray(0.5 * crop + 0.5 * colours, np.uint8)

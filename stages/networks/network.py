@@ -11,7 +11,7 @@ import keras
 
 from stages.core.errors import UserError
 from stages.core.variants import NetworkSpec
-from stages.formats.model_file import check_model_file
+from stages.formats.untrusted import check_model_file
 from stages.networks.backbones import build_backbone
 from stages.networks.heads import build_heads
 

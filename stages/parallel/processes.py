@@ -1,8 +1,7 @@
 """Process a stream by worker processes, with results in the order of the stream.
 
-For work of many short steps, in which threads would wait for Python's global lock (in `detect` on
-two cores a sixth of their time). Items are sent in batches; the number and the total size of the
-batches in progress are bounded.
+For work of many short steps, in which threads would wait for Python's global lock. Items are sent
+in batches; the number and the total size of the batches in progress are bounded.
 """
 
 import multiprocessing
@@ -38,12 +37,9 @@ def side_by_side(
 ) -> Iterator[tuple[Item, Result]]:
     """Yield each item with its result, in the order of the items; exceptions are raised in order.
 
-    Args:
-        make: returns the function that processes an item; called once in each worker, for example
-            to load a network. It must be picklable, as must items and results.
-        items: read by the calling process.
-        processes: at least 1.
-        weight: of an item, in bytes.
+    `make` returns the function that processes an item. It is called once in each worker, for
+    example to load a network, and must be picklable, as must items and results. `weight` is that of
+    an item, in bytes.
 
     Raises:
         UserError: a worker was killed.

@@ -43,10 +43,8 @@ class UnreadableImageError(ValueError):
 def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pixels:
     """Decode an image file to uint8 RGB of shape (height, width, 3), EXIF rotation applied.
 
-    Args:
-        data: the file's bytes, in one of FORMATS; only the first frame is read.
-        max_pixels: larger images are refused before decoding.
-        named: the name of this limit in error messages.
+    Only the first frame is read. Images above `max_pixels`, which errors call `named`, are refused
+    before decoding.
 
     Raises:
         UnreadableImageError: not an image, damaged, or larger than `max_pixels`.

@@ -20,7 +20,6 @@ from typing import Any
 from stages.core.errors import UserError
 from stages.core.files import write_json
 
-SCHEME = "s3://"
 SUFFIX = ".remote.json"
 AHEAD = 8 << 20  # bytes of one request
 
@@ -58,7 +57,7 @@ class RemoteArchive:
 
 def is_remote(text: str) -> bool:
     """Whether a source in params is an s3:// address."""
-    return text.startswith(SCHEME)
+    return text.startswith("s3://")
 
 
 def look_up(address: str) -> RemoteArchive:
@@ -112,14 +111,6 @@ class _File(io.RawIOBase):
             return int(self.file.seek(offset, whence))
         except ValueError as error:  # before the start
             raise OSError(errno.EINVAL, str(error), self.address) from error
-
-    def tell(self) -> int:
-        return int(self.file.tell())
-
-    def close(self) -> None:
-        if not self.closed:
-            self.file.close()
-        super().close()
 
 
 def _system() -> Any:

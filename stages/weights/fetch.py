@@ -35,8 +35,6 @@ from stages.core.files import atomic_write, commit, digest, partial_path
 
 CUTS_MENDED = 4  # interruptions after which one call resumes
 PAUSE_AFTER_CUT = 0.5  # seconds
-CONNECT_TIMEOUT = 10.0  # seconds
-DRIVE_TIMEOUT = 60.0  # seconds; Drive scans large files before it responds
 BLOCK = 1 << 16  # bytes; small, because an interrupted read loses its block
 DRIVE_ADVICE = (
     "Google Drive answers with a page if a file is not shared with everyone or its daily quota "
@@ -88,8 +86,9 @@ def google_drive(file_id: str, target: Path) -> None:
     with _storing(target):
         quiet = not sys.stderr.isatty()
         try:
+            # Drive scans large files before it responds.
             result = gdown.download(
-                id=file_id, output=str(partial), resume=True, quiet=quiet, timeout=DRIVE_TIMEOUT
+                id=file_id, output=str(partial), resume=True, quiet=quiet, timeout=60.0
             )
         # gdown parses web pages: a changed page raises any error (KeyError, AssertionError).
         except Exception as error:
@@ -198,12 +197,7 @@ def _transfer(session: requests.Session, address: str, target: Path, timeout: fl
                 note = {"address": address, "validator": _validator(response), "total": total}
                 _note_path(partial).write_text(json.dumps(note))
             bar = tqdm(
-                desc=target.name,
-                initial=begin,
-                total=total,
-                unit="B",
-                unit_scale=True,
-                disable=None,
+                None, target.name, total, unit="B", unit_scale=True, disable=None, initial=begin
             )
             with bar:
                 try:
@@ -231,7 +225,7 @@ def _held(address: str, partial: Path) -> tuple[int, dict[str, Any]]:
 def _open(
     session: requests.Session, address: str, headers: dict[str, str], timeout: float
 ) -> requests.Response:
-    waits = (min(timeout, CONNECT_TIMEOUT), timeout)
+    waits = (min(timeout, 10.0), timeout)  # to connect, and for data
     try:
         response = session.get(address, headers=headers, stream=True, timeout=waits)
     except requests.RequestException as error:

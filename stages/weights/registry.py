@@ -32,19 +32,14 @@ class Source:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A weights file: its params key, name in data/pretrained/, sources and conversion.
+    """A weights file, its sources and its conversion."""
 
-    `arrange` converts a fetched file to the stored form, and raises ValueError if its layout is
-    wrong. `sha256` is that of the stored form, if known: a file that has it is not fetched again.
-    `licence` is stated by the publisher.
-    """
-
-    key: str
-    file: str
+    key: str  # in section pretrained of params
+    file: str  # in data/pretrained/
     sources: tuple[Source, ...]
-    arrange: Callable[[Path, Path], object]
-    sha256: str | None = None
-    licence: str = ""
+    arrange: Callable[[Path, Path], object]  # from the fetched to the stored file, or ValueError
+    sha256: str | None = None  # of the stored file, if known; it is then not fetched again
+    licence: str = ""  # as its publisher states it
 
 
 def obtain(weights: WeightsFile, folder: Path, given: str | None, needed_by: str) -> Path:

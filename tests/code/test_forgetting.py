@@ -114,7 +114,7 @@ def test_what_was_interrupted_can_be_done_again(tmp_path: Path, monkeypatch: pyt
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(forget, "remove_crops", killed)
+        patch.setattr(forget.forgetting, "remove_crops", killed)
         with pytest.raises(KeyboardInterrupt):
             forget.remove(forget.find(["1.jpg"]))
     assert not cache.exists()

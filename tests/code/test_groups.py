@@ -10,8 +10,12 @@ from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.dataset.split_files import DROPPED, FOLD, read_folds, read_split
 from stages.splitting.duplicates import Duplicates
-from stages.splitting.groups import count_duplicates, divide, find_conflicting
-from stages.splitting.stratified import stratified_split
+from stages.splitting.stratified import (
+    count_duplicates,
+    divide,
+    find_conflicting,
+    stratified_split,
+)
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 SEEDS = range(40)

@@ -14,7 +14,7 @@ import pytest
 from specs import network_of
 
 from stages.core.errors import UserError
-from stages.formats.model_file import check_model_file
+from stages.formats.untrusted import check_model_file
 from stages.learning.checkpoints import Checkpoints
 from stages.networks.network import load_network, save_network
 

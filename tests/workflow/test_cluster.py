@@ -133,7 +133,7 @@ def test_features_have_the_bytes_of_one_machine_and_their_order(nodes: Nodes):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
     batches = [pixels[start : start + 6] for start in range(0, 40, 6)]
     wanted = [frozen.predict_on_batch(batch) for batch in batches]
-    found = list(features_on(section(nodes), frozen, iter(batches), *setup))
+    found = list(features_on(section(nodes), setup, frozen, iter(batches)))
     assert [each.tobytes() for each in found] == [each.tobytes() for each in wanted]
 
 
