@@ -48,11 +48,6 @@ def count(value: float) -> str:
     return f"{int(value):,}"
 
 
-def decimal(digits: int) -> Format:
-    """Numbers with this many decimals."""
-    return lambda value: f"{value:,.{digits}f}"
-
-
 def p_value(value: float) -> str:
     """A p-value; small ones by their bound."""
     return "< 0.001" if value < 0.001 else share(value)
