@@ -134,11 +134,7 @@ def print_comparison(comparison: pd.DataFrame) -> None:
 
 
 def leakage_table(leakage: pd.DataFrame) -> Table:
-    """Accuracy under the published protocol, split into its parts.
-
-    Args:
-        leakage: as `explain_leakage` returns it, with any of its columns.
-    """
+    """Accuracy under the published protocol, split into its parts."""
     numbers = dict.fromkeys([n for n in _LEAKAGE_TITLES if n in leakage], share)
     formats = {**numbers, "images": "{:,}".format}
     return make_table("Accuracy under the published protocol", leakage, formats, _LEAKAGE_TITLES)
@@ -154,11 +150,7 @@ def leakage_markdown(leakage: pd.DataFrame) -> str:
 
 
 def describe_leakage(leakage: pd.DataFrame) -> str:
-    """The arithmetic of the published protocol in Markdown, with the largest leakage as example.
-
-    Args:
-        leakage: as `explain_leakage` returns it, not empty.
-    """
+    """The arithmetic of the published protocol in Markdown, with the largest leakage as example."""
     row = leakage.iloc[int((leakage["rerun_accuracy"] - leakage["honest_accuracy"]).argmax())]
     seen = row["seen_share"]
 

@@ -54,8 +54,8 @@ def _backbone(structure: Structure) -> tuple[list[Markup], float]:
         ("preprocessing", _PREPROCESSING.get(structure.preprocessing, "none"), ""),
     ]
     for block in structure.blocks:
-        number = f"{block.convolutions} convolution{'s' * (block.convolutions > 1)}"
-        rows.append((block.name, f"{number} on {_size(block.shape)}", _state(block.learns)))
+        layers = f"{block.convolutions} convolution{'s' * (block.convolutions > 1)}"
+        rows.append((block.name, f"{layers} on {_size(block.shape)}", _state(block.learns)))
     rows.append((END_OF_BACKBONE, "global average pooling", ""))
     drawn, top = [], float(MARGIN)
     for number, (name, text, state) in enumerate(rows):

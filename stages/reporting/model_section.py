@@ -166,14 +166,8 @@ def training_table(run: RunResults, variant: str) -> Table:
 def confident_errors(predictions: Predictions, task: str, number: int) -> pd.DataFrame:
     """The wrong predictions of the highest probability, the most confident first.
 
-    Args:
-        predictions: of a run.
-        task: that the run predicts.
-        number: how many at most.
-
-    Returns:
-        Columns name, true, predicted (class names), confidence and of_true (probabilities of the
-        predicted and of the true class, in [0, 1]).
+    Columns name, true, predicted (class names), confidence and of_true (probabilities of the
+    predicted and of the true class, in [0, 1]).
     """
     probabilities, classes = predictions.probabilities[task], predictions.classes[task]
     wrong = np.flatnonzero(~predictions.right(task))
