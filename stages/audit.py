@@ -33,7 +33,7 @@ SHOWN = 10  # faults of a kind in the error; the files have all
 
 
 def main() -> None:
-    """Compare the test images of every run with what its model was made with."""
+    """Compare the test images of every run with its training and validation images."""
     params = load_params()
     names = read_cropped(INDEX)["name"].tolist()
     pictures = compare_pictures(names, read_crops(CROPS), **params.audit.model_dump())
@@ -71,7 +71,7 @@ def main() -> None:
 def audit_run(
     run: RunName, lists: pd.DataFrame, params: Params, pictures: Pictures
 ) -> tuple[dict[str, int], pd.DataFrame, list[str]]:
-    """The counts of a run, its leaks, and what is wrong with it, in words."""
+    """The counts of a run, its leaks, and its faults in words."""
     paths, exempt = RunPaths(run.text), run.is_published_split
     used = read_used(paths.images)
     test = lists["name"][lists["test"]].tolist()

@@ -302,7 +302,7 @@ def reliability_diagram() -> alt.LayerChart:
 
 
 def change_bars() -> alt.LayerChart:
-    """What each change of an ablation is worth. Columns change, state, val_score, difference."""
+    """The effect of each change of an ablation. Columns change, state, val_score, difference."""
     title = "difference in score"
     space = alt.Scale(padding=70)  # for the texts beside the bars
     base = alt.Chart().encode(

@@ -66,13 +66,10 @@ def make_table(
     formats: Mapping[str, Format],
     titles: Mapping[str, str] | None = None,
 ) -> Table:
-    """A table of a frame's columns.
+    """A table of a frame: missing values become a dash, a `Cell` stays as it is.
 
-    Args:
-        caption: what it shows.
-        frame: its content; missing values become a dash, a `Cell` stays as it is.
-        formats: of the numeric columns; the others are text.
-        titles: of columns whose title is not their name with spaces.
+    `formats` are those of the numeric columns; the others are text. `titles` are those of columns
+    whose title is not their name with spaces.
     """
     columns = list(frame.columns)
     header = [(titles or {}).get(c, str(c).replace("_", " ")) for c in columns]
