@@ -33,26 +33,23 @@ SHOWN = 10  # faults of a kind in the error; the files have all
 
 
 def main() -> None:
-    """Compare the test images of every run with what its model was made with."""
+    """Compare the test images of every run with its training and validation images."""
     params = load_params()
     names = read_cropped(INDEX)["name"].tolist()
     pictures = compare_pictures(names, read_crops(CROPS), **params.audit.model_dump())
     counts, leaks, faults = {}, [pd.DataFrame(columns=["run", *COLUMNS])], []
+    tested: set[str] = set()
     for run in tqdm(params.run_names, "auditing", unit="run", disable=None):
-        counts[run.text], pairs, faults_of_run = audit_run(run, params, pictures)
+        lists = read_lists(RunPaths(run.text).lists)
+        counts[run.text], pairs, faults_of_run = audit_run(run, lists, params, pictures)
         leaks.append(pairs.assign(run=run.text))
         faults += faults_of_run
+        tested |= set() if run.is_published_split else set(lists["name"][lists["test"]])
     table = pd.DataFrame.from_dict(counts, orient="index").rename_axis("run").reset_index()
     write_csv(AUDIT / "runs.csv", table)
     write_csv(AUDIT / "leaks.csv", pd.concat(leaks)[["run", *COLUMNS]])
     if faults:
         raise UserError("the test images are not unseen:\n" + "\n".join(faults))
-    tested = {
-        name
-        for run in params.run_names
-        if not run.is_published_split
-        for name in _test_images(RunPaths(run.text).lists)
-    }
     honest = table[table["exempt"] == 0]
     summary: dict[str, Any] = {
         "runs": len(honest),
@@ -72,11 +69,11 @@ def main() -> None:
 
 
 def audit_run(
-    run: RunName, params: Params, pictures: Pictures
+    run: RunName, lists: pd.DataFrame, params: Params, pictures: Pictures
 ) -> tuple[dict[str, int], pd.DataFrame, list[str]]:
-    """The counts of a run, its leaks, and what is wrong with it, in words."""
+    """The counts of a run, its leaks, and its faults in words."""
     paths, exempt = RunPaths(run.text), run.is_published_split
-    lists, used = read_lists(paths.lists), read_used(paths.images)
+    used = read_used(paths.images)
     test = lists["name"][lists["test"]].tolist()
     leaks = find_leaks(test, used, pictures)
     faults = []
@@ -97,35 +94,26 @@ def audit_published_protocol(pictures: Pictures) -> dict[str, Any]:
     used = used_by_lists(published)
     trained = used[used["used_for"] == "train"]
     leaky = count_leaks(test, trained, find_leaks(test, trained, pictures))
-    return {
-        "test_images": leaky["test_images"],
-        "trained_on": leaky["seen"],
-        "trained_on_share": round(leaky["seen"] / max(len(test), 1), 6),
-        "copies_trained_on": leaky["seen_as_copy"],
-        "copies_trained_on_share": round(leaky["seen_as_copy"] / max(len(test), 1), 6),
-    }
-
-
-def _test_images(lists_file: Any) -> list[str]:
-    lists = read_lists(lists_file)
-    return list(lists["name"][lists["test"]])
+    counts: dict[str, Any] = {"test_images": leaky["test_images"]}
+    for name, key in (("trained_on", "seen"), ("copies_trained_on", "seen_as_copy")):
+        counts |= {name: leaky[key], f"{name}_share": round(leaky[key] / max(len(test), 1), 6)}
+    return counts
 
 
 def _describe(run: str, leaks: pd.DataFrame) -> str:
-    lines = [
+    """The error about a run: its leaks, and what to change."""
+    lines = [f"{run}: {leaks['test'].nunique()} of its test images were seen in training:"]
+    lines += [
         f"  {leak.test!r}: {leak.kind} of {leak.used!r} in {leak.used_for}"
         for leak in leaks.head(SHOWN).itertuples()
     ]
     if len(leaks) > SHOWN:
         lines.append(f"  and {len(leaks) - SHOWN} more in {AUDIT / 'leaks.csv'}")
-    return "\n".join(
-        [
-            f"{run}: {leaks['test'].nunique()} of its test images were seen in training:",
-            *lines,
-            "  If they are one picture, split.duplicates must find at least what section audit "
-            "finds; if not, narrow section audit",
-        ]
+    lines.append(
+        "  If they are one picture, split.duplicates must find at least what section audit "
+        "finds; if not, narrow section audit"
     )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

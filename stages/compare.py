@@ -27,39 +27,39 @@ EXPERIMENTS = (
 
 
 def main() -> None:
-    """Read what the runs left, only those, and write the tables."""
+    """Read the results of the runs and write the tables."""
     params = load_params()
     runs = params.runs
     curves = collect_curves(CURVES, runs)
     table = with_epochs(compare(EVALUATION, params.run_names), curves)
     table = with_intervals(table, EVALUATION)
     costs = read_costs(EVALUATION, runs)
-    gap = explain_leakage(PREDICTIONS, table)
+    leakage = explain_leakage(PREDICTIONS, table)
     write_csv(COMPARISON / "curves.csv", curves)
     cost = accuracy_over_cost(curves, costs)
     write_csv(COMPARISON / "cost.csv", cost)
     draw_cost(COMPARISON / "cost.svg", cost)
     write_csv(COMPARISON / "comparison.csv", table.merge(costs, on="variant", how="left"))
-    write_csv(COMPARISON / "leakage.csv", gap)
+    write_csv(COMPARISON / "leakage.csv", leakage)
     with atomic_write(COMPARISON / "comparison.md") as partial:
-        partial.write_text(comparison_markdown(table) + leakage_markdown(gap), encoding="utf-8")
+        partial.write_text(comparison_markdown(table) + leakage_markdown(leakage), encoding="utf-8")
     draw_leak(COMPARISON / "leak.svg", table)
     classes = {task: params.classes.of(task) for task in TASKS}
     issues = find_label_issues(PREDICTIONS, fold_runs(params), classes)
     write_csv(COMPARISON / "label_issues.csv", issues)
     print_comparison(table)
-    print(leakage_markdown(gap), end="")
+    print(leakage_markdown(leakage), end="")
     timings = read_timings(TIMINGS, runs)
     write_csv(TIMINGS / "comparison.csv", timings)
     print(costs.merge(timings, on="variant").to_string(index=False, na_rep="-"))
-    # A network that was trained on its test images has nothing to prove on them.
+    # Networks that were trained on their test images are not tested against others.
     compare_pairs(params, [run.text for run in params.run_names if not run.is_published_split])
     print(f"experiments side by side:\n  {EXPERIMENTS.format(runs[0])}")
     print(f"compare: {len(runs)} run{'s' * (len(runs) != 1)}; {COMPARISON / 'comparison.md'}")
 
 
 def compare_pairs(params: Params, names: list[str]) -> None:
-    """Write the paired tests of all variants, and print what they come to."""
+    """Write the paired tests of all variants, and print their results."""
     classes = {task: params.classes.of(task) for task in TASKS}
     files = {run: RunPaths(run).predictions("test") for run in names}
     runs = {run: read_predictions(file, classes) for run, file in files.items()}

@@ -35,7 +35,7 @@ NOT_QUEUED = "not queued"
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Queue, show or compare the published variants."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", help="names; default: all published ones")
     arguments = parser.parse_args()
     params = load_params()
-    wanted = experiments(params, arguments.variants or published_variants())
+    wanted = experiments(params, arguments.variants or list(pd.read_csv(PUBLISHED)["variant"]))
     logging.getLogger().setLevel(logging.ERROR)  # of DVC's queue: what is expected here
     with open_queue() as queue:
         if arguments.command == "queue":
@@ -53,11 +53,6 @@ def main() -> None:
     show(wanted, states, found)
     if arguments.command == "compare":
         compare(params, [each.variant for each in wanted if each.name in found])
-
-
-def published_variants() -> list[str]:
-    """The names of the published variants, in the order of their table."""
-    return list(pd.read_csv(PUBLISHED)["variant"])
 
 
 def experiments(params: Params, variants: list[str]) -> list[Combination]:
@@ -87,11 +82,11 @@ def evaluation_inputs(params: Params, variant: str) -> object:
 
 
 def enqueue(params: Params, queue: Queue, wanted: list[Combination]) -> None:
-    """Queue what is missing, each variant with its repeats."""
+    """Queue what is missing, each variant with its listed runs."""
     if queue.uncommitted():
         print(
-            "warning: uncommitted changes; the experiments have them, but belong to the last "
-            "commit, and after the next one no longer count",
+            "warning: uncommitted changes; the experiments include them, but belong to the last "
+            "commit and no longer count after the next one",
             file=sys.stderr,
         )
     queue.forget_dead()
@@ -113,9 +108,8 @@ def show(
     for each in wanted:
         scores = found.get(each.name, {})
         figures = {f"{t}_{f}": scores.get(t, {}).get(f) for t in TASKS for f in FIGURES}
-        state = states.get(each.name, NOT_QUEUED)
-        rows.append({"variant": each.variant, "state": state, "images": scores.get("images")})
-        rows[-1] |= figures
+        state, images = states.get(each.name, NOT_QUEUED), scores.get("images")
+        rows.append({"variant": each.variant, "state": state, "images": images, **figures})
     table = pd.DataFrame(rows).astype({"images": "Int64"}).join(published, on="variant")
     pairs = [column for name in NAMES for column in (name, f"published_{name}")]
     write_csv(TABLE, table[["variant", "state", "images", *pairs]])

@@ -26,7 +26,7 @@ TRAINING = "data/training/{variant}.json"
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Queue, run or show a search."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -76,26 +76,22 @@ def _tests_on_same_images(
     ]
     if not keys:
         return []
-    right = {
-        (run, task): p.right(task).astype(float) for run, p in runs.items() for task in p.tasks
-    }
-    columns = {key: place for place, key in enumerate(right)}
-    values = np.column_stack(list(right.values()))
-    # The share of images that are right, in each resample: (resamples, runs x tasks).
-    sums = resampled_sums(np.column_stack([values, np.ones(len(values))]), groups, resamples, seed)
-    shares = sums[:, :-1] / sums[:, -1:]
+    right = pd.DataFrame({(run, t): p.right(t) for run, p in runs.items() for t in p.tasks})
+    right = right.astype(float)
+    sums = resampled_sums(np.column_stack([right, np.ones(len(right))]), groups, resamples, seed)
+    # The share of images that are right, a row for each resample.
+    shares = pd.DataFrame(sums[:, :-1] / sums[:, -1:], columns=right.columns)
     _, place = np.unique(groups, return_inverse=True)
     rows: list[tuple[object, ...]] = []
     for a, b, task in tqdm(keys, "testing", unit="pair", disable=None):
-        i, j = columns[a, task], columns[b, task]
-        differences = shares[:, i] - shares[:, j]
+        differences = (shares[a, task] - shares[b, task]).to_numpy()
+        images = (right[a, task] - right[b, task]).to_numpy()
         low, high = interval(differences, confidence)
-        ahead = np.bincount(place, weights=values[:, i] - values[:, j])
+        ahead = np.bincount(place, weights=images)
         wins = int((ahead > 0).sum()), int((ahead < 0).sum())
         exact = mcnemar([[0, wins[0]], [wins[1], 0]], exact=True).pvalue
-        mean = float((values[:, i] - values[:, j]).mean())
-        p = float(p_value(differences))
-        rows.append((a, b, task, mean, float(low), float(high), p, float(exact)))
+        numbers = (images.mean(), low, high, p_value(differences), exact)
+        rows.append((a, b, task, *map(float, numbers)))
     return rows
 
 

@@ -31,12 +31,7 @@ def gflops(model: keras.Model) -> float:
 
 
 def costs_of(model: keras.Model, file: Path) -> dict[str, float]:
-    """A trained network's costs: parameters, trainable_parameters, megabytes and gflops.
-
-    Args:
-        model: the network.
-        file: of the network; megabytes are 10^6 bytes.
-    """
+    """Parameters, trainable_parameters, megabytes (10^6 bytes of its file) and gflops."""
     trainable, total = count_parameters(model)
     return {
         "parameters": total,
@@ -56,9 +51,9 @@ def training_costs(
     epoch if images are augmented or small.
 
     Args:
-        model: the network, with its layers frozen as they were.
-        train: number of images that it learnt from.
-        val: number of images that chose its best epoch.
+        model: the network, with its layers frozen as in the training.
+        train: number of training images.
+        val: number of validation images.
         training: how it was trained.
 
     Returns:
@@ -72,16 +67,12 @@ def training_costs(
     once, epoch = frozen * (train + val), learning * (3 * train + val)
     if training.augmentation is not None or epochs:
         once, epoch = 0.0, epoch + once
-    found: dict[str, float] = {
-        "training_tflop_once": round(once / 1e3, 6),
-        "training_tflop_epoch": round(epoch / 1e3, 6),
-    }
+    costs = {"training_tflop_once": round(once / 1e3, 6)}
+    costs["training_tflop_epoch"] = round(epoch / 1e3, 6)
     if epochs:
         small_frozen = 0.0 if parts is None else gflops(at_size(parts[0], size))
         small_learning = gflops(at_size(model, size)) - small_frozen
         cost = (3 * small_learning + small_frozen) * train + (learning + frozen) * val
-        found |= {
-            "progressive_epochs": epochs,
-            "training_tflop_progressive_epoch": round(cost / 1e3, 6),
-        }
-    return found
+        costs["progressive_epochs"] = epochs
+        costs["training_tflop_progressive_epoch"] = round(cost / 1e3, 6)
+    return costs

@@ -5,7 +5,7 @@ labels. Subgroups of few images are marked as `small`; worst and best group, gap
 them out.
 """
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import numpy.typing as npt
@@ -43,27 +43,19 @@ def subgroup_table(
     right = {f"{task} right": predictions.right(task) for task in predictions.tasks}
     samples = _samples(predictions).assign(group=groups, **right)
     tables = []
-    for by in GROUPINGS:
+    for task, by in product(predictions.tasks, GROUPINGS):
         cells = samples.groupby(list(by), observed=False)
-        images = cells.size()
+        images, accuracy = cells.size(), cells[f"{task} right"].mean()
         copies = samples.groupby([*by, "group"], observed=True).size()
         squares = (copies**2).groupby(level=list(by), observed=False).sum()
-        effective = images**2 / squares.reindex(images.index)
-        for task in predictions.tasks:
-            accuracy = cells[f"{task} right"].mean()
-            low, high = wilson(accuracy, effective, confidence)
-            table = pd.DataFrame(
-                {"images": images, "accuracy": accuracy, "low": low, "high": high}
-            ).reset_index()
-            table["task"], table["by"] = task, " ".join(by)
-            tables.append(table.astype(dict.fromkeys(by, "str")))
+        low, high = wilson(accuracy, images**2 / squares.reindex(images.index), confidence)
+        columns = {"images": images, "accuracy": accuracy, "low": low, "high": high}
+        table = pd.DataFrame(columns).reset_index().assign(task=task, by=" ".join(by))
+        tables.append(table.astype(dict.fromkeys(by, "str")))
     whole = pd.concat(tables, ignore_index=True)
     whole[list(TRAITS)] = whole[list(TRAITS)].fillna("")
     whole["small"] = whole["images"] < min_subgroup_size
-    order = {task: place for place, task in enumerate(predictions.tasks)}
-    whole = whole.sort_values("task", key=lambda tasks: tasks.map(order), kind="stable")
-    columns = ["task", "by", *TRAITS, "images", "accuracy", "low", "high", "small"]
-    return whole[columns].reset_index(drop=True)
+    return whole[["task", "by", *TRAITS, "images", "accuracy", "low", "high", "small"]]
 
 
 def fairness_table(
@@ -89,22 +81,21 @@ def fairness_table(
     """
     samples = _samples(predictions)
     rows = []
-    for task in predictions.tasks:
-        for by in GROUPINGS:
-            chosen = (subgroups["task"] == task) & (subgroups["by"] == " ".join(by))
-            cells = subgroups[chosen & ~subgroups["small"]]
-            row: dict[str, object] = {"task": task, "by": " ".join(by), "groups": len(cells)}
-            if len(cells) > 1:
-                worst = cells.loc[cells["accuracy"].idxmin()]
-                best = cells.loc[cells["accuracy"].idxmax()]
-                for name, cell in (("worst", worst), ("best", best)):
-                    row[name] = " ".join(cell[trait] for trait in by)
-                    row[f"{name}_accuracy"] = cell["accuracy"]
-                row["gap"] = best["accuracy"] - worst["accuracy"]
-            if task not in by:
-                cell_of = samples.groupby(list(by), observed=True).ngroup().to_numpy()
-                row |= _odds(predictions, task, cell_of, min_subgroup_size)
-            rows.append(row)
+    for task, by in product(predictions.tasks, GROUPINGS):
+        chosen = (subgroups["task"] == task) & (subgroups["by"] == " ".join(by))
+        cells = subgroups[chosen & ~subgroups["small"]]
+        row: dict[str, object] = {"task": task, "by": " ".join(by), "groups": len(cells)}
+        if len(cells) > 1:
+            worst = cells.loc[cells["accuracy"].idxmin()]
+            best = cells.loc[cells["accuracy"].idxmax()]
+            for name, cell in (("worst", worst), ("best", best)):
+                row[name] = " ".join(cell[trait] for trait in by)
+                row[f"{name}_accuracy"] = cell["accuracy"]
+            row["gap"] = best["accuracy"] - worst["accuracy"]
+        if task not in by:
+            cell_of = samples.groupby(list(by), observed=True).ngroup().to_numpy()
+            row |= _odds(predictions, task, cell_of, min_subgroup_size)
+        rows.append(row)
     columns = ["task", "by", "groups", "worst", "worst_accuracy", "best", "best_accuracy", "gap"]
     return pd.DataFrame(rows, columns=[*columns, "odds_difference", "odds_class"])
 

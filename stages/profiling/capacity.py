@@ -1,8 +1,8 @@
-"""How fast a training runs on this device, probed in a few steps, and what the whole takes.
+"""How fast a training runs on this device, probed in a few steps, and how long all of it takes.
 
-A probe runs what a training runs: the same compiled step, fed by the same batches, with images of
-random pixels, which cost what real ones cost. The part that is frozen is timed by itself, since it
-is computed once for each image. The rest is arithmetic: epochs times images over speed.
+A probe runs the same compiled step on the same batches as a training, with images of random pixels,
+which cost as much as real ones. The frozen part is timed by itself, since it is computed once for
+each image. The rest is arithmetic: epochs times images over speed.
 """
 
 import time
@@ -61,8 +61,8 @@ def probe(
         model: from `build_network`; it learns a little from noise, drawn by the training's seed.
         training: how it is trained.
         execution: how the steps are run.
-        steps: that are timed, of each part; as many as are run at once are run before.
-        trace: folder for a profiler's trace of some more steps; None: none.
+        steps: timed steps of each part, after as many untimed ones as run at once.
+        trace: folder for a profiler's trace of some more steps; None: no trace.
     """
     tf.get_logger().setLevel("ERROR")  # it warns of each new network's steps being compiled
     random = np.random.default_rng(training.seed)

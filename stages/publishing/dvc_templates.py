@@ -70,14 +70,8 @@ def _template(
 ) -> Spec:
     """A chart with a panel for each revision, side by side, and DVC's anchors.
 
-    Args:
-        chart: without zoom in the panels.
-        x: column that `x` in dvc.yaml names.
-        y: column that `y` in dvc.yaml names.
-        size: width and height of a panel.
-        by: column of the panels from top to bottom; None: one row of panels.
-        order: of the panels from top to bottom.
-        independent: channels whose scales differ between panels.
+    `x` and `y` are the columns that dvc.yaml names, `size` is that of a panel. Panels from top to
+    bottom follow `by` in this `order`; the scales of `independent` channels differ between them.
     """
     panels: dict[str, Any] = {"column": alt.Column("rev:N", sort=[], title=None)}
     if by:

@@ -1,10 +1,10 @@
-"""The record of a comparison: all that its runs left but networks and images, in one file.
+"""The record of a comparison: all results of its runs except networks and images, in one file.
 
-`docs/results/<name>.tar.xz` holds params.yaml (of paths only their last part), the split, and of
-each run its metrics, curves, predictions, evaluation and the lists and facts that stand beside its
-network, under their paths in a workspace. Whoever unpacks it recomputes every table and chart by
-`python -m stages.compare`, and every figure of a run by `utkface-mtl score`. Equal files give
-equal bytes.
+`docs/results/<name>.tar.xz` holds params.yaml (with only the last part of each path), the split,
+and the metrics, curves, predictions, evaluation and the CSV and JSON files beside the network of
+each run, under their paths in a workspace. In the unpacked folder, `python -m stages.compare`
+computes every table and chart again, and `utkface-mtl score` every figure of a run. Equal files
+give equal bytes.
 """
 
 import io
@@ -34,7 +34,7 @@ _DAMAGE = (tarfile.TarError, lzma.LZMAError, EOFError)
 
 
 def record_file(name: str) -> Path:
-    """Where the record of that name stands."""
+    """The path of the record of that name."""
     return RECORDS / f"{name}.tar.xz"
 
 
@@ -59,7 +59,7 @@ def write_record(path: Path, params: Params, runs: Iterable[str]) -> None:
     with atomic_write(path) as partial, tarfile.open(partial, "w:xz", preset=9) as archive:
         _add(archive, PARAMS_FILE, _without_folders(params))
         _add(archive, VARIANTS_FILE, VARIANTS_FILE.read_bytes())
-        for file in sorted(files):  # what is alike stands side by side, and shrinks
+        for file in sorted(files):  # similar files side by side compress better
             _add(archive, file, file.read_bytes())
 
 
@@ -77,7 +77,7 @@ def restore(path: Path, folder: Path) -> int:
         raise UserError(f"{folder}: is the current folder; name a new one")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: is not empty; name a new folder")
-    unpacked = partial_path(folder)  # what is cut short is not taken for a workspace
+    unpacked = partial_path(folder)  # an incomplete folder must not look like a workspace
     try:
         with tarfile.open(path, "r:xz") as archive:
             members = archive.getmembers()

@@ -38,29 +38,19 @@ def _layered(*charts: alt.Chart) -> alt.LayerChart:
 
 def class_bars(task: str, title: str) -> alt.Chart:
     """Images of each class. Columns <task>, images, share."""
-    return (
-        alt.Chart(ROWS)
-        .mark_bar()
-        .encode(
-            x=alt.X(f"{task}:N", sort=None, title=title, axis=alt.Axis(labelAngle=0)),
-            y="images:Q",
-            tooltip=tooltip(task, "images", shares=["share"]),
-        )
-    )
+    classes = alt.X(f"{task}:N", sort=None, title=title, axis=alt.Axis(labelAngle=0))
+    tips = tooltip(task, "images", shares=["share"])
+    return alt.Chart(ROWS).mark_bar().encode(x=classes, y="images:Q", tooltip=tips)
 
 
 def age_histogram() -> alt.Chart:
     """Images by year of age, stacked by gender. Columns years, gender, images."""
-    return (
-        alt.Chart(ROWS)
-        .mark_bar(clip=True, binSpacing=0)
-        .encode(
-            x=alt.X("years:Q", title="age in years", scale=FREE),
-            y=alt.Y("images:Q", stack="zero"),
-            color=alt.Color("gender:N", sort=None, legend=BELOW),
-            tooltip=tooltip("years", "gender", "images"),
-        )
-        .add_params(zoom("x"))
+    bars = alt.Chart(ROWS).mark_bar(clip=True, binSpacing=0).add_params(zoom("x"))
+    return bars.encode(
+        x=alt.X("years:Q", title="age in years", scale=FREE),
+        y=alt.Y("images:Q", stack="zero"),
+        color=alt.Color("gender:N", sort=None, legend=BELOW),
+        tooltip=tooltip("years", "gender", "images"),
     )
 
 
@@ -113,23 +103,12 @@ def _heat_map(
 ) -> tuple[alt.Chart, alt.Chart]:
     """A rectangle and a text for each pair of classes; only the text where no colour is known.
 
-    Args:
-        x: column of the classes to the right.
-        y: column of the classes downwards, or upwards.
-        colour: column of the value that gives the colour.
-        text: what is written in the cells.
-        tips: of the cells and the texts.
-        domain: values of the darkest and the brightest colour; None: the rows have the columns
-            `low` and `high`.
-        upwards: whether the first class stands at the bottom.
+    `domain` has the values of the darkest and the brightest colour; without it the rows have them
+    in the columns `low` and `high`. `upwards` puts the first class at the bottom.
     """
+    axis = alt.Axis(labelAngle=0, labelOverlap=False, labelLimit=60)
     base = alt.Chart().encode(
-        x=alt.X(
-            f"{x}:N",
-            sort=None,
-            title=x.replace("_", " "),
-            axis=alt.Axis(labelAngle=0, labelOverlap=False, labelLimit=60),
-        ),
+        x=alt.X(f"{x}:N", sort=None, title=x.replace("_", " "), axis=axis),
         y=alt.Y(f"{y}:N", sort=None, title=y.replace("_", " "), scale=alt.Scale(reverse=upwards)),
         tooltip=tips,
     )
@@ -151,46 +130,31 @@ def _heat_map(
 
 def split_shares() -> alt.Chart:
     """Share of each class in each split. Columns class, split, images, share (of the split)."""
-    return (
-        alt.Chart(ROWS)
-        .mark_bar()
-        .encode(
-            x=alt.X("class:N", sort=None, title=None, axis=alt.Axis(labelAngle=0)),
-            xOffset=alt.XOffset("split:N", sort=None),
-            y=alt.Y("share:Q", title="share of the split", axis=alt.Axis(format="%")),
-            color=alt.Color("split:N", sort=None, legend=BELOW),
-            tooltip=tooltip("class", "split", "images", shares=["share"]),
-        )
+    bars = alt.Chart(ROWS).mark_bar()
+    return bars.encode(
+        x=alt.X("class:N", sort=None, title=None, axis=alt.Axis(labelAngle=0)),
+        xOffset=alt.XOffset("split:N", sort=None),
+        y=alt.Y("share:Q", title="share of the split", axis=alt.Axis(format="%")),
+        color=alt.Color("split:N", sort=None, legend=BELOW),
+        tooltip=tooltip("class", "split", "images", shares=["share"]),
     )
 
 
 def learning_curves(title: str | None) -> alt.Chart:
     """A figure over the epochs. Columns variant, split (train or val), epoch, value."""
-    return (
-        alt.Chart(ROWS)
-        .mark_line(clip=True, point=alt.OverlayMarkDef(size=14))
-        .encode(
-            x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1), scale=FREE),
-            y=alt.Y("value:Q", title=title, scale=FREE),
-            color=alt.Color("variant:N", sort=None, legend=_LIST_BELOW),
-            strokeDash=alt.StrokeDash(
-                "split:N",
-                title="images",
-                scale=alt.Scale(domain=["val", "train"], range=[[1, 0], [3, 3]]),
-                legend=BELOW,
-            ),
-            tooltip=tooltip("variant", "split", "epoch", shares=["value"]),
-        )
+    dashes = alt.Scale(domain=["val", "train"], range=[[1, 0], [3, 3]])
+    lines = alt.Chart(ROWS).mark_line(clip=True, point=alt.OverlayMarkDef(size=14))
+    return lines.encode(
+        x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1), scale=FREE),
+        y=alt.Y("value:Q", title=title, scale=FREE),
+        color=alt.Color("variant:N", sort=None, legend=_LIST_BELOW),
+        strokeDash=alt.StrokeDash("split:N", title="images", scale=dashes, legend=BELOW),
+        tooltip=tooltip("variant", "split", "epoch", shares=["value"]),
     )
 
 
 def interactive_curves(title: str, epochs: int) -> alt.LayerChart:
-    """Learning curves that zoom; a click in the legend emphasises a variant, Shift adds more.
-
-    Args:
-        title: of the vertical axis.
-        epochs: of the longest training.
-    """
+    """Learning curves that zoom; a click in the legend emphasises a variant, Shift adds more."""
     chosen = alt.selection_point(name="of", fields=["variant"], bind="legend")
     # With few epochs Vega would set ticks between them.
     ticks = alt.Axis(tickMinStep=1, tickCount=min(6, max(1, epochs - 1)))
@@ -208,28 +172,18 @@ def accuracy_over_cost() -> alt.Chart:
     Columns variant, epoch, tflop (10^12 operations), accuracy.
     """
     colours = len(CATEGORIES["light"])
-    dashes = [dash for dash in DASHES for _ in range(colours)]  # change where the colours repeat
-    return (
-        alt.Chart(ROWS)
-        .mark_line(interpolate="step-after", point=alt.OverlayMarkDef(size=14))
-        .encode(
-            x=alt.X(
-                "tflop:Q",
-                title="training, 10¹² operations",
-                axis=alt.Axis(tickCount=4),
-                scale=alt.Scale(type="log", nice=False, padding=8),
-            ),
-            y=alt.Y("accuracy:Q", title="accuracy, validation", scale=alt.Scale(zero=False)),
-            color=alt.Color("variant:N", sort=None, title=None),
-            strokeDash=alt.StrokeDash(
-                "variant:N", sort=None, title=None, scale=alt.Scale(range=dashes)
-            ),
-            tooltip=[
-                *tooltip("variant", "epoch"),
-                alt.Tooltip("tflop:Q", format=".3s"),
-                *tooltip(shares=["accuracy"]),
-            ],
-        )
+    # Dashes change where the colours repeat.
+    dashes = alt.Scale(range=[dash for dash in DASHES for _ in range(colours)])
+    tips = [*tooltip("variant", "epoch"), alt.Tooltip("tflop:Q", format=".3s")]
+    log = alt.Scale(type="log", nice=False, padding=8)
+    title, ticks = "training, 10¹² operations", alt.Axis(tickCount=4)
+    lines = alt.Chart(ROWS).mark_line(interpolate="step-after", point=alt.OverlayMarkDef(size=14))
+    return lines.encode(
+        x=alt.X("tflop:Q", title=title, axis=ticks, scale=log),
+        y=alt.Y("accuracy:Q", title="accuracy, validation", scale=alt.Scale(zero=False)),
+        color=alt.Color("variant:N", sort=None, title=None),
+        strokeDash=alt.StrokeDash("variant:N", sort=None, title=None, scale=dashes),
+        tooltip=[*tips, *tooltip(shares=["accuracy"])],
     )
 
 
@@ -307,22 +261,17 @@ def _intervals_and_points(base: alt.Chart, x: alt.X) -> tuple[alt.Chart, alt.Cha
 
 def costs_and_scores() -> alt.LayerChart:
     """Combined score over arithmetic. Columns variant, gflops, parameters, score, low, high."""
-    tips = tooltip("variant", "parameters", "gflops", shares=["score", "low", "high"])
-    operations = alt.X(
-        "gflops:Q", title="GFLOPs per image", scale=alt.Scale(type="log", padding=10)
-    )
+    log = alt.Scale(type="log", padding=10)
     base = alt.Chart().encode(
-        x=operations,
+        x=alt.X("gflops:Q", title="GFLOPs per image", scale=log),
         color=alt.Color("variant:N", sort=None, title=None, legend=_LIST_BELOW),
-        tooltip=tips,
+        tooltip=tooltip("variant", "parameters", "gflops", shares=["score", "low", "high"]),
     )
-    score = alt.Y("score:Q", title="combined score", scale=FREE)
+    points = base.mark_point(filled=True, size=80, opacity=1, clip=True)
+    points = points.encode(y=alt.Y("score:Q", title="combined score", scale=FREE))
     return _layered(
         base.mark_rule(clip=True).encode(y="low:Q", y2="high:Q"),
-        base.mark_point(filled=True, size=80, opacity=1, clip=True)
-        .encode(y=score)
-        .add_params(zoom("x", "y"))
-        .properties(name="points"),
+        points.add_params(zoom("x", "y")).properties(name="points"),
     )
 
 
@@ -332,11 +281,10 @@ def reliability_diagram() -> alt.LayerChart:
     Calibrated probabilities lie on the dashed diagonal.
     """
     unit = alt.Scale(domain=[0, 1])
-    scaling = alt.Color("scaling:N", sort=None, title="temperature scaling", legend=BELOW)
     base = alt.Chart().encode(
         x=alt.X("confidence:Q", title="confidence", scale=unit),
         y=alt.Y("accuracy:Q", title="accuracy", scale=unit),
-        color=scaling,
+        color=alt.Color("scaling:N", sort=None, title="temperature scaling", legend=BELOW),
     )
     diagonal = (
         alt.Chart()
@@ -354,7 +302,7 @@ def reliability_diagram() -> alt.LayerChart:
 
 
 def change_bars() -> alt.LayerChart:
-    """What each change of an ablation is worth. Columns change, state, val_score, difference."""
+    """The effect of each change of an ablation. Columns change, state, val_score, difference."""
     title = "difference in score"
     space = alt.Scale(padding=70)  # for the texts beside the bars
     base = alt.Chart().encode(

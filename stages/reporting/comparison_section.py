@@ -18,7 +18,6 @@ from stages.reporting.tables import (
     Table,
     count,
     crossed,
-    decimal,
     make_table,
     p_value,
     share,
@@ -58,12 +57,7 @@ def accuracy_table(results: Results) -> Table:
 
 
 def accuracy_figures(results: Results, kinds: Sequence[str] = tuple(KINDS)) -> list[Figure]:
-    """A chart for each task: the accuracies of every variant, honest ones with intervals.
-
-    Args:
-        results: of the workspace.
-        kinds: of accuracies: `published`, `rerun`, `honest`.
-    """
+    """A chart for each task: these kinds of accuracies, honest ones with intervals."""
     figures = []
     for task, rows in accuracy_rows(results.comparison, kinds).groupby("task", sort=False):
         best = rows[rows["kind"] == "honest"].nlargest(1, "accuracy").iloc[0]
@@ -95,10 +89,10 @@ def costs_table(results: Results) -> Table:
     """Parameters, size and arithmetic of each variant, and its training time if wanted."""
     formats = {
         **dict.fromkeys(["parameters", "that learn", "epochs"], count),
-        "MB": decimal(1),
-        "GFLOPs per image": decimal(3),
-        "training, s": decimal(0),
-        "training, images/s": decimal(1),
+        "MB": "{:,.1f}".format,
+        "GFLOPs per image": "{:,.3f}".format,
+        "training, s": "{:,.0f}".format,
+        "training, images/s": "{:,.1f}".format,
     }
     rows = pd.DataFrame(
         {

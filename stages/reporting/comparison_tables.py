@@ -12,7 +12,7 @@ TITLES = {"accuracy": "Accuracy", "macro_f1": "Macro F1"}
 NOTE = (
     "Published: as printed, under a protocol that trained on most of its test images. Rerun: "
     "trained and tested here under that protocol. Honest: tested on images that were never "
-    "trained on, with the bootstrap interval over the test images. Native: native pixels, with "
+    "trained on{}. Native: native pixels, with "
     "the difference to the variant. Rows of several seeds or folds show mean ± standard "
     "deviation. All values are in [0, 1]."
 )
@@ -86,7 +86,8 @@ def comparison_markdown(comparison: pd.DataFrame) -> str:
             parts.append(crossed("", _TASK_TITLES[task], header, rows).as_markdown())
     single = comparison[~comparison["variant"].str.endswith(f"+{FOLDS}")]
     images = ", ".join(f"{int(n):,}" for n in sorted(set(single["images"])))
-    return "\n\n".join([*parts, f"Measured on {images} test images. {NOTE}"]) + "\n"
+    note = NOTE.format(", with the bootstrap interval over the test images")
+    return "\n\n".join([*parts, f"Measured on {images} test images. {note}"]) + "\n"
 
 
 def summary_markdown(comparison: pd.DataFrame, most: int = 2) -> str:
@@ -118,7 +119,7 @@ def comparison_table(comparison: pd.DataFrame, figure: str) -> Table:
 
 
 def print_comparison(comparison: pd.DataFrame) -> None:
-    """Print a table for each figure; intervals, which would make it too wide, are in the files."""
+    """Print a table for each figure, without the intervals, which would make it too wide."""
     shown = comparison.loc[:, ~comparison.columns.str.match("(low|high)_")]
     for figure in FIGURES:
         columns = columns_of(shown, figure)
@@ -130,15 +131,11 @@ def print_comparison(comparison: pd.DataFrame) -> None:
         }
         table = pd.DataFrame.from_dict(rows, "index", columns=pd.MultiIndex.from_tuples(header))
         print(f"{TITLES[figure]}\n\n{table.to_string()}\n")
-    print(NOTE.replace(", with the bootstrap interval over the test images", ""))
+    print(NOTE.format(""))
 
 
 def leakage_table(leakage: pd.DataFrame) -> Table:
-    """Accuracy under the published protocol, split into its parts.
-
-    Args:
-        leakage: as `explain_leakage` returns it, with any of its columns.
-    """
+    """Accuracy under the published protocol, split into its parts."""
     numbers = dict.fromkeys([n for n in _LEAKAGE_TITLES if n in leakage], share)
     formats = {**numbers, "images": "{:,}".format}
     return make_table("Accuracy under the published protocol", leakage, formats, _LEAKAGE_TITLES)
@@ -154,11 +151,7 @@ def leakage_markdown(leakage: pd.DataFrame) -> str:
 
 
 def describe_leakage(leakage: pd.DataFrame) -> str:
-    """The arithmetic of the published protocol in Markdown, with the largest leakage as example.
-
-    Args:
-        leakage: as `explain_leakage` returns it, not empty.
-    """
+    """The arithmetic of the published protocol in Markdown, with the largest leakage as example."""
     row = leakage.iloc[int((leakage["rerun_accuracy"] - leakage["honest_accuracy"]).argmax())]
     seen = row["seen_share"]
 

@@ -27,11 +27,7 @@ _TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 
 
 def fates_table(fates: Mapping[str, Any]) -> Table:
-    """How many raw images were cropped, or why not, here and in the published run.
-
-    Args:
-        fates: the content of metrics/detect.json.
-    """
+    """How many raw images were cropped, or why not: metrics/detect.json, and the published run."""
     here = pd.Series({fate: fates[fate] for fate in PUBLISHED_FATES} | {"all": fates["members"]})
     there = pd.Series(PUBLISHED_FATES | {"all": sum(PUBLISHED_FATES.values())})
     rows = pd.DataFrame(
@@ -48,11 +44,7 @@ def fates_table(fates: Mapping[str, Any]) -> Table:
 
 
 def sample_figures(samples: pd.DataFrame) -> list[Figure]:
-    """The crops by task, by year of age, and by pairs of tasks.
-
-    Args:
-        samples: a row for each crop: years, and age, gender and race as ordered categories.
-    """
+    """The crops by task, by year of age, and by pairs of tasks; see `report.render_report`."""
     figures = []
     for task in TASKS:
         counts = class_counts(samples, task)
@@ -131,11 +123,10 @@ def conflicting_groups(
     conflicting: pd.DataFrame, classes: Mapping[str, Sequence[str]]
 ) -> pd.DataFrame:
     """The conflicting images with class names: group, name, age (years), gender, race, split."""
-    named = {
-        task: conflicting[task].astype(int).map(dict(enumerate(classes[task])))
-        for task in ("gender", "race")
-    }
-    return conflicting.assign(**named)[["group", "name", "age", "gender", "race", "split"]]
+    table = conflicting[["group", "name", "age", "gender", "race", "split"]].copy()
+    for task in ("gender", "race"):
+        table[task] = table[task].astype(int).map(dict(enumerate(classes[task])))
+    return table
 
 
 def conflicting_table(conflicting: pd.DataFrame) -> Table:

@@ -52,9 +52,11 @@ def _backbone(structure: Structure) -> tuple[list[Markup], float]:
     rows = [
         ("image", f"{_size(structure.image)}, uint8", ""),
         ("preprocessing", _PREPROCESSING.get(structure.preprocessing, "none"), ""),
-        *((b.name, _contents(b.convolutions, b.shape), _state(b.learns)) for b in structure.blocks),
-        (END_OF_BACKBONE, "global average pooling", ""),
     ]
+    for block in structure.blocks:
+        layers = f"{block.convolutions} convolution{'s' * (block.convolutions > 1)}"
+        rows.append((block.name, f"{layers} on {_size(block.shape)}", _state(block.learns)))
+    rows.append((END_OF_BACKBONE, "global average pooling", ""))
     drawn, top = [], float(MARGIN)
     for number, (name, text, state) in enumerate(rows):
         if number:
@@ -70,10 +72,6 @@ def _backbone(structure: Structure) -> tuple[list[Markup], float]:
     return drawn, top - BLOCK_GAP
 
 
-def _contents(convolutions: int, shape: Sequence[int]) -> str:
-    return f"{convolutions} convolution{'s' * (convolutions > 1)} on {_size(shape)}"
-
-
 def _size(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
@@ -85,23 +83,14 @@ def _state(learns: bool) -> str:
 def _heads(steps: Sequence[Step], top: float) -> tuple[list[Markup], float]:
     """The boxes of the heads, a column for each task, and where they end."""
     columns = [task for task in TASKS if any(_task(step.name) == task for step in steps)]
-    rows = _depths(steps)
-    centres = {
-        task: MARGIN + (WIDTH - 2 * MARGIN) * (number + 0.5) / len(columns)
-        for number, task in enumerate(columns)
-    }
-    places = {
-        step.name: (
-            centres[_task(step.name)],
-            top + STEP_GAP + rows[step.name] * (STEP_HEIGHT + STEP_GAP),
-        )
-        for step in steps
-    }
-    drawn = [
-        _edge(_route(source, step.name, places, rows, top))
-        for step in steps
-        for source in step.reads
-    ]
+    rows = {END_OF_BACKBONE: -1}  # the longest way to each step from the pooled features
+    places = {}
+    for step in steps:
+        row = rows[step.name] = 1 + max(rows[source] for source in step.reads)
+        column = (columns.index(_task(step.name)) + 0.5) / len(columns)
+        x = MARGIN + (WIDTH - 2 * MARGIN) * column
+        places[step.name] = (x, top + STEP_GAP + row * (STEP_HEIGHT + STEP_GAP))
+    drawn = [_edge(_route(s, step.name, places, rows, top)) for step in steps for s in step.reads]
     for step in steps:
         x, y = places[step.name]
         words = step.name.removeprefix(f"{_task(step.name)}_").replace("_", " ")
@@ -120,20 +109,8 @@ def _task(name: str) -> str:
     return name.split("_")[0]
 
 
-def _depths(steps: Sequence[Step]) -> dict[str, int]:
-    """The row of each step: the longest way to it from the pooled features."""
-    depths = {END_OF_BACKBONE: -1}
-    for step in steps:
-        depths[step.name] = 1 + max(depths[source] for source in step.reads)
-    return depths
-
-
 def _route(
-    source: str,
-    target: str,
-    places: Mapping[str, Point],
-    rows: Mapping[str, int],
-    top: float,
+    source: str, target: str, places: Mapping[str, Point], rows: Mapping[str, int], top: float
 ) -> list[Point]:
     """The corners of an edge: straight down, or along the side of the target's column."""
     x, y = places[target]
@@ -161,13 +138,8 @@ def _edge(corners: Sequence[Point]) -> Markup:
     back_x, back_y = x - 2 * ARROW * along[0], y - 2 * ARROW * along[1]
     across_x, across_y = ARROW * along[1], ARROW * along[0]
     head = (x, y), (back_x + across_x, back_y + across_y), (back_x - across_x, back_y - across_y)
-    return Markup('<polyline class="edge" points="{}"/><polygon points="{}"/>').format(
-        _points(corners), _points(head)
-    )
-
-
-def _points(corners: Sequence[Point]) -> str:
-    return " ".join(f"{x:g},{y:g}" for x, y in corners)
+    line, arrow = (" ".join(f"{x:g},{y:g}" for x, y in points) for points in (corners, head))
+    return Markup('<polyline class="edge" points="{}"/><polygon points="{}"/>').format(line, arrow)
 
 
 def _box(x: float, y: float, width: float, height: float, state: str) -> Markup:

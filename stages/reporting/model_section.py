@@ -30,7 +30,7 @@ CALIBRATION = {
 
 
 def variants_table(runs: Mapping[str, RunResults]) -> Table:
-    """What each variant is and how it was trained, a row each."""
+    """The network and the training of each variant, a row each."""
     rows = []
     for name, run in runs.items():
         network, training = run.plan.network, run.plan.training
@@ -144,11 +144,10 @@ def training_table(run: RunResults, variant: str) -> Table:
     """The structure and training of a model, in pairs of name and value."""
     training = run.plan.training.model_dump()
     smoothing, augmentation = training.pop("label_smoothing"), training.pop("augmentation") or {}
-    first = ("learning_rate", "batch_size", "epochs")
     facts = {
         **run.plan.network.model_dump(),
         "tasks": " ".join(run.plan.tasks),
-        **{key: training[key] for key in first},
+        **{key: training[key] for key in ("learning_rate", "batch_size", "epochs")},  # first
         **training,
         "label_smoothing": ", ".join(f"{task} {value:g}" for task, value in smoothing.items()),
         "augmentation": ", ".join(f"{k} {v}" for k, v in augmentation.items()) or "none",
@@ -158,22 +157,16 @@ def training_table(run: RunResults, variant: str) -> Table:
         "best_epoch": run.training["best_epoch"],
         "validation_score": share(run.training["val_score"]),
     }
-    rows = [[Cell(key.replace("_", " ")), Cell(str(value))] for key, value in facts.items()]
-    caption = f"Structure and training of {variant}"
-    return Table(caption, ["param", "value"], [False, False], rows)
+    rows = [(key.replace("_", " "), str(value)) for key, value in facts.items()]
+    table = pd.DataFrame(rows, columns=["param", "value"])
+    return make_table(f"Structure and training of {variant}", table, {})
 
 
 def confident_errors(predictions: Predictions, task: str, number: int) -> pd.DataFrame:
     """The wrong predictions of the highest probability, the most confident first.
 
-    Args:
-        predictions: of a run.
-        task: that the run predicts.
-        number: how many at most.
-
-    Returns:
-        Columns name, true, predicted (class names), confidence and of_true (probabilities of the
-        predicted and of the true class, in [0, 1]).
+    Columns name, true, predicted (class names), confidence and of_true (probabilities of the
+    predicted and of the true class, in [0, 1]).
     """
     probabilities, classes = predictions.probabilities[task], predictions.classes[task]
     wrong = np.flatnonzero(~predictions.right(task))

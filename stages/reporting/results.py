@@ -81,7 +81,7 @@ class Results:
         detected, split, audit: the content of metrics/detect.json, split.json and audit.json.
         comparison: as `compare` returns it, with the costs.
         curves, tests, leakage, issues, conflicting: the tables of these files.
-        timings: of all runs, empty if the run was not trained here; None: not to be shown.
+        timings: of all runs, empty if the run was not trained here; None: not shown.
         searches: the table of each search that has one, by name.
     """
 

@@ -15,13 +15,7 @@ from stages.core.variants import Search
 from stages.reporting import charts
 from stages.reporting.tables import EMPTY
 from stages.reporting.theme import CELL, ROW, Drawing, save
-from stages.tuning.search_table import (
-    CHANGE,
-    DIFFERENCE,
-    SCORE,
-    UNCHANGED,
-    setting_text,
-)
+from stages.tuning.search_table import CHANGE, DIFFERENCE, SCORE, UNCHANGED, setting_text
 from stages.tuning.searches import label
 
 NOTE = (
@@ -36,16 +30,17 @@ _MARKS = {"best": " ★", "published": " ◆"}
 
 
 def describe_search(table: pd.DataFrame, search: Search) -> list[str]:
-    """Progress and the best setting of a search, or the best change of an ablation.
-
-    Args:
-        table: as `tabulate_search` or `tabulate_changes` returns it.
-        search: of params.yaml.
-    """
+    """Progress and the best setting of a search, or the best change of an ablation."""
     counts = table["state"].value_counts(sort=False)
     lines = [f"{len(table)} settings: " + ", ".join(f"{n} {s}" for s, n in counts.items())]
     if search.vary == "one-by-one":
-        return lines + _describe_changes(table)
+        unchanged, changed = table[SCORE].iloc[0], table[table[DIFFERENCE].notna()]
+        score = "not finished" if pd.isna(unchanged) else f"{unchanged:.4f}"
+        lines.append(f"{UNCHANGED}: {score}")
+        if not changed.empty:
+            top = changed.loc[changed[DIFFERENCE].idxmax()]
+            lines.append(f"best change: {top[CHANGE]}: {top[DIFFERENCE]:+.4f}")
+        return lines
     done = table[table[SCORE].notna()].sort_values(SCORE, ascending=False, kind="stable")
     if done.empty:
         lines.append("best: none yet")
@@ -63,24 +58,12 @@ def describe_search(table: pd.DataFrame, search: Search) -> list[str]:
     return lines
 
 
-def _describe_changes(table: pd.DataFrame) -> list[str]:
-    first, changed = table.iloc[0], table[table[DIFFERENCE].notna()]
-    if pd.isna(first[SCORE]):
-        return [f"{UNCHANGED}: not finished"]
-    lines = [f"{UNCHANGED}: {first[SCORE]:.4f}"]
-    if not changed.empty:
-        top = changed.loc[changed[DIFFERENCE].idxmax()]
-        lines.append(f"best change: {top[CHANGE]}: {top[DIFFERENCE]:+.4f}")
-    return lines
-
-
 def search_markdown(table: pd.DataFrame, search: Search, title: str) -> str:
     """A page: the summary, the table, and a note on its figures."""
     ablation = search.vary == "one-by-one"
     shown = table.drop(columns="experiment")
     if ablation:
-        signed = shown[DIFFERENCE].map("{:+.4f}".format, na_action="ignore")
-        shown = shown.assign(**{DIFFERENCE: signed})
+        shown[DIFFERENCE] = shown[DIFFERENCE].map("{:+.4f}".format, na_action="ignore")
     rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
     header = [name.replace("_val_accuracy", "").replace("_", " ") for name in shown]
     text = tabulate(rows, header, tablefmt="github", disable_numparse=True)

@@ -48,11 +48,6 @@ def count(value: float) -> str:
     return f"{int(value):,}"
 
 
-def decimal(digits: int) -> Format:
-    """Numbers with this many decimals."""
-    return lambda value: f"{value:,.{digits}f}"
-
-
 def p_value(value: float) -> str:
     """A p-value; small ones by their bound."""
     return "< 0.001" if value < 0.001 else share(value)
@@ -71,13 +66,10 @@ def make_table(
     formats: Mapping[str, Format],
     titles: Mapping[str, str] | None = None,
 ) -> Table:
-    """A table of a frame's columns.
+    """A table of a frame: missing values become a dash, a `Cell` stays as it is.
 
-    Args:
-        caption: what it shows.
-        frame: its content; missing values become a dash, a `Cell` stays as it is.
-        formats: of the numeric columns; the others are text.
-        titles: of columns whose title is not their name with spaces.
+    `formats` are those of the numeric columns; the others are text. `titles` are those of columns
+    whose title is not their name with spaces.
     """
     columns = list(frame.columns)
     header = [(titles or {}).get(c, str(c).replace("_", " ")) for c in columns]

@@ -1,4 +1,4 @@
-"""What all charts share: colours, sizes, zoom, tooltips, and how a chart becomes JSON, SVG or PNG.
+"""Common parts of all charts: colours, sizes, zoom, tooltips, and output as JSON, SVG or PNG.
 
 Charts are built by Altair (https://altair-viz.github.io) without data; the rows are added when a
 chart becomes a specification. The report, the SVG and PNG files and the DVC templates take their
@@ -123,7 +123,7 @@ def save(
 ) -> None:
     """Write a chart as an SVG or PNG file; the same chart and rows give the same bytes."""
     spec = to_spec(drawing, rows) | {"config": _FILE_CONFIG}
-    # Vega numbers its clip paths through the life of a process; without zoom nothing needs one.
+    # Vega numbers clip paths over the whole process; charts without zoom need none.
     spec = json.loads(json.dumps(spec).replace('"clip": true', '"clip": false'))
     with atomic_write(path) as partial:
         if file == "svg":

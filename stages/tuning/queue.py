@@ -76,10 +76,7 @@ class Queue:
     def add(self, name: str, targets: list[str], changes: list[str]) -> None:
         """Queue an experiment under a name that is free or that of a failed one.
 
-        Args:
-            name: of the experiment.
-            targets: the stages that it brings up to date.
-            changes: of params, as `dvc exp run -S` takes them.
+        It brings these stages up to date with changes of params, as `dvc exp run -S` takes them.
         """
         key = (name, self._repo.scm.get_rev())
         failed = [result.entry for result in self._tasks.iter_failed()]
@@ -90,11 +87,7 @@ class Queue:
         self._repo.experiments.run(targets=targets, params=changes, queue=True, name=name)
 
     def work_off(self, jobs: int, tell: Tell) -> None:
-        """Run everything that is queued; returns when nothing is queued or running.
-
-        Args:
-            jobs: workers at the same time.
-            tell: called with each line of progress.
+        """Run everything that is queued with `jobs` workers; report each line of progress.
 
         Raises:
             UserError: no worker could be started.

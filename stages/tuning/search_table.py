@@ -51,15 +51,9 @@ def tabulate_changes(
 ) -> pd.DataFrame:
     """One row for each change of an ablation; the first is the variant as it is.
 
-    Args:
-        combinations: of a search that varies its params one by one.
-        states: see `tabulate_search`.
-        summaries: see `tabulate_search`.
-
-    Returns:
-        Columns experiment, state, change, val_score, difference (to the variant as it is; empty
-        unless both are finished), <task>_val_accuracy, best_epoch, epochs and mark (`best` or
-        empty).
+    The arguments are those of `tabulate_search`. The columns are experiment, state, change,
+    val_score, difference (to the variant as it is; empty unless both are finished),
+    <task>_val_accuracy, best_epoch, epochs and mark (`best` or empty).
     """
     table = _rows(combinations, states, summaries)
     table.insert(2, CHANGE, [setting_text(c.setting) or UNCHANGED for c in combinations])
