@@ -1,7 +1,7 @@
 """Detection and training shared by 1, 2 and 4 workers, as on as many machines.
 
 Detection: workers of Ray, one thread each, their start included; and against the processes of the
-node without a cluster. Training: processes that know each other by TF_CONFIG, each held to one
+stage without a cluster. Training: processes that know each other by TF_CONFIG, each held to one
 core, so that another one brings what another machine would; all have the same batches together.
 Each number of workers takes its turn in each round. More workers than cores cannot be faster than
 as many as there are cores: what they lose is what it costs to divide the work. Linux only.

@@ -1,6 +1,6 @@
 """Evaluation against the forward pass alone: predictions, metrics, intervals, tables.
 
-Ours is what the node evaluate does with the test images: predict, write the predictions, read
+Ours is what the stage evaluate does with the test images: predict, write the predictions, read
 them, score them with bootstrap intervals, subgroups and calibration, write all tables. The
 validation predictions, which calibration needs, are there before. The smallest network is the
 hardest case.
@@ -74,7 +74,7 @@ class Sides:
         return predict_rows(self.model, self.faces.crops, rows, BATCH_SIZE)
 
     def table(self) -> pd.DataFrame:
-        """What the node writes of the outputs."""
+        """What the stage writes of the outputs."""
         ages = np.full(len(self.faces.names), AGE)
         return prediction_table(
             self.faces.names, self.faces.labels, self.outputs, self.classes, ages

@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def fit_ours(task: Task, xla: bool) -> "keras.Model":
-    """As the node train does it, from an empty cache of features."""
+    """As the stage train does it, from an empty cache of features."""
     from stages.learning.features import frozen_features
     from stages.learning.fit import Execution
 

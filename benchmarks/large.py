@@ -1,6 +1,6 @@
 """Data beyond memory: simulated images through detect, split and an epoch of mtl-cnn.
 
-An archive of so many drawn images, no two alike, is written as a tar; then each node works in a
+An archive of so many drawn images, no two alike, is written as a tar; then each stage works in a
 process of its own. Not simulated: decoding, cropping, index, shards, the search for copies, the
 division, batches and training steps. The detector is a stand-in that takes the whole image for the
 face at once, since the network's time and memory do not depend on the number of images. Crops are
@@ -57,7 +57,7 @@ THREADS = 2
 
 
 def main() -> None:
-    """Simulate, run each node, draw, print."""
+    """Simulate, run each stage, draw, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -67,34 +67,34 @@ def main() -> None:
     parser.add_argument("--shard-gib", type=float, default=0.25)
     parser.add_argument("--plot", type=Path, help="SVG file")
     parser.add_argument("--folder", type=Path, help="for the data; default: a temporary one")
-    parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)  # node and folder: a child
+    parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)  # stage and folder: a child
     arguments = parser.parse_args()
     if arguments.work:
-        node, folder = arguments.work
-        print(json.dumps(measure(node, Path(folder), arguments)))
+        stage, folder = arguments.work
+        print(json.dumps(measure(stage, Path(folder), arguments)))
         return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        found = {node: _apart(node, folder) for node in NODES}
+        found = {stage: _apart(stage, folder) for stage in STAGES}
     if arguments.plot:
         draw(arguments.plot, found)
     lines = [
-        {"what": node, **each, "at_most_mib": LIMIT_MIB, "met": each["peak_mib"] <= LIMIT_MIB}
-        for node, each in found.items()
+        {"what": stage, **each, "at_most_mib": LIMIT_MIB, "met": each["peak_mib"] <= LIMIT_MIB}
+        for stage, each in found.items()
     ]
     print_report(arguments, [], lines)
 
 
-def _apart(node: str, folder: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.large", *sys.argv[1:], "--work", node, folder]
+def _apart(stage: str, folder: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.large", *sys.argv[1:], "--work", stage, folder]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"{node}: {done.stderr.strip()[-2000:]}")
+        raise UserError(f"{stage}: {done.stderr.strip()[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(node: str, folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """Do one node's work: seconds and memory."""
-    work = NODES[node](folder, arguments)
+def measure(stage: str, folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """Do one stage's work: seconds and memory."""
+    work = STAGES[stage](folder, arguments)
     with peak_memory() as memory:
         begin = time.perf_counter()
         number = work()
@@ -212,7 +212,7 @@ def _epoch(folder: Path, arguments: argparse.Namespace) -> Work:
     return work
 
 
-NODES: dict[str, Callable[[Path, argparse.Namespace], Work]] = {
+STAGES: dict[str, Callable[[Path, argparse.Namespace], Work]] = {
     "archive": _draw_archive,
     "detect": _detect,
     "split": _split,

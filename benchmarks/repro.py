@@ -2,7 +2,7 @@
 
 Two copies of this project's dvc.yaml are made. Their outputs are stand-ins that nothing reads,
 of the real sizes: in the one data/faces/crops.npy, in the other a folder of as many JPEG files.
-Both are committed to DVC, then `dvc repro` takes turns in both; it starts no node in either.
+Both are committed to DVC, then `dvc repro` takes turns in both; it starts no stage in either.
 
     python -m benchmarks.repro
 """
@@ -48,7 +48,7 @@ def main() -> None:
         }
         told = {side: repro(tree) for side, tree in trees.items()}
         same = all(NOTHING_TO_DO in text and "Running" not in text for text in told.values())
-        proven = [prove(same, "neither starts a node")]
+        proven = [prove(same, "neither starts a stage")]
         seconds = take_turns(
             {side: partial(repro, tree) for side, tree in trees.items()}, arguments.rounds
         )

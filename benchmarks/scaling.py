@@ -1,6 +1,6 @@
 """Time and memory of detect, split, features and training over the number of images.
 
-Each node's work is done in a process of its own, whose peak memory counts: `peak_mib` is what is
+Each stage's work is done in a process of its own, whose peak memory counts: `peak_mib` is what is
 the process's own; `resident_mib` has pages of mapped files in it, which the system takes back when
 it needs them. Time is fitted as a power of the number: an exponent of 1 is a straight line, 2 a
 square. Where the archive has too few images they come again; for split as other pictures, each
@@ -8,7 +8,7 @@ time rolled by other pixels. `--plot` gets both curves as SVG.
 
     python -m benchmarks.scaling --archive UTKFace.tar.gz
     python -m benchmarks.scaling --archive UTKFace.tar.gz --sizes 2500 5000 10000 20000
-    python -m benchmarks.scaling --archive UTKFace.tar.gz --nodes detect split --sizes 200000
+    python -m benchmarks.scaling --archive UTKFace.tar.gz --stages detect split --sizes 200000
 """
 
 import argparse
@@ -52,50 +52,52 @@ LIMIT_MIB = 1536.0  # of detect and split
 
 
 def main() -> None:
-    """Run every node at every size, fit, draw, print."""
+    """Run every stage at every size, fit, draw, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--archive", type=Path, required=True, help="UTKFace images")
-    parser.add_argument("--nodes", nargs="+", choices=NODES, default=list(NODES))
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--sizes", nargs="+", type=int, default=[200, 400, 800, 1600])
     parser.add_argument("--plot", type=Path, help="SVG file")
     parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)  # folder and number: a child
     arguments = parser.parse_args()
     if arguments.work:
         folder, number = arguments.work
-        (node,) = arguments.nodes
-        print(json.dumps(measure(node, arguments.archive, Path(folder), int(number))))
+        (stage,) = arguments.stages
+        print(json.dumps(measure(stage, arguments.archive, Path(folder), int(number))))
         return
     with tempfile.TemporaryDirectory() as folder:
-        if set(arguments.nodes) - {"detect"}:
+        if set(arguments.stages) - {"detect"}:
             prepare(arguments.archive, max(arguments.sizes), Path(folder))
         found = {
-            node: {size: _apart(node, arguments.archive, folder, size) for size in arguments.sizes}
-            for node in arguments.nodes
+            stage: {
+                size: _apart(stage, arguments.archive, folder, size) for size in arguments.sizes
+            }
+            for stage in arguments.stages
         }
-    lines = [_line(node, by_size) for node, by_size in found.items()]
+    lines = [_line(stage, by_size) for stage, by_size in found.items()]
     if arguments.plot:
         draw(arguments.plot, found)
     print_report(arguments, [], lines)
 
 
-def _apart(node: str, archive: Path, folder: str, size: int) -> dict[str, float]:
+def _apart(stage: str, archive: Path, folder: str, size: int) -> dict[str, float]:
     """The measurement in a process of its own."""
-    options = ["--archive", str(archive), "--nodes", node, "--work", folder, str(size)]
+    options = ["--archive", str(archive), "--stages", stage, "--work", folder, str(size)]
     command = [sys.executable, "-m", "benchmarks.scaling", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"{node} of {size} images: {done.stderr.strip()}")
+        raise UserError(f"{stage} of {size} images: {done.stderr.strip()}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _line(node: str, by_size: Mapping[int, Mapping[str, float]]) -> dict[str, object]:
+def _line(stage: str, by_size: Mapping[int, Mapping[str, float]]) -> dict[str, object]:
     seconds = [each["seconds"] for each in by_size.values()]
-    line: dict[str, object] = {"what": node, "by_images": by_size}
+    line: dict[str, object] = {"what": stage, "by_images": by_size}
     if len(by_size) > 1:
         line["exponent"] = round(exponent(list(by_size), seconds), 3)
-    if node in ("detect", "split"):
+    if stage in ("detect", "split"):
         most = max(each["peak_mib"] for each in by_size.values())
         line |= {"at_most_mib": LIMIT_MIB, "met": most <= LIMIT_MIB}
     return line
@@ -107,7 +109,7 @@ def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
 
 
 def prepare(archive: Path, number: int, folder: Path) -> None:
-    """Write so many crops, and their classes, for all sizes and nodes."""
+    """Write so many crops, and their classes, for all sizes and stages."""
     faces = cut_faces(archive, min(number, CUT), load_params())
     np.save(folder / LABELS, np.stack([faces.labels[task] for task in TASKS]))
     cut = faces.crops
@@ -121,10 +123,10 @@ def prepare(archive: Path, number: int, folder: Path) -> None:
     crops.flush()
 
 
-def measure(node: str, archive: Path, folder: Path, number: int) -> dict[str, float]:
-    """Do a node's work on so many images: seconds and memory."""
+def measure(stage: str, archive: Path, folder: Path, number: int) -> dict[str, float]:
+    """Do a stage's work on so many images: seconds and memory."""
     params = load_params()
-    work = NODES[node](params, archive, folder, number)
+    work = STAGES[stage](params, archive, folder, number)
     with peak_memory() as memory:
         begin = time.perf_counter()
         work()
@@ -200,7 +202,7 @@ def _faces(folder: Path, number: int) -> Faces:
     return Faces(crops, names, dict(zip(TASKS, labels, strict=True)))
 
 
-NODES: dict[str, Callable[[Params, Path, Path, int], Work]] = {
+STAGES: dict[str, Callable[[Params, Path, Path, int], Work]] = {
     "detect": _detect,
     "split": _split,
     "features": _features,

@@ -1,4 +1,4 @@
-"""The whole way from an archive to the comparison, node by node: as published, and as it is now.
+"""The whole way from an archive to the comparison, stage by stage: as published, and as it is now.
 
 Before: the archive unpacked to files; RetinaFace (the same small network as ours: the published one
 takes seconds an image) image by image, a JPEG for each crop; for each variant the published chain
@@ -6,9 +6,9 @@ takes seconds an image) image by image, a JPEG for each crop; for each variant t
 float32; then its predictions on the test images and scikit-learn's accuracy. Nothing of it starts
 anew: one process does all of it.
 
-Now: every node of dvc.yaml in a new workspace, each in a process of its own, whose start is in its
+Now: every stage of dvc.yaml in a new workspace, each in a process of its own, whose start is in its
 time, in the precision that params.yaml chooses on this machine. `busy` is the share of all cores
-that it kept busy. A node that there was none of before has no `before`.
+that it kept busy. A stage that there was none of before has no `before`.
 
 Each side takes its one turn on the same images; nothing is extrapolated.
 
@@ -90,7 +90,7 @@ def main() -> None:
         after = now.go()
         before = Before(params, members, archive, Path(folder) / "before")
         seconds = before.go(arguments.variants, arguments.epochs)
-    lines = [_line(node, seconds.get(node), took) for node, took in after.items()]
+    lines = [_line(stage, seconds.get(stage), took) for stage, took in after.items()]
     took = after.values()
     whole = Took(sum(each.seconds for each in took), sum(each.cpu for each in took))
     lines.append(_line("all", sum(seconds.values()), whole))
@@ -105,8 +105,8 @@ class Took:
     cpu: float
 
 
-def _line(node: str, before: float | None, now: Took) -> dict[str, object]:
-    line: dict[str, object] = {"what": node, "unit": "s", "now": round(now.seconds, 1)}
+def _line(stage: str, before: float | None, now: Took) -> dict[str, object]:
+    line: dict[str, object] = {"what": stage, "unit": "s", "now": round(now.seconds, 1)}
     line["busy"] = round(now.cpu / now.seconds / THREADS, 2)
     if before is not None:
         line |= {"before": round(before, 1), "ratio": round(before / now.seconds, 2)}
@@ -114,7 +114,7 @@ def _line(node: str, before: float | None, now: Took) -> dict[str, object]:
 
 
 class Now:
-    """The nodes of this project in a workspace of their own."""
+    """The stages of this project in a workspace of their own."""
 
     def __init__(
         self, params: Params, archive: Path, variants: Sequence[str], epochs: int, folder: Path
@@ -137,16 +137,16 @@ class Now:
                 own[f"{name}-imagenet"] = str(backbone_weights(name, params).resolve())
 
     def go(self) -> dict[str, Took]:
-        """All nodes, in the order of dvc.yaml."""
-        runs = [(node, [node]) for node in ONCE]
+        """All stages, in the order of dvc.yaml."""
+        runs = [(stage, [stage]) for stage in ONCE]
         for variant in self.variants:
-            runs += [(f"{node} {variant}", [node, variant]) for node in ("train", "evaluate")]
-        runs += [(node, [node]) for node in LAST]
+            runs += [(f"{stage} {variant}", [stage, variant]) for stage in ("train", "evaluate")]
+        runs += [(stage, [stage]) for stage in LAST]
         return {name: self._run(arguments) for name, arguments in runs}
 
     def _run(self, arguments: Sequence[str]) -> Took:
-        node, *more = arguments
-        command = [sys.executable, "-m", f"stages.{node}", *more]
+        stage, *more = arguments
+        command = [sys.executable, "-m", f"stages.{stage}", *more]
         begin = time.perf_counter()
         with tempfile.TemporaryFile("w+") as told:
             child = subprocess.Popen(
@@ -170,7 +170,7 @@ class Before:
         self.params, self.members, self.archive, self.folder = params, members, archive, folder
 
     def go(self, variants: Sequence[str], epochs: int) -> dict[str, float]:
-        """Seconds by node, named as ours."""
+        """Seconds by stage, named as ours."""
         found = {"download": self._timed(self._unpack), "detect": self._timed(self._detect)}
         crops = sorted((self.folder / "crops").glob("*.jpg"))
         order = np.random.default_rng(1).permutation(len(crops))

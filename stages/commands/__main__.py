@@ -19,7 +19,10 @@ COMMANDS = {
     "tune": ("tune search mtl-vgg16-block5", "searches and ablations, as DVC experiments"),
     "suite": ("suite queue", "the published variants, as DVC experiments"),
     "train-on-cluster": ("train-on-cluster", "train the runs side by side on a Ray cluster"),
-    "score": ("score mtl-cnn", "the metrics of a run again, from its predictions"),
+    "score": (
+        "score --predictions mtl-cnn.csv --split split.csv --output again",
+        "the metrics of a run again, from its predictions",
+    ),
     "publish": ("publish --name mine", "figures into README.md and docs/, and their record"),
     "restore": ("restore utkface-aligned DIR", "a published record as a workspace"),
     "forget": ("forget 24_0_1_20170116220224657.jpg", "take an image out of all that holds it"),

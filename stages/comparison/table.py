@@ -1,4 +1,4 @@
-"""All variants of a suite side by side: published, rerun, honest.
+"""All runs side by side: published, rerun, honest.
 
 The published figures (`published.csv`, as they were printed) come from a protocol that trained
 on most of its test images. A rerun is the same network here, trained and tested under that

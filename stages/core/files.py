@@ -88,12 +88,12 @@ def remove_others(folder: Path, keep: Collection[Path]) -> None:
 
 
 def read_csv(path: Path, columns: Sequence[str], made_by: str, **options: Any) -> pd.DataFrame:
-    """Read a CSV file that a node wrote; only what `options` say is a missing value is one.
+    """Read a CSV file that a stage wrote; only `options` make a cell a missing value.
 
     Args:
         path: the file.
         columns: those that it must have.
-        made_by: the node that writes it, for the error.
+        made_by: the stage that writes it, for the error.
         options: of `pandas.read_csv`.
 
     Raises:

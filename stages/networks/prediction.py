@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 AGE_YEARS = "age_years"  # the output over single years, of networks that learn ages so
-BATCH_SIZE = 64  # images; of node evaluate, and so of all that must agree with its files
+BATCH_SIZE = 64  # images; that of stage evaluate, whose files other predictions must agree with
 
 
 class Network(Protocol):

@@ -36,7 +36,7 @@ def render_card(variant: str, results: Results, samples: pd.DataFrame, params: P
     """The card of one variant.
 
     Args:
-        variant: of the suite.
+        variant: a variant of the runs.
         results: of the workspace in the current folder.
         samples: see `report.render_report`.
         params: of the workspace.

@@ -28,7 +28,7 @@ from stages.reporting.theme import ROW, Figure, make_figure
 
 
 def curve_figures(results: Results) -> list[Figure]:
-    """A chart for each figure, with every variant of the suite."""
+    """A chart for each figure, with every run."""
     curves = results.curves[results.curves["variant"].isin(list(results.runs))]
     figures = []
     for name in charts.CURVES:

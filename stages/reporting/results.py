@@ -40,7 +40,7 @@ _TABLES = {  # of data/evaluation/<run>/: the columns that are text, and those t
 
 @dataclass(frozen=True)
 class RunResults:
-    """The results of one variant of the suite.
+    """The results of one variant.
 
     Attributes:
         plan: what the run is and how it is trained.
@@ -77,7 +77,7 @@ class Results:
     """The results of the whole workspace.
 
     Attributes:
-        runs: by variant, in the order of the suite.
+        runs: by variant, in the order of `runs`.
         detected, split, audit: the content of metrics/detect.json, split.json and audit.json.
         comparison: as `compare` returns it, with the costs.
         curves, tests, leakage, issues, conflicting: the tables of these files.

@@ -136,7 +136,7 @@ def test_images_come_again_under_other_paths(archive: Path):
 
 
 @pytest.mark.usefixtures("mobilenet_weights")
-def test_the_published_loop_finds_and_crops_what_the_node_does(archive: Path, tmp_path: Path):
+def test_the_published_loop_finds_and_crops_what_the_stage_does(archive: Path, tmp_path: Path):
     params = load_params(TOP / "params.yaml")
     sides = detect.Sides(labelled_members(archive, 6, LIMITS), params, tmp_path)
     assert sides.prove()[0].startswith("6 of 6")

@@ -1,4 +1,4 @@
-"""Mutated images and archives through what the node detect calls: a status, never a crash or hang.
+"""Mutated images and archives through what the stage detect calls: a status, never a crash or hang.
 
 Hypothesis draws the mutations, always the same ones. The normal suite tries a few; `-m long`
 tries 5,000 images and 1,000 archives. An input that breaks something is added to BROKEN.

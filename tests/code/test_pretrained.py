@@ -1,4 +1,4 @@
-"""What node pretrained fetches, and what it keeps for other copies of the workspace."""
+"""What stage pretrained fetches, and what it keeps for other copies of the workspace."""
 
 import shutil
 from collections.abc import Callable

@@ -36,8 +36,8 @@ def test_real_images_give_the_same_bytes_with_any_number_of_workers(workspace: W
     for workers in (1, 4):
         params = workspace.folder / "params.yaml"
         params.write_text(params.read_text().replace("  threads: 0 ", f"  threads: {workers} "))
-        for node in ("download", "plan", "pretrained", "detect", "split", "lists"):
-            workspace.run(node)
+        for stage in ("download", "plan", "pretrained", "detect", "split", "lists"):
+            workspace.run(stage)
         workspace.run(f"train {VARIANT}")
         made.append(workspace.digests())
         params.write_text(params.read_text().replace(f"  threads: {workers} ", "  threads: 0 "))

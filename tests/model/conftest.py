@@ -16,7 +16,7 @@ TEMPERATURES = {"age": 2.0, "gender": 0.5, "race": 1.25}
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder models/small as node train leaves it, untrained, beside its run's temperatures."""
+    """A folder models/small as stage train leaves it, untrained, beside its run's temperatures."""
     import keras
     import numpy as np
 

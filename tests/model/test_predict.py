@@ -80,7 +80,7 @@ def records(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_face_is_cut_as_node_detect_cuts_it(
+def test_a_face_is_cut_as_stage_detect_cuts_it(
     small_model: Path, mobilenet_weights: Path, portraits: dict, tmp_path: Path
 ):
     archive = tmp_path / "a.tar"
@@ -109,7 +109,7 @@ def test_a_face_is_cut_as_node_detect_cuts_it(
         assert scores == sorted(scores, reverse=True)
 
 
-def test_crops_in_batches_as_node_evaluate_has_them_give_its_very_figures(
+def test_crops_in_batches_as_stage_evaluate_has_them_give_its_very_figures(
     ask: Predict, small_model: Path, tmp_path: Path
 ):
     crops = np.random.default_rng(2).integers(0, 256, (BATCH_SIZE + 6, 100, 100, 3), np.uint8)
@@ -121,7 +121,7 @@ def test_crops_in_batches_as_node_evaluate_has_them_give_its_very_figures(
     network, rows = load_network(small_model / "model.keras"), np.arange(len(crops))
 
     def both(mirrored: bool, *flags: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """What node evaluate writes, and what the command writes."""
+        """What stage evaluate writes, and what the command writes."""
         outputs = predict_rows(network, crops, rows, BATCH_SIZE, mirrored)
         labels = dict.fromkeys(classes, np.zeros(len(crops), int))
         write_csv(Path("p.csv"), prediction_table(names, labels, outputs, classes, rows))

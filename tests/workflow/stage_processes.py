@@ -1,4 +1,4 @@
-"""Nodes as they run in the workflow, each a process of its own, in a small workspace."""
+"""Stages as they run in the workflow, each a process of its own, in a small workspace."""
 
 import os
 import shutil
@@ -15,36 +15,36 @@ from stages.core.files import digest
 
 TOP = Path(__file__).parents[2]
 VARIANT = "mtl-cnn"
-NODES = (
+STAGES = (
     *("validate", "download", "plan", "pretrained", "detect", "split", "lists"),
     *(f"train {VARIANT}", f"evaluate {VARIANT}"),
     *(f"train {VARIANT}+seed-2", f"evaluate {VARIANT}+seed-2"),
     *("audit", "compare", "report"),
 )
-TOPS = ("data", "models", "metrics", "report")  # of all that nodes write
+TOPS = ("data", "models", "metrics", "report")  # of all that stages write
 # Two runs differ in these: how long they took, which commit, what is shared by all of them.
 NOT_COMPARED = ("data/timings", "data/provenance", "data/checkpoints", "data/features")
 
 
 @dataclass
 class Workspace:
-    """A folder that holds the params and outputs of nodes, and their code with small changes."""
+    """A folder that holds the params and outputs of stages, and their code with small changes."""
 
     folder: Path
-    seconds: dict[str, float] = field(default_factory=dict)  # that each node takes undisturbed
-    before: dict[str, Path] = field(default_factory=dict)  # a copy of all from before each node
+    seconds: dict[str, float] = field(default_factory=dict)  # that each stage takes undisturbed
+    before: dict[str, Path] = field(default_factory=dict)  # a copy of all from before each stage
     behind: dict[str, Path] = field(default_factory=dict)  # and from after it
     after: dict[str, Mapping[str, str]] = field(default_factory=dict)  # digests from after it
 
-    def start(self, node: str, *wrapper: str, stage: str = "") -> subprocess.Popen[str]:
-        """Start a node; `stage` is how DVC would tell it whose it is."""
-        name, *arguments = node.split()
+    def start(self, stage: str, *wrapper: str, dvc_stage: str = "") -> subprocess.Popen[str]:
+        """Start a stage; `dvc_stage` is how DVC would tell it whose it is."""
+        name, *arguments = stage.split()
         return subprocess.Popen(
             [*wrapper, sys.executable, "-m", f"stages.{name}", *arguments],
             cwd=self.folder,
             env=os.environ
             | {"PYTHONPATH": str(self.folder), "PYTHONUNBUFFERED": "1"}
-            | ({"DVC_STAGE": stage} if stage else {}),
+            | ({"DVC_STAGE": dvc_stage} if dvc_stage else {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -52,8 +52,8 @@ class Workspace:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
-    def run(self, node: str, *wrapper: str, fails: bool = False, stage: str = "") -> str:
-        with self.start(node, *wrapper, stage=stage) as process:
+    def run(self, stage: str, *wrapper: str, fails: bool = False, dvc_stage: str = "") -> str:
+        with self.start(stage, *wrapper, dvc_stage=dvc_stage) as process:
             output, _ = process.communicate()
         assert (process.returncode != 0) == fails, output
         return output

@@ -169,9 +169,9 @@ def recorded(run: Run, stage: str) -> object:
         (("stages/detection/crops.py", '"""', '"""Edited. '), "stages/detection/crops.py"),
         (("params.yaml", "max_epochs: 1", "max_epochs: 2"), None),
     ],
-    ids=["params", "code", "another node's params"],
+    ids=["params", "code", "another stage's params"],
 )
-def test_who_edits_while_a_node_runs_has_nothing_recorded_wrongly(
+def test_who_edits_while_a_stage_runs_has_nothing_recorded_wrongly(
     run: Run, edit: tuple[str, str, str], said: str | None
 ):
     change(run, "params.yaml", "margin: 0.2 ", "margin: 0.15 ")
