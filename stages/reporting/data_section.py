@@ -11,7 +11,7 @@ from stages.reporting.tables import Cell, Table, count, crossed, make_table, per
 from stages.reporting.theme import CELL, Figure, make_figure
 
 # Of the published run, on the 24,109 in-the-wild images.
-PUBLISHED_FATES = {"cropped": 23561, "no_face": 521, "unreadable": 23, "bad_label": 4}
+PUBLISHED_OUTCOMES = {"cropped": 23561, "no_face": 521, "unreadable": 23, "bad_label": 4}
 _COPIES = {
     "groups": "pictures that occur more than once (groups)",
     "images_in_groups": "images in these groups",
@@ -26,13 +26,16 @@ _COPIES = {
 _TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 
 
-def fates_table(fates: Mapping[str, Any]) -> Table:
-    """How many raw images were cropped, or why not: metrics/detect.json, and the published run."""
-    here = pd.Series({fate: fates[fate] for fate in PUBLISHED_FATES} | {"all": fates["members"]})
-    there = pd.Series(PUBLISHED_FATES | {"all": sum(PUBLISHED_FATES.values())})
+def outcomes_table(outcomes: Mapping[str, Any]) -> Table:
+    """Raw images by outcome: those of metrics/detect.json beside those of the published run."""
+    here = pd.Series(
+        {outcome: outcomes[outcome] for outcome in PUBLISHED_OUTCOMES}
+        | {"all": outcomes["members"]}
+    )
+    there = pd.Series(PUBLISHED_OUTCOMES | {"all": sum(PUBLISHED_OUTCOMES.values())})
     rows = pd.DataFrame(
         {
-            "fate": [fate.replace("_", " ") for fate in here.index],
+            "outcome": [outcome.replace("_", " ") for outcome in here.index],
             "images": here,
             "share": here / max(here["all"], 1),
             "published run": there,
@@ -40,7 +43,7 @@ def fates_table(fates: Mapping[str, Any]) -> Table:
         }
     )
     formats = {"images": count, "share": percent, "published run": count, "its share": percent}
-    return make_table("What became of the raw images", rows, formats)
+    return make_table("Outcomes of the raw images", rows, formats)
 
 
 def sample_figures(samples: pd.DataFrame) -> list[Figure]:

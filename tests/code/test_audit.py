@@ -70,8 +70,10 @@ class Workspace:
 
     def faces(self, further):
         crops = dict(zip(PEOPLE, self.people, strict=True)) | further
-        fates = [(Row(name, "x.tar", "cropped", 30, 0, 0), crop) for name, crop in crops.items()]
-        write_faces(fates, Path("data/faces/index.csv"), Path("data/faces/crops.npy"), SIZE)
+        extractions = [
+            (Row(name, "x.tar", "cropped", 30, 0, 0), crop) for name, crop in crops.items()
+        ]
+        write_faces(extractions, Path("data/faces/index.csv"), Path("data/faces/crops.npy"), SIZE)
 
     def lists(self, run, train, val, test):
         names = sorted({*train, *val, *test})

@@ -175,7 +175,7 @@ def test_the_loop_over_all_pairs_finds_the_pairs_that_the_search_finds():
 
 
 def test_what_is_missing_is_told_in_one_line_by_the_process_that_missed_it():
-    command = [sys.executable, "-m", "benchmarks.scaling", "--archive", "none.tar", "--nodes"]
+    command = [sys.executable, "-m", "benchmarks.scaling", "--archive", "none.tar", "--stages"]
     done = subprocess.run(
         [*command, "detect", "--sizes", "5"], cwd=TOP, capture_output=True, text=True, check=False
     )

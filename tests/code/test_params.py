@@ -135,7 +135,7 @@ FAULTS = {
         ("  folds: 0", "  folds: 2"),
         ["split", "folds must be 0 or at least 3"],
     ),
-    "a fate that conflicting groups cannot have": (
+    "no such way to treat conflicting groups": (
         ("  conflicting: train-only", "  conflicting: train"),
         ["split.conflicting", "'keep', 'train-only' or 'drop'"],
     ),

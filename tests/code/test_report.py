@@ -123,10 +123,10 @@ def csv(folder: Path, name: str) -> pd.DataFrame:
 
 def test_the_fates_are_those_of_detect_and_of_the_published_run(reported: Path, page: Page):
     counted = json.loads((reported / "metrics/detect.json").read_text())
-    rows = page.rows("What became of the raw images")
-    for words, fate in (("cropped", "cropped"), ("no face", "no_face"), ("all", "members")):
-        assert rows[words][0] == (f"{counted[fate]:,}", counted[fate])
-        assert rows[words][1][1] == pytest.approx(counted[fate] / counted["members"])
+    rows = page.rows("Outcomes of the raw images")
+    for words, outcome in (("cropped", "cropped"), ("no face", "no_face"), ("all", "members")):
+        assert rows[words][0] == (f"{counted[outcome]:,}", counted[outcome])
+        assert rows[words][1][1] == pytest.approx(counted[outcome] / counted["members"])
     published = [rows[w][2][1] for w in ("cropped", "no face", "unreadable", "bad label", "all")]
     assert published == [23561, 521, 23, 4, 24109]
 

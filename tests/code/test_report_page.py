@@ -135,8 +135,8 @@ def test_a_table_sorts_by_number_both_ways(reader: Reader, way: str):
 
 
 def test_a_table_sorts_by_text(reader: Reader):
-    table = reader.page.locator("table", has=reader.page.get_by_text("What became of the raw"))
-    table.get_by_role("button", name="fate").click()
+    table = reader.page.locator("table", has=reader.page.get_by_text("Outcomes of the raw images"))
+    table.get_by_role("button", name="outcome").click()
     assert table.locator("tbody td:first-child").all_inner_texts() == [
         *("all", "bad label", "cropped", "no face", "unreadable")
     ]

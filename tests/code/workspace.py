@@ -110,14 +110,16 @@ def _draw_faces() -> None:
     ]
     labels[1] = labels[0]
     labels[2], labels[3] = (30, 0, 0), (30, 0, 1)
-    fates = [
+    extractions = [
         (_row(f"{HOSTILE if i == 3 else ''}{a}_{g}_{r}_{i:04}.jpg", a, g, r), crop)
         for i, ((a, g, r), crop) in enumerate(zip(labels, crops, strict=True))
     ]
-    fates.append((Row("blank.jpg", "drawn.tar", "unreadable", reason="not an image"), None))
-    counts = write_faces(fates, Path("data/faces/index.csv"), Path("data/faces/crops.npy"), SIZE)
+    extractions.append((Row("blank.jpg", "drawn.tar", "unreadable", reason="not an image"), None))
+    counts = write_faces(
+        extractions, Path("data/faces/index.csv"), Path("data/faces/crops.npy"), SIZE
+    )
     total = sum(counts.values())
-    shares = {f"{fate}_percent": round(100 * n / total, 3) for fate, n in counts.items()}
+    shares = {f"{outcome}_percent": round(100 * n / total, 3) for outcome, n in counts.items()}
     write_json(Path("metrics/detect.json"), {"members": total, **counts, **shares})
 
 

@@ -52,8 +52,8 @@ def streamed(utkface_archive, mobilenet_weights, tmp_path_factory):
     detector = load_detector(detect_settings(), mobilenet_weights)
     folder = tmp_path_factory.mktemp("faces")
     settings = detect_settings(margin=0.2, size=SIZE, max_pixels=10**8)
-    fates = extract_faces(chosen, detector, settings, 2)
-    write_faces(fates, folder / "index.csv", folder / "crops.npy", SIZE)
+    extractions = extract_faces(chosen, detector, settings, 2)
+    write_faces(extractions, folder / "index.csv", folder / "crops.npy", SIZE)
     return folder
 
 
