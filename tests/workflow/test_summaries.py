@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pty
+import shutil
 import struct
 import subprocess
 import sys
@@ -160,6 +161,7 @@ def test_on_a_terminal_a_bar_is_drawn_and_the_output_is_the_same(
 ) -> None:
     text = (workspace / "params.yaml").read_text().replace("source: local", "source: demo")
     (tmp_path / "params.yaml").write_text(text.replace("portraits: 300", "portraits: 60"))
+    shutil.copy(workspace / "variants.toml", tmp_path)
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
     done = subprocess.run(
