@@ -52,12 +52,13 @@ def test_variants_trained_side_by_side_are_what_repro_would_have_made(
     assert (tmp_path / "project/dvc.lock").read_text() == lock, "the same bytes"
 
 
-def test_a_variant_whose_params_are_edited_meanwhile_is_not_taken(
+def test_a_run_whose_plan_changes_meanwhile_is_not_taken(
     copy_project: Callable[..., Callable[..., str]], tmp_path: Path
 ):
-    run, params = copy_project(tmp_path / "project", SMALL), tmp_path / "project/params.yaml"
+    run = copy_project(tmp_path / "project", SMALL)
+    plan = tmp_path / "project/data/plan/mtl-cnn.json"
     run("dvc", "repro", "lists", "pretrained")
-    lock, text = (tmp_path / "project/dvc.lock").read_text(), params.read_text()
+    lock, text = (tmp_path / "project/dvc.lock").read_text(), plan.read_text()
     command = ["python", "-m", "stages.commands", "train-on-cluster"]
     together = subprocess.Popen(
         command,
@@ -70,14 +71,16 @@ def test_a_variant_whose_params_are_edited_meanwhile_is_not_taken(
     while not trainings("mtl-cnn"):
         assert together.poll() is None
         time.sleep(0.1)
-    edited = re.sub(r"(\n  mtl-cnn:\n    learning_rate: )\S+", r"\g<1>0.02", text)
+    edited = text.replace('"learning_rate": 0.001', '"learning_rate": 0.02')
     assert edited != text
-    params.write_text(edited)
+    plan.unlink()  # it may be a link into DVC's cache
+    plan.write_text(edited)
     output, _ = together.communicate()
     assert together.returncode == 1
-    changed = r"train@mtl-cnn, evaluate@mtl-cnn: changed meanwhile: train@mtl-cnn: params\.yaml; "
+    changed = r"changed meanwhile: .*train@mtl-cnn: data/plan/mtl-cnn\.json; its outputs are not"
     assert re.search(changed, output), output
-    assert "together: train@mtl-vgg16-imagenet-block5, evaluate@" in output, "the other is taken"
+    taken = "train-on-cluster: train@mtl-vgg16-imagenet-block5, evaluate@"
+    assert taken in output, "the other is taken"
     assert "train@mtl-cnn:" not in (tmp_path / "project/dvc.lock").read_text().replace(lock, "")
     assert not (tmp_path / "project/models/mtl-cnn").exists()
 
