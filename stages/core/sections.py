@@ -5,9 +5,12 @@ The comments in params.yaml say what each param means.
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stages.core.errors import UserError
 
 TASKS = ("age", "gender", "race")
 AUTO = "auto"
@@ -20,12 +23,27 @@ Backbone = Literal["cnn", "vgg16", "vgg19", "resnet50", "densenet121"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 SHARES_TOLERANCE = 1e-6  # shares are decimal fractions, whose binary sum need not be 1
+Parsed = TypeVar("Parsed", bound="Section")
 
 
 class Section(BaseModel):
     """A mapping of params: unknown names are refused, nothing is coerced or changed later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def parse(cls: type[Parsed], text: str | bytes, place: Path, mend: str) -> Parsed:
+        """Parse the JSON of `place`.
+
+        Raises:
+            UserError: not JSON, or a field that does not fit; it names the field and `mend`.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            field = ".".join(map(str, fault["loc"])) or "content"
+            raise UserError(f"{place}: {field}: {fault['msg']}; {mend}") from None
 
 
 def refuse(faults: list[str]) -> None:

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import platformdirs
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from stages.core import paths
 from stages.core.errors import UserError
@@ -48,9 +48,6 @@ class Exported(Section):
     run: Annotated[str, Field(min_length=1)]
     calibration: Calibration | None
     input_spec: InputSpec | None = None
-
-
-Content = TypeVar("Content", bound=Section)
 
 
 @dataclass(frozen=True)
@@ -150,18 +147,8 @@ def _read_calibration(folder: Path) -> Calibration | None:
     )
     if not path.is_file():
         return None
-    calibration = _parse(Calibration, path.read_bytes(), path, "run `dvc repro`")
+    calibration = Calibration.parse(path.read_bytes(), path, "run `dvc repro`")
     return calibration if calibration.temperatures else None
-
-
-def _parse(form: type[Content], text: str | bytes, place: Path, mend: str) -> Content:
-    """Parse JSON; an error names the first field that is missing or invalid."""
-    try:
-        return form.model_validate_json(text)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join(map(str, fault["loc"])) or "content"
-        raise UserError(f"{place}: {field}: {fault['msg']}; {mend}") from None
 
 
 class OnnxNetwork:
@@ -201,7 +188,7 @@ class OnnxNetwork:
 def _open_onnx(path: Path, device: str) -> Model:
     network = OnnxNetwork(path, device)
     text = network.session.get_modelmeta().custom_metadata_map.get(METADATA)
-    about = _parse(Exported, text, path, "export the model again") if text else None
+    about = Exported.parse(text, path, "export the model again") if text else None
     if about is None or about.input_spec is None:
         raise UserError(
             f"{path}: contains no input spec; export it with `utkface-mtl export <run>`"
@@ -246,7 +233,7 @@ def _open_tflite(path: Path) -> Model:
     about = path.with_name(f"{path.name}.json")
     if not about.is_file():
         raise UserError(f"{about}: missing; export it again with `utkface-mtl export <run>`")
-    exported = _parse(Exported, about.read_bytes(), about, "export the model again")
+    exported = Exported.parse(about.read_bytes(), about, "export the model again")
     facts = (exported.run, path, read_input_spec(path.parent), exported.calibration)
     network = TfliteNetwork(path)
     return Model(*facts, network, network.size, network.classes)

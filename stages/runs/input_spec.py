@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from stages.core.errors import UserError
 from stages.core.params import Params
@@ -38,20 +38,6 @@ class InputSpec(Section):
         )
 
 
-def parse_input_spec(text: str | bytes, place: str) -> InputSpec:
-    """Check the content of a preprocessor_config.json.
-
-    Raises:
-        UserError: not JSON, or a field that does not fit; `place` is how the error names it.
-    """
-    try:
-        return InputSpec.model_validate_json(text)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join(map(str, fault["loc"])) or "content"
-        raise UserError(f"{place}: {field}: {fault['msg']}; train or export it again") from None
-
-
 def read_input_spec(folder: Path) -> InputSpec:
     """How the model of a folder is fed.
 
@@ -61,4 +47,4 @@ def read_input_spec(folder: Path) -> InputSpec:
     path = folder / INPUT_SPEC_FILE
     if not path.is_file():
         raise UserError(f"{path}: missing; train the model again: `dvc repro`")
-    return parse_input_spec(path.read_bytes(), str(path))
+    return InputSpec.parse(path.read_bytes(), path, "train or export it again")
