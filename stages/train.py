@@ -7,18 +7,20 @@ sections `machine` and `cluster` are read here, which decide where and how fast 
 import json
 import shutil
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from dvclive import Live
 from tqdm import tqdm
 
 from stages.core.files import PARTIAL_SUFFIX, atomic_write, digest, write_csv, write_json
 from stages.core.params import load_params
-from stages.core.paths import CROPS, FACES, INDEX, PRETRAINED, RunPaths
+from stages.core.paths import CONFLICTING, CROPS, FACES, INDEX, PRETRAINED, RunPaths
 from stages.core.stage import refuse_changes, run_stage
-from stages.dataset.examples import LabelledFaces, read_examples
+from stages.dataset.examples import LabelledFaces, places_of_copies, read_examples
 from stages.learning.provenance import (
     environment,
     fingerprint,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:  # TensorFlow is imported after `device.prepare`
     from stages.learning.fit import Execution, Features, Log
 
 GIB = 2**30
+MOMENT_IMAGES = 512  # from which the moments of folded batch normalisation are measured
 CHECKPOINT_DAYS = 30  # after which the checkpoint of a killed training is removed
 PARTIAL_DAYS = 1  # after which features that a killed training left half-written are removed
 
@@ -58,7 +61,7 @@ def main() -> None:
     replicas = find_replicas(machine.strategy, machine.worker_patience)
     execution = Execution(xla, machine.steps_per_execution, machine.images_on_device, replicas)
     faces, inputs = load(plan)
-    model = build(plan, inputs["weights"], execution)
+    model = build(plan, inputs["weights"], faces["train"], execution)
     execution = execution.suited_to(model)
     used = {"precision": precision, "xla": execution.xla}
     facts = plan.model_dump(exclude={"run", "variant", "input_spec"}) | inputs | used
@@ -97,20 +100,26 @@ def load(plan: Plan) -> tuple[Faces, dict[str, Any]]:
         )
         for split, share in plan.subset.model_dump().items()
     }
-    files = (CROPS, INDEX, paths.lists)
+    soft = plan.training.conflicting_labels == "mean"
+    files = (CROPS, INDEX, paths.lists, *[CONFLICTING] * soft)
     return faces, {
         "weights": json.loads(paths.weights.read_text(encoding="utf-8")),
         "data": {file.name: digest(file) for file in files},
     }
 
 
-def build(plan: Plan, weights: dict[str, Any], execution: "Execution") -> Any:
+def build(plan: Plan, weights: dict[str, Any], train: LabelledFaces, execution: "Execution") -> Any:
     """The network with its pretrained weights."""
+    from stages.networks.backbones import FOLDED
     from stages.networks.network import build_network
+    from stages.networks.normalisation import unfold
 
     file = weights["file"] and PRETRAINED / weights["file"]
     with execution.scope():
-        return build_network(plan.network, file)
+        model = build_network(plan.network, file)
+        if plan.network.weights in FOLDED:
+            unfold(model, train.crops[np.sort(train.rows[:MOMENT_IMAGES])])
+    return model
 
 
 def fit(
@@ -124,14 +133,21 @@ def fit(
     """Train the network in place and log its curves; returns the summary of `learning.fit`."""
     from stages.learning.fit import Data, Examples
     from stages.learning.fit import fit as fit_network
+    from stages.learning.soft_labels import soft_labels
     from stages.networks.heads import AGE_YEARS
 
     def examples(split: LabelledFaces) -> Examples:
         years = {AGE_YEARS: split.ages} if AGE_YEARS in model.output else {}
         return Examples(split.rows, split.labels | years)
 
+    train = examples(faces["train"])
+    if plan.training.conflicting_labels == "mean":
+        copies = places_of_copies(CONFLICTING, faces["train"].names)
+        soft = soft_labels(train.labels, plan.network.classes, copies)
+        train = replace(train, labels=soft)
+
     def learn(log: "Log") -> dict[str, Any]:
-        data = Data(faces["train"].crops, examples(faces["train"]), examples(faces["val"]))
+        data = Data(faces["train"].crops, train, examples(faces["val"]))
         return fit_network(model, data, plan.training, features, checkpoints, log, execution)
 
     if execution.replicas is not None and not execution.replicas.chief:

@@ -19,7 +19,7 @@ GOOGLE_DRIVE = "google-drive"
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
-Backbone = Literal["cnn", "vgg16", "vgg19", "resnet50", "densenet121"]
+Backbone = Literal["cnn", "vgg16", "vgg19", "resnet50", "densenet121", "mobilenet"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 SHARES_TOLERANCE = 1e-6  # shares are decimal fractions, whose binary sum need not be 1
@@ -101,6 +101,7 @@ class Pretrained(BaseModel):
     resnet50_imagenet: str
     densenet121_imagenet: str
     vgg16_vggface: str
+    mobilenet_vggface2: str
 
     def path(self, key: str) -> str | None:
         """The path supplied for a weights file, None for `auto`."""

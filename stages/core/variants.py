@@ -25,6 +25,7 @@ BLOCKS = {
     "vgg19": ("block1", "block2", "block3", "block4", "block5"),
     "resnet50": ("conv2", "conv3", "conv4", "conv5"),
     "densenet121": ("conv2", "conv3", "conv4", "conv5"),
+    "mobilenet": tuple(f"conv_dw_{block}" for block in range(1, 14)),
 }
 # The weights that each backbone can start from.
 WEIGHTS = {
@@ -33,6 +34,7 @@ WEIGHTS = {
     "vgg19": ("none", "imagenet"),
     "resnet50": ("none", "imagenet"),
     "densenet121": ("none", "imagenet"),
+    "mobilenet": ("none", "vggface2"),
 }
 
 Smoothing = Annotated[float, Field(ge=0, le=0.5)]
@@ -73,6 +75,8 @@ class _Learning(Section):
     weight_average: Annotated[float, Field(ge=0, le=0.9999)]
     progressive_size: Annotated[int, Field(ge=32, le=512)]
     age_sigma: Annotated[float, Field(gt=0, le=50)]
+    age_error_weight: NotNegative
+    conflicting_labels: Literal["own", "mean"]
     balance: Literal["none", "class-weights", "sampling"]
     label_smoothing: LabelSmoothing
 
@@ -109,7 +113,7 @@ class Variant(Section):
         "age gender race", "age gender", "age race", "gender race", "age", "gender", "race"
     ]
     backbone: Backbone
-    weights: Literal["none", "imagenet", "vggface"]
+    weights: Literal["none", "imagenet", "vggface", "vggface2"]
     trainable: str
     heads: Literal["plain", "ge", "ge_gm", "ge_am"]
     preprocessing: Literal["unit", "native"]
@@ -117,6 +121,7 @@ class Variant(Section):
     learning_rate: LearningRate
     batch_size: Annotated[int, Field(ge=1, le=4096)]
     epochs: Epochs
+    input_side: Annotated[int, Field(ge=0, le=1024)] = 0
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Variant":
@@ -149,6 +154,7 @@ class NetworkSpec(Section):
         preprocessing: `unit` or `native`.
         classes: number of classes by task, in the order of the outputs.
         size: side of the images in pixels.
+        input_side: side in pixels to which the network enlarges them itself; 0: not at all.
         weights: the name of the pretrained weights, on which native preprocessing depends.
         head_width: units of each hidden layer of a head.
         dropout: share of the hidden features dropped while learning.
@@ -162,6 +168,7 @@ class NetworkSpec(Section):
     preprocessing: str = "unit"
     classes: dict[str, int]
     size: int
+    input_side: int = 0
     weights: str = "none"
     head_width: int = 128
     dropout: float = 0.0

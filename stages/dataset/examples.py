@@ -86,6 +86,25 @@ def read_examples(
     return LabelledFaces(read_crops(faces / "crops.npy"), names.tolist(), rows, labels, ages)
 
 
+def places_of_copies(path: Path, names: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+    """Where the copies of each picture with conflicting labels are among some images.
+
+    Args:
+        path: conflicting.csv, of which the columns group and name are read.
+        names: of the images (N).
+
+    Returns:
+        For each picture with at least two copies there, int64 indices into `names`.
+
+    Raises:
+        UserError: the file is missing or malformed, or lacks a column.
+    """
+    table = read_csv(path, ["group", "name"], "split", dtype={"name": "str"})
+    places = pd.Series(pd.Index(names).get_indexer(table["name"]), table["group"])
+    groups = places[places >= 0].groupby(level=0, sort=True)
+    return [group.to_numpy(np.int64) for _, group in groups if len(group) > 1]
+
+
 def read_used(path: Path) -> pd.DataFrame:
     """Read models/<run>/images.csv, the images a model was made with: columns name and used_for.
 

@@ -18,6 +18,8 @@ Array = npt.NDArray[np.float32]
 Layers = Mapping[str, tuple[Array, ...]]
 Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
 
+BATCH_NORM_EPSILON = 0.001  # of keras.layers.BatchNormalization, which MobileNet leaves as it is
+
 
 def _convolution(size: int, channels: int, width: int) -> tuple[tuple[int, ...], ...]:
     return (size, size, channels, width), (width,)
@@ -77,11 +79,25 @@ def _densenet(blocks: Sequence[int], growth: int = 32) -> Shapes:
     return shapes | {"bn": _batch_norm(channels)}
 
 
+def _mobilenet(widths: Sequence[int]) -> Shapes:
+    """Howard et al. 2017, https://arxiv.org/abs/1704.04861, table 1; convolutions have no bias."""
+    shapes = {"conv1": _convolution(3, 3, 32)[:1], "conv1_bn": _batch_norm(32)}
+    channels = 32
+    for block, width in enumerate(widths, start=1):
+        shapes[f"conv_dw_{block}"] = ((3, 3, channels, 1),)
+        shapes[f"conv_dw_{block}_bn"] = _batch_norm(channels)
+        shapes[f"conv_pw_{block}"] = _convolution(1, channels, width)[:1]
+        shapes[f"conv_pw_{block}_bn"] = _batch_norm(width)
+        channels = width
+    return shapes
+
+
 SHAPES: Mapping[str, Shapes] = {
     "vgg16": _vgg((2, 2, 3, 3, 3)),
     "vgg19": _vgg((2, 2, 4, 4, 4)),
     "resnet50": _resnet((3, 4, 6, 3)),
     "densenet121": _densenet((6, 12, 24, 16)),
+    "mobilenet": _mobilenet((64, 128, 128, 256, 256, *[512] * 6, 1024, 1024)),
 }
 
 

@@ -32,8 +32,9 @@ _PARTS = {
     "keras.initializers": {"GlorotUniform", "Ones", "Zeros"},
     "keras.layers": {
         *("Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate"),
-        *("Conv2D", "Dense", "Dropout", "GlobalAveragePooling2D", "InputLayer", "MaxPooling2D"),
-        *("Multiply", "ReLU", "Rescaling", "ZeroPadding2D"),
+        *("Conv2D", "Dense", "DepthwiseConv2D", "Dropout", "GlobalAveragePooling2D"),
+        *("InputLayer", "MaxPooling2D", "Multiply", "Permute", "ReLU", "Rescaling"),
+        "ZeroPadding2D",
     },
     "keras.src.models.functional": {"Functional"},
     "keras.src.ops.numpy": {"Flip"},

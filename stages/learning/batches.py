@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-Labels = Mapping[str, npt.NDArray[np.int64]]
+Labels = Mapping[str, npt.NDArray[Any]]  # int64 class indices or float32 distributions, by task
 
 
 class Batches(keras.utils.PyDataset):
@@ -20,7 +20,7 @@ class Batches(keras.utils.PyDataset):
     Args:
         inputs: array (N, ...), images or features.
         rows: indices into `inputs` (M), the examples.
-        labels: class indices by task (M each), in the order of `rows`.
+        labels: class indices by task (M), or distributions (M, classes), in the order of `rows`.
         batch_size: examples a batch; the last one may be smaller.
         seed: of the order of each epoch; None keeps the order of `rows`.
         chances: of each example (M, sum 1), to draw M with replacement at each epoch; None:
@@ -46,13 +46,13 @@ class Batches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.int64]]]:
+    def __getitem__(self, index: int) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
         """Inputs and labels of batch `index`."""
         return self.part(index, 0, 1)
 
     def part(
         self, index: int, place: int, parts: int
-    ) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[np.int64]]]:
+    ) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
         """One of the nearly equal parts, in order, of batch `index`.
 
         No part is empty: where the batch has fewer examples than parts, each is all of it.

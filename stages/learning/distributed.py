@@ -19,6 +19,7 @@ import copy
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -62,10 +63,10 @@ def fit_distributed(
         training = iter(_distributed(replicas, train, epochs.start))
         validation = iter(_distributed(replicas, val, 0))
         # Compiled for each size of images that the learner takes.
-        learn = {
-            small: _steps(replicas, lambda *part: _learn(learner, *part)) for small in (False, True)
-        }
-        test = _steps(replicas, lambda *part: _test(learner, *part))
+        learn, test = (
+            {small: _steps(replicas, partial(step, learner)) for small in (False, True)}
+            for step in (_learn, _test)
+        )
         notify.on_train_begin()
         for epoch in epochs:
             learner.reset_metrics()
@@ -79,7 +80,7 @@ def fit_distributed(
             learner.reset_metrics()
             notify.on_test_begin()
             for _, number in _executions(val, learner):
-                test(validation, number)
+                test[learner.is_small](validation, number)
                 watch.progress()
             figures = _figures(learner)
             notify.on_test_end(figures)
@@ -118,7 +119,10 @@ def _figures(learner: Learner) -> dict[str, float]:
 def _distributed(replicas: Replicas, batches: Batches, epoch: int) -> Any:
     """Shares of batches, without end: for each step one of each replica of this worker."""
     shape, dtype = batches.inputs.shape[1:], tf.as_dtype(batches.inputs.dtype)
-    labels = {task: tf.TensorSpec((None,), tf.int64) for task in batches.labels}
+    labels = {
+        task: tf.TensorSpec((None, *values.shape[1:]), tf.as_dtype(values.dtype))
+        for task, values in batches.labels.items()
+    }
     number = tf.TensorSpec((), tf.float32)
     signature = (tf.TensorSpec((None, *shape), dtype), labels, number, number)
 

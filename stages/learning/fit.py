@@ -6,7 +6,8 @@ some epochs and then lets it fall by exp(-decay) each; `stl` ends when the valid
 has not risen for some epochs. Everything beyond (see params.yaml) is off in them.
 
 Progressive resizing: the first epochs may learn from smaller images, at the cost of their area
-(Tan and Le 2021, https://arxiv.org/abs/2104.00298, section 4). Validation is at full size.
+(Tan and Le 2021, https://arxiv.org/abs/2104.00298, section 4). They are validated on images of that
+size too, so that the curve shows what is learnt; the best epoch is one at full size.
 
 Where no image is changed, the frozen part of a network is computed once for each image: its
 output does not change, so the result is that of training the whole.
@@ -225,6 +226,7 @@ def compile_learner(
         if training.balance == "class-weights"
         else None,
         training.age_sigma,
+        training.age_error_weight,
     )
     augmentation = training.augmentation
     augment = None if augmentation is None else Augment(augmentation, training.seed)
@@ -283,8 +285,9 @@ class _Epochs(keras.callbacks.Callback):
 
     @property
     def best(self) -> int:
-        """Number of the best epoch, the first of equals."""
-        return int(np.argmax(self.scores))
+        """Number of the best epoch, the first of equals; at full size once there is one."""
+        first = self.small if len(self.history) > self.small else 0
+        return first + int(np.argmax(self.scores[first:]))
 
     @property
     def ended(self) -> bool:
@@ -316,7 +319,8 @@ class _Epochs(keras.callbacks.Callback):
         accuracies = {task: logs[f"{task}_accuracy"] for task in self.weights}
         score = sum(w * float(accuracies[task]) for task, w in self.weights.items())
         self.score = score / sum(self.weights.values())
-        if not self.history or self.score > max(self.scores):
+        first_at_full_size = len(self.history) == self.small
+        if not self.history or first_at_full_size or self.score > self.scores[self.best]:
             self.best_weights = self.network.get_weights()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

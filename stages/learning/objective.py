@@ -2,9 +2,9 @@
 
 - Cross-entropy on the classes, optionally smoothed (Szegedy et al. 2016,
   https://arxiv.org/abs/1512.00567) and weighted by class.
-- Where the network tells the age in years, the divergence of its distribution from a normal
-  one around the true age is added: label distribution learning, Gao et al. 2017,
-  https://arxiv.org/abs/1611.01731.
+- Where the network gives a distribution over the years of age, its divergence from a normal one
+  around the true age is added, and optionally the error of its mean: label distribution learning
+  and expectation regression, Gao et al. 2018, https://arxiv.org/abs/1807.09458.
 - Tasks are weighted by fixed numbers.
 """
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from keras import ops
 
+from stages.learning.batches import Labels
 from stages.networks.heads import AGE_YEARS
 from stages.networks.network import at_size
 
@@ -34,6 +35,7 @@ class Objective(keras.Layer):
         label_smoothing: share of the label spread over all classes, by task, in [0, 1).
         class_weights: by task, float (classes,), mean 1 over the examples; None: all 1.
         age_sigma: standard deviation of the label distribution over the years, > 0.
+        age_error_weight: of the absolute error of the expected age, per year, >= 0.
     """
 
     def __init__(
@@ -43,18 +45,22 @@ class Objective(keras.Layer):
         label_smoothing: Mapping[str, float],
         class_weights: Mapping[str, npt.NDArray[np.float64]] | None,
         age_sigma: float,
+        age_error_weight: float = 0.0,
     ) -> None:
         super().__init__(dtype="float32", name="objective")
         self.classes = dict(classes)
         self.weights_of_tasks = {task: float(task_weights[task]) for task in classes}
         self.smoothing = {task: float(label_smoothing[task]) for task in classes}
         self.by_class = class_weights
-        self.age_sigma = age_sigma
+        self.age_sigma, self.age_error_weight = age_sigma, age_error_weight
 
     def call(
         self, labels: Mapping[str, Any], outputs: Mapping[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
-        """The weighted sum over the tasks, and each task's own mean loss in nats."""
+        """The weighted sum over the tasks, and each task's own mean loss in nats.
+
+        Labels are class indices (batch,) or distributions (batch, classes), and ages (batch,).
+        """
         losses = {task: self._of_task(task, labels, outputs) for task in self.classes}
         total = 0.0
         for task, loss in losses.items():
@@ -63,17 +69,21 @@ class Objective(keras.Layer):
 
     def _of_task(self, task: str, labels: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
         number, smoothing = self.classes[task], self.smoothing[task]
-        wanted = ops.one_hot(labels[task], number, dtype="float32")
+        wanted = labels[task]
+        if len(wanted.shape) == 1:
+            wanted = ops.one_hot(wanted, number, dtype="float32")
         loss = _cross_entropy(wanted * (1 - smoothing) + smoothing / number, outputs[task])
         if self.by_class is not None:
-            loss = loss * ops.take(
-                ops.convert_to_tensor(self.by_class[task], "float32"), labels[task]
-            )
+            by_class = ops.convert_to_tensor(self.by_class[task], "float32")
+            loss = loss * ops.sum(wanted * by_class, axis=-1)
         if task == "age" and AGE_YEARS in outputs:
             years = outputs[AGE_YEARS]
             around = self._years(labels[AGE_YEARS], int(years.shape[-1]))
             # The divergence: its smallest value is 0, whatever the spread of the labels.
             loss = loss + _cross_entropy(around, years) - _cross_entropy(around, around)
+            if self.age_error_weight:
+                ages = ops.cast(labels[AGE_YEARS], "float32")
+                loss = loss + self.age_error_weight * ops.abs(expected_years(years) - ages)
         return ops.mean(loss)
 
     def _years(self, ages: Any, number: int) -> Any:
@@ -95,8 +105,8 @@ class Learner(keras.Model):
             which has operations that XLA lacks.
         store: images or features (N, ...) that are put on the device once; inputs are then rows
             of it (batch). None: inputs are the images or features themselves.
-        progressive_size: side of the images after `take_small(True)`, in pixels; 0: it
-            always takes them as they are.
+        progressive_size: side in pixels to which images are resized after `take_small(True)`;
+            0: they never are.
     """
 
     def __init__(
@@ -134,15 +144,16 @@ class Learner(keras.Model):
             inputs = tf.gather(self.store, inputs)
         if training and self.augment is not None:
             inputs = self.augment(inputs, training=True)
-        if training and self.is_small:
-            return self.forward_small(_resized(inputs, self.progressive_size), training=True)
+        if self.is_small:
+            return self.forward_small(_resized(inputs, self.progressive_size), training=training)
         return self.forward(inputs, training=training)
 
     def take_small(self, small: bool) -> None:
-        """Train on small images, or on images of full size, from the next step on."""
+        """Learn from and be validated on small images, or images of full size, from now on."""
         if small != self.is_small:
             self.is_small = small
             self.make_train_function(force=True)  # it was compiled for the others
+            self.make_test_function(force=True)
 
     def compute_loss(
         self,
@@ -159,12 +170,13 @@ class Learner(keras.Model):
         """
         total, losses = self.objective(y, y_pred)
         for task, loss in losses.items():
-            number, weights = ops.shape(y[task])[0], None
+            true = y[task] if len(y[task].shape) == 1 else ops.argmax(y[task], axis=-1)
+            number, weights = ops.shape(true)[0], None
             if sample_weight is not None:
-                weights = sample_weight * ops.ones_like(y[task], dtype="float32")
+                weights = sample_weight * ops.ones_like(true, dtype="float32")
                 number = ops.sum(weights)
             self.figures[f"{task}_loss"].update_state(loss, sample_weight=number)
-            self.figures[f"{task}_accuracy"].update_state(y[task], y_pred[task], weights)
+            self.figures[f"{task}_accuracy"].update_state(true, y_pred[task], weights)
         if AGE_YEARS in y_pred:
             years, expected = y[AGE_YEARS], expected_years(y_pred[AGE_YEARS])
             if sample_weight is not None:  # a row each: else Keras counts a part as one value
@@ -187,26 +199,30 @@ def expected_years(probabilities: Any) -> Any:
 
 
 def balanced_class_weights(
-    labels: Mapping[str, npt.NDArray[np.int64]], classes: Mapping[str, int]
+    labels: Labels, classes: Mapping[str, int]
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Weights inverse to the classes' frequencies, mean 1 over the examples.
 
-    As in scikit-learn's `class_weight="balanced"`; a class without an example has weight 0.
+    `labels` are class indices (N) or distributions (N, classes) by task. As in scikit-learn's
+    `class_weight="balanced"`; a class without an example has weight 0.
     """
     weights = {}
     for task, number in classes.items():
-        counts = np.bincount(labels[task], minlength=number)
+        values = labels[task]
+        counts = values.sum(0) if values.ndim == 2 else np.bincount(values, minlength=number)
         share = counts.sum() / np.count_nonzero(counts)
         weights[task] = np.divide(share, counts, out=np.zeros(number), where=counts > 0)
     return weights
 
 
-def sampling_probabilities(
-    labels: Mapping[str, npt.NDArray[np.int64]], classes: Mapping[str, int]
-) -> npt.NDArray[np.float64]:
+def sampling_probabilities(labels: Labels, classes: Mapping[str, int]) -> npt.NDArray[np.float64]:
     """The chance of each example (N, sum 1): the mean of its balanced weights over the tasks."""
     weights = balanced_class_weights(labels, classes)
-    mean = np.mean([weights[task][labels[task]] for task in classes], axis=0)
+    of_tasks = [
+        labels[task] @ weights[task] if labels[task].ndim == 2 else weights[task][labels[task]]
+        for task in classes
+    ]
+    mean = np.mean(of_tasks, axis=0)
     return mean / mean.sum()
 
 

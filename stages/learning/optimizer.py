@@ -25,12 +25,13 @@ def build_optimizer(training: Training, steps_per_epoch: int) -> keras.optimizer
     """
     steps = np.arange(steps_per_epoch * training.epochs)
     rates = [learning_rate(training, step / steps_per_epoch) for step in steps]
-    optimizer = keras.optimizers.Adam(
+    optimizer = _Adam(
         learning_rate=_Schedule(np.array(rates)),
         clipnorm=training.clipnorm or None,
         weight_decay=training.weight_decay or None,
         use_ema=training.weight_average > 0,
-        ema_momentum=training.weight_average or None,
+        ema_momentum=training.weight_average,
+        name="adam",
     )
     if training.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=[_NOT_DECAYED])
@@ -48,6 +49,26 @@ def learning_rate(training: Training, epoch: float) -> float:
         return highest * (1 + math.cos(math.pi * done)) / 2
     falls = max(0, math.floor(epoch) - training.constant_epochs + 1)
     return highest * math.exp(-training.decay * falls)
+
+
+class _Adam(keras.optimizers.Adam):
+    """Adam with a moving average of the weights that is right from its first step on.
+
+    Keras's average starts at the weights of the first step, which then count for as much as all
+    that follow. Divided by 1 - momentum^t, as Adam's moments are (Kingma and Ba 2015,
+    https://arxiv.org/abs/1412.6980, section 3), it weighs the steps alone.
+    """
+
+    @property
+    def ema_momentum(self) -> Any:
+        """The momentum of this step, with which Keras's update gives the corrected average."""
+        done = ops.cast(self.iterations, "float32")
+        before, now = (1 - ops.power(self._momentum, steps) for steps in (done, done + 1))
+        return self._momentum * before / now
+
+    @ema_momentum.setter
+    def ema_momentum(self, momentum: float) -> None:
+        self._momentum = momentum
 
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from stages.core.variants import NetworkSpec
@@ -21,12 +22,13 @@ CNN_WIDTHS = (24, 48, 96, 192)
 BATCH_NORM_MOMENTUM = 0.9  # Keras's 0.99 needs hundreds of steps, the demo has ten an epoch
 
 # Papers: VGG https://arxiv.org/abs/1409.1556, ResNet https://arxiv.org/abs/1512.03385,
-# DenseNet https://arxiv.org/abs/1608.06993.
+# DenseNet https://arxiv.org/abs/1608.06993, MobileNet https://arxiv.org/abs/1704.04861.
 APPLICATIONS = {
     "vgg16": keras.applications.VGG16,
     "vgg19": keras.applications.VGG19,
     "resnet50": keras.applications.ResNet50,
     "densenet121": keras.applications.DenseNet121,
+    "mobilenet": keras.applications.MobileNet,
 }
 
 
@@ -63,7 +65,10 @@ NATIVE = {
     ("imagenet", "resnet50"): CAFFE,
     ("imagenet", "densenet121"): TORCH,
     ("vggface", "vgg16"): VGGFACE,
+    ("vggface2", "mobilenet"): CAFFE,
 }
+# Weights that were published with their batch normalisation folded; see `normalisation.unfold`.
+FOLDED = ("vggface2",)
 
 
 def build_backbone(spec: NetworkSpec, weights_file: Path | None = None) -> keras.Model:
@@ -71,8 +76,8 @@ def build_backbone(spec: NetworkSpec, weights_file: Path | None = None) -> keras
 
     Args:
         spec: of which `backbone`, `trainable` (`none`, `all`, or the block from which on it
-            learns, named as its layers begin), `preprocessing`, `weights` and `size` (at least
-            32) are read.
+            learns, named as its layers begin), `preprocessing`, `weights`, `size` (at least 32)
+            and `input_side`, to which the network enlarges its images, are read.
         weights_file: .h5 file of the backbone without top in the layout of `weights.keras_h5`;
             None leaves it at random values.
 
@@ -91,11 +96,31 @@ def build_backbone(spec: NetworkSpec, weights_file: Path | None = None) -> keras
     if weights_file is not None and pretraining == "none":
         raise ValueError(f"{weights_file}: weights 'none' means random weights")
     images = keras.Input((spec.size, spec.size, 3), dtype="uint8", name="image")
-    pixels = _preprocess(images, spec.preprocessing, native)
+    enlarged = _enlarge(images, spec.input_side) if spec.input_side else images
+    pixels = _preprocess(enlarged, spec.preprocessing, native)
     top = _cnn(pixels) if name == "cnn" else _application(name, pixels, weights_file)
     model = keras.Model(images, layers.GlobalAveragePooling2D(name="pooled")(top))
     _freeze(model, spec.trainable)
     return model
+
+
+def _enlarge(images: Any, side: int) -> Any:
+    """Bicubic resampling (Keys 1981, a = -0.5) of square images: float32 (batch, side, side, 3).
+
+    It is linear and separable, so two Dense layers that never learn do it, one for each axis:
+    TensorFlow Lite has no bicubic resizing, and each runtime's own one differs.
+    """
+    size = int(images.shape[1])
+    basis = keras.ops.image.resize(np.eye(size)[..., None], (side, size), interpolation="bicubic")
+    kernel = np.asarray(basis, np.float32)[..., 0].T  # (size, side)
+    x = images
+    # The axis that is resampled has to be last: width first, then height.
+    for name, before in (("columns", (1, 3, 2)), ("rows", (3, 2, 1))):
+        x = layers.Permute(before, name=f"{name}_last")(x)
+        dense = layers.Dense(side, use_bias=False, trainable=False, name=name, dtype="float32")
+        x = dense(x)
+        dense.set_weights([kernel])
+    return layers.Permute((3, 1, 2), name="enlarged", dtype="float32")(x)
 
 
 def _preprocess(images: Any, kind: str, native: Pixels) -> Any:
@@ -135,10 +160,11 @@ def _application(name: str, x: Any, weights: Path | None) -> Any:
     """A backbone of keras.applications, without top."""
     model = APPLICATIONS[name](include_top=False, weights=None, input_tensor=x)
     paddings = [layer for layer in model.layers if isinstance(layer, layers.ZeroPadding2D)]
-    # As ResNet50 calls them. DenseNet121 leaves them to Keras, which would number them by
-    # what the process built before, and so change the saved bytes.
-    for layer, padding in zip(paddings, ("conv1_pad", "pool1_pad"), strict=False):
-        layer.name = padding
+    if name == "densenet121":
+        # As ResNet50 calls them; Keras would number them by what the process built before, and so
+        # change the saved bytes.
+        for layer, padding in zip(paddings, ("conv1_pad", "pool1_pad"), strict=True):
+            layer.name = padding
     if weights is not None:
         _load(model, weights)
     return model.output
@@ -146,7 +172,7 @@ def _application(name: str, x: Any, weights: Path | None) -> Any:
 
 def _load(model: keras.Model, weights: Path) -> None:
     """Set every weight by its layer's name; Keras itself goes by the order of the layers."""
-    learnt = [layer for layer in model.layers if layer.weights]
+    learnt = [layer for layer in model.layers if layer.trainable_weights]
     shapes = {layer.name: tuple(tuple(w.shape) for w in layer.weights) for layer in learnt}
     try:
         arrays = read_h5_layers(weights, shapes)

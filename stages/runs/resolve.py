@@ -80,6 +80,7 @@ def _network(params: Params, variant: Variant, native: bool) -> NetworkSpec:
         preprocessing="native" if native else variant.preprocessing,
         classes={task: len(params.classes.of(task)) for task in variant.task_list},
         size=params.detect.size,
+        input_side=variant.input_side,
         weights=variant.weights,
         head_width=recipe.head_width,
         dropout=recipe.dropout,

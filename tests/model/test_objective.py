@@ -77,6 +77,15 @@ def test_chances_make_the_classes_of_a_task_equally_frequent():
     assert chances[labels["gender"] == 1].sum() == pytest.approx(0.5)
 
 
+def test_the_error_of_the_expected_age_counts_by_its_weight():
+    years = np.zeros((2, 116), np.float32)
+    years[0, 19], years[1, [29, 39]] = 1, 0.5  # 20 years; 30 or 40 years
+    labels = LABELS | {AGE_YEARS: np.array([20, 38])}
+    plain = objective()(labels, OUTPUTS | {AGE_YEARS: years})[1]["age"]
+    counted = objective(age_error_weight=0.1)(labels, OUTPUTS | {AGE_YEARS: years})[1]["age"]
+    assert float(counted - plain) == pytest.approx(0.1 * (0 + 3) / 2, rel=1e-4)
+
+
 def test_years_add_a_divergence_that_is_0_for_the_label_distribution_itself():
     ages = np.array([30, 71])
     years = np.arange(1, 117)
