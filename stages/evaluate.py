@@ -39,8 +39,10 @@ def main() -> None:
     result = evaluate_files(*files, read_split(SPLIT), params)
     result.write(paths.evaluation, flip_tta)
     write_json(paths.metrics, result.short)
-    training = training_costs(model, *count_used(paths.images), plan.training)
-    write_json(paths.evaluation / "costs.json", costs_of(model, paths.network) | training)
+    costs = costs_of(model, paths.network)
+    if not plan.members:
+        costs |= training_costs(model, *count_used(paths.images), plan.training)
+    write_json(paths.evaluation / "costs.json", costs)
     print(f"evaluate: {plan.run}: {result.in_one_line}")
 
 

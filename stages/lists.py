@@ -7,6 +7,7 @@ of the split that a run does not follow, rerun nothing that they do not touch.
 from stages.core.files import remove_others, write_csv
 from stages.core.params import load_params
 from stages.core.paths import FOLDS, LISTS, PUBLISHED_LISTS, SPLIT, RunPaths
+from stages.core.run_names import RunName
 from stages.core.stage import run_stage
 from stages.dataset.split_files import FOLD, SPLITS, read_folds, read_lists, read_split
 from stages.splitting.lists import lists_of
@@ -17,11 +18,14 @@ def main() -> None:
     params = load_params()
     split, published = read_split(SPLIT), read_lists(PUBLISHED_LISTS)
     split[FOLD] = read_folds(FOLDS, split["name"])
-    for run in params.run_names:
-        table = lists_of(run, split, published)
-        write_csv(RunPaths(run.text).lists, table.astype(dict.fromkeys(SPLITS, int)))
-    remove_others(LISTS, [RunPaths(run).lists for run in params.runs])
-    print(f"lists: {', '.join(params.runs)}")
+    for run in params.evaluated:
+        # The members of an average are all tested on the same images.
+        average = params.known_averages.get(run)
+        name = RunName.parse(average.members[0] if average else run)
+        table = lists_of(name, split, published)
+        write_csv(RunPaths(run).lists, table.astype(dict.fromkeys(SPLITS, int)))
+    remove_others(LISTS, [RunPaths(run).lists for run in params.evaluated])
+    print(f"lists: {', '.join(params.evaluated)}")
 
 
 if __name__ == "__main__":

@@ -10,14 +10,18 @@ from stages.runs.resolve import resolve
 def main() -> None:
     """Write the plan of each run, and remove those of others."""
     params = load_params()
-    plans = [resolve(params, run) for run in params.runs]
+    plans = [resolve(params, run) for run in params.evaluated]
     for plan in plans:
         write_json(RunPaths(plan.run).plan, plan.model_dump())
-    remove_others(PLANS, [RunPaths(run).plan for run in params.runs])
+    remove_others(PLANS, [RunPaths(run).plan for run in params.evaluated])
     # Beside the plans: another learning rate must not look for weights again.
-    needed = {plan.run: [plan.network.backbone, plan.network.weights] for plan in plans}
+    needed = {
+        plan.run: [plan.network.backbone, plan.network.weights]
+        for plan in plans
+        if not plan.members
+    }
     write_json(NEEDED_WEIGHTS, needed)
-    print(f"plan: {', '.join(params.runs)}")
+    print(f"plan: {', '.join(params.evaluated)}")
 
 
 if __name__ == "__main__":

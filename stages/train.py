@@ -110,9 +110,9 @@ def load(plan: Plan) -> tuple[Faces, dict[str, Any]]:
 
 def build(plan: Plan, weights: dict[str, Any], train: LabelledFaces, execution: "Execution") -> Any:
     """The network with its pretrained weights."""
+    from stages.learning.normalisation import unfold
     from stages.networks.backbones import FOLDED
     from stages.networks.network import build_network
-    from stages.networks.normalisation import unfold
 
     file = weights["file"] and PRETRAINED / weights["file"]
     with execution.scope():
@@ -184,9 +184,10 @@ def save(
     write_csv(paths.images, pd.concat(used))
     write_json(paths.input_spec, plan.input_spec.model_dump())
     timing = {key: summary[key] for key in ("seconds", "images_per_second")}
-    write_json(paths.training, {k: v for k, v in summary.items() if k not in timing})
-    write_json(paths.timing, timing)
     network = {paths.network.name: digest(paths.network)}
+    told = {k: v for k, v in summary.items() if k not in timing}
+    write_json(paths.training, told | {"network": network[paths.network.name]})
+    write_json(paths.timing, timing)
     write_json(paths.provenance, {"run": plan.run, **facts, **environment(), **network})
     write_json(paths.history, network | history())
 

@@ -41,6 +41,7 @@ from stages.core.variants import (
     NO_AUGMENTATION,
     OF_THE_VARIANT,
     Augmentation,
+    Average,
     Recipe,
     Search,
     Variant,
@@ -51,6 +52,7 @@ class Params(Section):
     """The whole file."""
 
     runs: Annotated[list[str], Field(min_length=1)]
+    averages: list[str]
     seed: Seed
     data: Data
     pretrained: Pretrained
@@ -66,16 +68,22 @@ class Params(Section):
     recipes: dict[str, Recipe]
     augmentations: dict[str, Augmentation]
     variants: dict[str, Variant]
+    known_averages: dict[str, Average]
     searches: dict[str, Search]
 
     @property
+    def evaluated(self) -> list[str]:
+        """All that are evaluated: the runs, then the averages."""
+        return [*self.runs, *self.averages]
+
+    @property
     def run_names(self) -> list[RunName]:
-        """The runs, parsed."""
-        return [RunName.parse(run) for run in self.runs]
+        """The names of all that are evaluated, parsed."""
+        return [RunName.parse(run) for run in self.evaluated]
 
     @property
     def run_variants(self) -> list[str]:
-        """The variants of the runs, each once."""
+        """The variants of the runs, each once, and the averages."""
         return list(dict.fromkeys(run.variant for run in self.run_names))
 
     @property
@@ -94,6 +102,8 @@ class Params(Section):
                 faults += self._faults_of_run(RunName.parse(text))
             except ValueError as error:
                 faults.append(f"runs: {error}")
+        for name in self.averages:
+            faults += self._faults_of_average(name)
         refuse([*faults, *self._unknown_names(), *self._unfit_values()])
         return self
 
@@ -130,6 +140,20 @@ class Params(Section):
                 f"recipes.{variant.recipe}.progressive_size: must be at most detect.size, "
                 f"{self.detect.size}"
             )
+        return faults
+
+    def _faults_of_average(self, name: str) -> list[str]:
+        if (average := self.known_averages.get(name)) is None:
+            near, known = suggestion(name, self.known_averages), ", ".join(self.known_averages)
+            return [f"averages: unknown {name!r}{near}; {VARIANTS_FILE} has {known or 'none'}"]
+        where = f"{VARIANTS_FILE}: averages.{name}"
+        faults = [f"averages: {name!r} is a variant's name too"] if name in self.variants else []
+        others = [member for member in average.members if member not in self.runs]
+        faults += [f"{where}.members: {member!r} is not in runs" for member in others]
+        if len(set(average.members)) != len(average.members):
+            faults.append(f"{where}.members: lists a run twice")
+        if len({RunName.parse(m).split for m in average.members if m not in others}) > 1:
+            faults.append(f"{where}.members: are tested on different images")
         return faults
 
     def _unfit_values(self) -> list[str]:
@@ -215,7 +239,8 @@ def parse_params(text: str, variants: bytes | None, path: str) -> Params:
     if isinstance(content, dict):
         if "variants" in content:
             raise UserError(f"{path}: variants stand in {VARIANTS_FILE}, one line each")
-        content = content | {"variants": table}
+        averages = table.pop("averages", {})
+        content = content | {"variants": table, "known_averages": averages}
     try:
         return Params.model_validate(content)
     except ValidationError as error:
@@ -227,6 +252,8 @@ def _explain(fault: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in fault["loc"])
     if key.startswith("variants."):
         key = f"{VARIANTS_FILE}: {key.removeprefix('variants.')}"
+    elif key.startswith("known_averages."):
+        key = f"{VARIANTS_FILE}: {key.removeprefix('known_')}"
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown name{suggestion(str(fault['loc'][-1]), _names_beside(fault))}"
     text = fault["msg"].removeprefix("Value error, ")

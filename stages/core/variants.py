@@ -144,6 +144,13 @@ class Variant(Section):
         return self.tasks.split()
 
 
+class Average(Section):
+    """An average of runs: whose, and whether each member also sees the mirrored image."""
+
+    members: Annotated[list[str], Field(min_length=1)]
+    flip: bool
+
+
 class NetworkSpec(Section):
     """What `build_network` builds. The defaults are those of the published variants.
 

@@ -31,7 +31,7 @@ _PARTS = {
     "keras": {"DTypePolicy"},
     "keras.initializers": {"GlorotUniform", "Ones", "Zeros"},
     "keras.layers": {
-        *("Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate"),
+        *("Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "Concatenate"),
         *("Conv2D", "Dense", "DepthwiseConv2D", "Dropout", "GlobalAveragePooling2D"),
         *("InputLayer", "MaxPooling2D", "Multiply", "Permute", "ReLU", "Rescaling"),
         "ZeroPadding2D",

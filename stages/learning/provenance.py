@@ -35,10 +35,10 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def environment() -> dict[str, Any]:
-    """Digest of the code that dvc.yaml has a training depend on, versions, machine."""
+def environment(stage: str = "train") -> dict[str, Any]:
+    """Digest of the code that dvc.yaml has a stage depend on, versions, machine."""
     return {
-        "code": fingerprint(code_of("train")),
+        "code": fingerprint(code_of(stage)),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in DECISIVE},
         "machine": {"system": platform.system(), "architecture": platform.machine()},
     }

@@ -67,7 +67,7 @@ NATIVE = {
     ("vggface", "vgg16"): VGGFACE,
     ("vggface2", "mobilenet"): CAFFE,
 }
-# Weights that were published with their batch normalisation folded; see `normalisation.unfold`.
+# Weights that were published with their batch normalisation folded; see `learning.normalisation`.
 FOLDED = ("vggface2",)
 
 
@@ -129,16 +129,16 @@ def _preprocess(images: Any, kind: str, native: Pixels) -> Any:
     if kind != "native":
         raise ValueError(f"preprocessing {kind!r} is not one of unit, native")
     if native.order == "bgr":
-        images = _bgr(images)
+        images = flipped(images, -1, "bgr")
     return layers.Rescaling(list(native.scale), list(native.offset), name="native")(images)
 
 
-def _bgr(images: Any) -> Any:
-    """Reverse the channels. Keras has no layer for it, but saves its own operations too."""
-    flipped = keras.ops.flip(images, axis=-1)
+def flipped(images: Any, axis: int, name: str) -> Any:
+    """Reverse an axis. Keras has no layer for it, but saves its own operations too."""
+    reverse = keras.ops.flip(images, axis=axis)
     # Keras would number it by what the process built before, and so change the saved bytes.
-    keras.Function(images, flipped).operations[-1].name = "bgr"
-    return flipped
+    keras.Function(images, reverse).operations[-1].name = name
+    return reverse
 
 
 def _cnn(x: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A network as a whole, and its two parts: the frozen one and the one that learns."""
+"""A network as a whole, its frozen and its learning part, and the average of several."""
 
 import io
 import json
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from keras import layers
 
 from stages.core.errors import UserError
 from stages.core.variants import NetworkSpec
 from stages.formats.untrusted import check_model_file
-from stages.networks.backbones import build_backbone
+from stages.networks.backbones import build_backbone, flipped
 from stages.networks.heads import build_heads
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can state
@@ -44,6 +45,44 @@ def in_float32(model: keras.Model, spec: NetworkSpec) -> keras.Model:
         keras.config.set_dtype_policy(policy)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def average_network(members: Sequence[keras.Model], flip: bool) -> keras.Model:
+    """Build one network that averages others (deep ensemble): the mean of their probabilities.
+
+    Lakshminarayanan et al. 2017, https://arxiv.org/abs/1612.01474, section 2.4.
+
+    Args:
+        members: from uint8 images (batch, size, size, 3) to probabilities by task; they become
+            parts of the result, and are renamed.
+        flip: whether each member also sees the mirrored image.
+
+    Returns:
+        A network with the same input and outputs: the mean over members and views.
+
+    Raises:
+        ValueError: the members' inputs or outputs differ.
+    """
+    shapes = [_shapes(member) for member in members]
+    if any(other != shapes[0] for other in shapes[1:]):
+        raise ValueError("the members of an average need the same input and outputs")
+    images = keras.Input(members[0].input.shape[1:], dtype="uint8", name="image")
+    views = [images, flipped(images, 2, "mirrored")] if flip else [images]
+    predictions = []
+    for number, member in enumerate(members, start=1):
+        member.name = f"member_{number}"
+        predictions += [member(view) for view in views]
+    if len(predictions) == 1:
+        return keras.Model(images, predictions[0], name="network")
+    outputs = {
+        name: layers.Average(name=name, dtype="float32")([p[name] for p in predictions])
+        for name in members[0].output
+    }
+    return keras.Model(images, outputs, name="network")
+
+
+def _shapes(model: keras.Model) -> Any:
+    return model.input.shape, {name: output.shape for name, output in model.output.items()}
 
 
 def cut_layer(model: keras.Model) -> str | None:

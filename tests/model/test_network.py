@@ -15,6 +15,7 @@ from specs import network_of
 
 from stages.formats.keras_h5 import write_h5_layers
 from stages.networks.network import (
+    average_network,
     cut_layer,
     load_network,
     save_network,
@@ -162,7 +163,10 @@ def test_the_gender_features_reach_age_and_race(heads: str):
     [
         ({"heads": "gem"}, "'gem' are not one of"),
         ({"heads": "ge", "classes": {"age": 5, "race": 5}}, "need the tasks age, gender and race"),
-        ({"backbone": "vgg17"}, "should be 'cnn', 'vgg16', 'vgg19', 'resnet50' or 'densenet121'"),
+        (
+            {"backbone": "vgg17"},
+            "should be 'cnn', 'vgg16', 'vgg19', 'resnet50', 'densenet121' or 'mobilenet'",
+        ),
         ({"preprocessing": "caffe"}, "'caffe' is not one of unit, native"),
         ({"trainable": "block9"}, "'block9': no such block"),
         ({"trainable": "conv"}, "'conv': no such block"),
@@ -394,3 +398,32 @@ def test_a_saved_network_holds_parts_of_keras_alone_and_no_code(heads: str, tmp_
     assert "Dense" in classes
     assert not {name for name in classes if "lambda" in name.lower()}
     assert modules <= {"keras", "builtins", "None"}
+
+
+# --- averages ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_an_average_gives_the_mean_of_its_members_and_views(flip: bool, tmp_path: Path):
+    members = [network(OWN, "plain", **YEARS), network(("vgg16", "none"), "ge", **YEARS)]
+    images = photos(3)
+    views = [images, images[:, :, ::-1]] if flip else [images]
+    wanted = {
+        name: np.mean([np.asarray(m(view)[name]) for m in members for view in views], axis=0)
+        for name in members[0].output
+    }
+    save_network(average_network(members, flip), tmp_path / "average.keras")
+    for name, values in load_network(tmp_path / "average.keras")(images).items():
+        np.testing.assert_allclose(values, wanted[name], rtol=1e-5, err_msg=name)
+
+
+def test_an_average_of_networks_with_other_outputs_is_refused():
+    with pytest.raises(ValueError, match="need the same input and outputs"):
+        average_network([network(OWN), network(OWN, **YEARS)], flip=False)
+
+
+def test_an_average_has_the_same_bytes_whenever_it_is_built(tmp_path: Path):
+    files = [tmp_path / "one.keras", tmp_path / "two.keras"]
+    for file in files:
+        save_network(average_network([network(OWN), network(OWN, "ge")], flip=True), file)
+    assert files[0].read_bytes() == files[1].read_bytes()
