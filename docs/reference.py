@@ -27,6 +27,7 @@ from stages.core.paths import VARIANTS_FILE
 _KEY = re.compile(r"^(?P<indent> *)(?P<key>[\w.-]+):(?P<rest>.*)$")
 _SIMPLE = {bool: "`true` or `false`", int: "integer", float: "number", str: "text"}
 _BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
+_TITLES = {"variants": VARIANTS_FILE.name, "known_averages": f"{VARIANTS_FILE.name}: averages"}
 Rows = list[tuple[str, ...]]
 
 
@@ -45,11 +46,12 @@ def params_reference(path: Path) -> str:
     content, comments = YAML(typ="safe", pure=True).load(text), read_comments(text)
     variants = path.with_name(VARIANTS_FILE.name).read_text(encoding="utf-8")
     content["variants"] = tomlkit.parse(variants).unwrap()
+    content["known_averages"] = content["variants"].pop("averages")
     comments[("variants",)] = _head_comment(variants)
     parts = []
     for name, field in Params.model_fields.items():
         head, comments = _head_of(name, field, comments)
-        title = VARIANTS_FILE.name if name == "variants" else name
+        title = _TITLES.get(name, name)
         parts.append(f"## `{title}`\n\n{head}\n")
         rows = _rows(field, (name,), content[name], comments)
         rows = [(row[0].replace("`variants.", f"`{VARIANTS_FILE}:"), *row[1:]) for row in rows]
@@ -162,7 +164,7 @@ def _rows(
         rows = [
             row
             for name, inner in model.model_fields.items()
-            for row in _rows(inner, (*path, first, name), value[first][name], comments)
+            for row in _rows(inner, (*path, first, name), value[first].get(name, inner.default), comments)
         ]
         shown = f"{'.'.join(path)}.{first}."
         return [(row[0].replace(shown, f"{'.'.join(path)}.<name>."), *row[1:]) for row in rows]

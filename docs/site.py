@@ -32,8 +32,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def stage_names() -> list[str]:
-    """The stages of dvc.yaml, in their order."""
-    return list(YAML(typ="safe").load(TOP / "dvc.yaml")["stages"])
+    """The modules of the stages of dvc.yaml, in their order."""
+    stages = YAML(typ="safe").load(TOP / "dvc.yaml")["stages"]
+    commands = [stage.get("do", stage)["cmd"].split()[2] for stage in stages.values()]
+    return [module.removeprefix("stages.") for module in dict.fromkeys(commands)]
 
 
 def _within_site(link: re.Match[str], folder: Path) -> str:

@@ -60,6 +60,7 @@ class Augmentation(Section):
     contrast: Annotated[float, Field(ge=0, le=0.9)]
     saturation: Annotated[float, Field(ge=0, le=0.9)]
     hue: Annotated[float, Field(ge=0, le=0.5)]
+    greyscale: Share
 
 
 class _Learning(Section):

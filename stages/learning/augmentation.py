@@ -98,6 +98,7 @@ def _steps(settings: Augmentation, seed: int) -> list[keras.Layer]:
         "contrast": lambda s: layers.RandomContrast([contrast] * 2, seed=s, **values),
         "saturation": lambda s: layers.RandomSaturation(saturation, seed=s, **values),
         "hue": lambda s: layers.RandomHue(hue, seed=s, **values),
+        "greyscale": lambda s: layers.RandomGrayscale(settings.greyscale, seed=s, dtype="float32"),
     }
     steps = [
         make(seed + i)

@@ -19,6 +19,7 @@ NOTHING = {
     "contrast": 0.0,
     "saturation": 0.0,
     "hue": 0.0,
+    "greyscale": 0.0,
 }
 ALL = {
     "flip": True,
@@ -29,6 +30,7 @@ ALL = {
     "contrast": 0.3,
     "saturation": 0.3,
     "hue": 0.05,
+    "greyscale": 0.1,
 }
 
 
@@ -110,6 +112,13 @@ def test_hue_turns_by_up_to_its_share_of_the_circle():
     assert np.abs(turned).max() <= 0.055
     assert turned.min() < -0.03
     assert turned.max() > 0.03
+
+
+def test_a_share_of_the_images_loses_its_colours():
+    found = augmented(plain((60, 180, 120)), greyscale=0.3).astype(int)
+    grey = np.ptp(found, axis=-1).max(axis=(1, 2)) == 0
+    assert 0.1 < grey.mean() < 0.5
+    assert (found[~grey] == (60, 180, 120)).all()
 
 
 def test_a_shift_moves_a_point_by_at_most_its_share_of_the_side():

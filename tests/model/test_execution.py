@@ -15,7 +15,7 @@ from stages.learning.fit import Data, Examples, Execution, fit
 CLASSES = {"gender": 2, "race": 5}
 IMAGES = np.random.default_rng(1).integers(0, 256, (40, 32, 32, 3), np.uint8)
 FLIP = dict.fromkeys(
-    ("rotation", "shift", "zoom", "brightness", "contrast", "saturation", "hue"), 0.0
+    ("rotation", "shift", "zoom", "brightness", "contrast", "saturation", "hue", "greyscale"), 0.0
 )
 RECIPE = Training(
     seed=1,

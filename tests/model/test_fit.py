@@ -279,6 +279,7 @@ AUGMENTED = {
     "contrast": 0.3,
     "saturation": 0.3,
     "hue": 0.05,
+    "greyscale": 0.1,
 }
 
 

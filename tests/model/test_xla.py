@@ -28,7 +28,7 @@ CLASSES = {"age": 5, "gender": 2, "race": 5}
 random = np.random.default_rng(1)
 images = random.integers(0, 256, (8, 32, 32, 3), np.uint8)
 labels = {task: random.integers(0, number, 8) for task, number in CLASSES.items()}
-KINDS = ("rotation", "shift", "zoom", "brightness", "contrast", "saturation", "hue")
+KINDS = ("rotation", "shift", "zoom", "brightness", "contrast", "saturation", "hue", "greyscale")
 CHANGES = dict.fromkeys(KINDS, 0.0) | {"flip": True, "rotation": 20.0}
 
 def learnt(xla, dropout, augment):
