@@ -186,7 +186,14 @@ class NetworkSpec(Section):
 
 # What a search can vary of a variant; its epochs stand beside the grid, and another of the other
 # fields would make it another variant.
-OF_THE_VARIANT = ("learning_rate", "batch_size", "trainable", "heads", "preprocessing")
+OF_THE_VARIANT = (
+    "learning_rate",
+    "batch_size",
+    "trainable",
+    "heads",
+    "preprocessing",
+    "input_side",
+)
 SEARCHABLE = (*OF_THE_VARIANT, *Recipe.model_fields)
 
 Setting = dict[str, int | float | str]  # values of params by their names, as in a grid

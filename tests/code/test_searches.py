@@ -103,7 +103,7 @@ def test_an_ablation_is_the_variant_as_it_is_and_each_value_alone(params: Params
     assert by_name["augmentation-none"].applied(params).recipes[recipe].augmentation == "none"
 
 
-@pytest.mark.parametrize("name", ["ablation-cnn", "ablation-vgg16"])
+@pytest.mark.parametrize("name", ["ablation-cnn", "ablation-vgg16", "ablation-mobilenet"])
 def test_the_ablations_change_each_ingredient_of_the_recipe(params: Params, name: str):
     search = params.searches[name]
     recipe = params.recipes[params.variants[search.variant].recipe].model_dump()
