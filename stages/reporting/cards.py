@@ -6,8 +6,6 @@ The header is YAML as https://huggingface.co/docs/hub/model-cards describes it, 
 """
 
 import io
-from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
@@ -33,14 +31,7 @@ from stages.reporting.tables import EMPTY, Cell, crossed, make_table, percent, s
 
 
 def render_card(variant: str, results: Results, samples: pd.DataFrame, params: Params) -> str:
-    """The card of one variant.
-
-    Args:
-        variant: a variant of the runs.
-        results: of the workspace in the current folder.
-        samples: see `report.render_report`.
-        params: of the workspace.
-    """
+    """The card of one variant of the runs; the other arguments are those of `render_report`."""
     run, source = results.runs[variant], params.data.source
     network = run.plan.network
     backbone = None if network.weights == "none" else (network.backbone, network.weights)
@@ -77,17 +68,14 @@ def _header(variant: str, run: RunResults, source: str, licence: Licence) -> str
     metrics = [
         {"type": kind, "name": f"{task} {name}", "value": round(run.score(task, metric)[0], 6)}
         for task in tasks
-        for kind, metric, name in (
-            ("accuracy", "accuracy", "accuracy"),
-            ("f1", "macro_f1", "macro F1"),
-        )
+        for kind, metric, name in (("accuracy",) * 3, ("f1", "macro_f1", "macro F1"))
     ]
     result = {
         "task": {"type": "image-classification", "name": "face attributes"},
         "dataset": {"type": source, "name": SOURCES[source], "split": "test"},
         "metrics": metrics,
     }
-    header: Mapping[str, Any] = {
+    header = {
         **licence.header(),
         "library_name": "keras",
         "pipeline_tag": "image-classification",
@@ -95,10 +83,8 @@ def _header(variant: str, run: RunResults, source: str, licence: Licence) -> str
         "metrics": ["accuracy", "f1"],
         "model-index": [{"name": variant, "results": [result]}],
     }
-    writer, text = YAML(typ="safe", pure=True), io.StringIO()
-    writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    writer.dump(header, text)
+    text = io.StringIO()
+    YAML().dump(header, text)
     return text.getvalue()
 
 
@@ -114,7 +100,6 @@ def _by_task(run: RunResults, rows: list[list[Cell]]) -> str:
 
 
 def _scores(run: RunResults, comparison: pd.Series) -> str:
-    """The scores and, where there are any, the published ones; a column for each task."""
     rows = score_rows(run, {m: words for m, words in ACCURACIES.items() if m != "weighted_f1"})
     for metric, words in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
         published = [comparison[f"published_{t}_{metric}"] for t in run.plan.tasks]
@@ -125,7 +110,6 @@ def _scores(run: RunResults, comparison: pd.Series) -> str:
 
 
 def _subgroups(table: pd.DataFrame) -> str:
-    """Accuracy by each single trait, groups as rows and tasks as columns."""
     single = table[~table["by"].str.contains(" ") & (table["images"] > 0)]
     small = single["small"].map({True: " (few)", False: ""})
     single = single.assign(

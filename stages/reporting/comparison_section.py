@@ -143,11 +143,6 @@ def fairness_table(results: Results) -> Table:
     return make_table("Gaps between subgroups", table, {**numbers, "groups": count}, titles)
 
 
-def issues_table(issues: pd.DataFrame) -> Table:
-    """The labels that out-of-fold predictions contradict."""
-    return make_table("Labels that networks dispute", issues, {"confidence": share})
-
-
 def search_figures(
     tables: Mapping[str, pd.DataFrame], searches: Mapping[str, Search]
 ) -> list[Figure]:

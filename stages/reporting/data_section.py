@@ -28,20 +28,11 @@ _TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 
 def outcomes_table(outcomes: Mapping[str, Any]) -> Table:
     """Raw images by outcome: those of metrics/detect.json beside those of the published run."""
-    here = pd.Series(
-        {outcome: outcomes[outcome] for outcome in PUBLISHED_OUTCOMES}
-        | {"all": outcomes["members"]}
-    )
     there = pd.Series(PUBLISHED_OUTCOMES | {"all": sum(PUBLISHED_OUTCOMES.values())})
-    rows = pd.DataFrame(
-        {
-            "outcome": [outcome.replace("_", " ") for outcome in here.index],
-            "images": here,
-            "share": here / max(here["all"], 1),
-            "published run": there,
-            "its share": there / there["all"],
-        }
-    )
+    here = pd.Series({**outcomes, "all": outcomes["members"]})[there.index]
+    columns = {"images": here, "share": here / max(here["all"], 1), "published run": there}
+    columns |= {"its share": there / there["all"]}
+    rows = pd.DataFrame(columns).rename_axis("outcome").reset_index().replace("_", " ", regex=True)
     formats = {"images": count, "share": percent, "published run": count, "its share": percent}
     return make_table("Outcomes of the raw images", rows, formats)
 
@@ -130,9 +121,3 @@ def conflicting_groups(
     for task in ("gender", "race"):
         table[task] = table[task].astype(int).map(dict(enumerate(classes[task])))
     return table
-
-
-def conflicting_table(conflicting: pd.DataFrame) -> Table:
-    """The conflicting images."""
-    caption = "Pictures that stand under several classes"
-    return make_table(caption, conflicting, {"group": str, "age": str})

@@ -9,7 +9,7 @@ from stages.evaluation.calibration import at_bound
 from stages.evaluation.predictions import Predictions
 from stages.evaluation.scores import COMBINED
 from stages.reporting import charts
-from stages.reporting.results import TRAITS, RunResults
+from stages.reporting.results import RunResults
 from stages.reporting.tables import Cell, Table, count, crossed, make_table, share, with_interval
 from stages.reporting.theme import CELL, ROW, Figure, make_figure
 
@@ -55,11 +55,8 @@ def variants_table(runs: Mapping[str, RunResults]) -> Table:
 
 def scores_table(run: RunResults, variant: str, confidence: float) -> Table:
     """All scores of a model, a column for each task; the combined one in the caption."""
-    value, low, high = run.score(COMBINED, "score")
-    caption = (
-        f"Scores of {variant} with {confidence:.0%} intervals; the combined one is {value:.3f} "
-        f"[{low:.3f}, {high:.3f}]"
-    )
+    combined = with_interval(*run.score(COMBINED, "score"))
+    caption = f"Scores of {variant} with {confidence:.0%} intervals; the combined one is {combined}"
     return crossed(caption, "score", run.plan.tasks, score_rows(run, ACCURACIES | CALIBRATION))
 
 
@@ -136,7 +133,7 @@ def subgroup_figures(run: RunResults, variant: str) -> list[Figure]:
 
 def group_names(subgroups: pd.DataFrame) -> list[str]:
     """The classes of each subgroup as one text."""
-    traits = subgroups[list(TRAITS)].itertuples(index=False)
+    traits = subgroups[["gender", "race", "age"]].itertuples(index=False)
     return [" ".join(filter(None, names)) for names in traits]
 
 
@@ -168,16 +165,11 @@ def confident_errors(predictions: Predictions, task: str, number: int) -> pd.Dat
     Columns name, true, predicted (class names), confidence and of_true (probabilities of the
     predicted and of the true class, in [0, 1]).
     """
-    probabilities, classes = predictions.probabilities[task], predictions.classes[task]
-    wrong = np.flatnonzero(~predictions.right(task))
-    first = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:number]
-    true, predicted = predictions.true[task][first], predictions.predicted[task][first]
-    return pd.DataFrame(
-        {
-            "name": np.array(predictions.names)[first],
-            "true": np.array(classes)[true],
-            "predicted": np.array(classes)[predicted],
-            "confidence": probabilities[first, predicted],
-            "of_true": probabilities[first, true],
-        }
-    )
+    rows = np.arange(len(predictions.names))
+    true, predicted = predictions.true[task], predictions.predicted[task]
+    probabilities, classes = predictions.probabilities[task], np.array(predictions.classes[task])
+    columns = {"name": predictions.names, "true": classes[true], "predicted": classes[predicted]}
+    columns["confidence"] = probabilities[rows, predicted]
+    columns["of_true"] = probabilities[rows, true]
+    wrong = pd.DataFrame(columns)[true != predicted]
+    return wrong.sort_values("confidence", ascending=False, kind="stable").head(number)

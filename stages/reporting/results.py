@@ -1,18 +1,14 @@
-"""The results in the workspace that the report shows, read once and checked.
+"""The results in the workspace that the report shows, read once.
 
 Timings and the tables of searches, which DVC does not track, may be missing; the rest may not.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from stages.comparison.label_issues import COLUMNS as ISSUE_COLUMNS
-from stages.comparison.leakage import COLUMNS as LEAKAGE_COLUMNS
-from stages.comparison.significance import COLUMNS as TEST_COLUMNS
 from stages.comparison.trainings import read_timings
 from stages.core import paths
 from stages.core.errors import UserError
@@ -24,18 +20,12 @@ from stages.evaluation.predictions import Predictions, read_predictions
 from stages.reporting.structure import Structure, read_structure
 from stages.runs.resolve import Plan, read_plan
 
-TRAITS = ("gender", "race", "age")
-_TABLES = {  # of data/evaluation/<run>/: the columns that are text, and those that are numbers
-    "scores": (("task", "metric"), ("value", "low", "high")),
-    "per_class": (("task", "class"), ("precision", "recall", "f1", "support")),
-    "confusion": (("task", "actual", "predicted"), ("images", "share")),
-    "reliability": (("task", "scaling"), ("bin", "images", "confidence", "accuracy")),
-    "subgroups": (("task", "by", *TRAITS), ("images", "accuracy", "low", "high")),
-    "fairness": (
-        ("task", "by", "worst", "best", "odds_class"),
-        ("groups", "worst_accuracy", "best_accuracy", "gap", "odds_difference"),
-    ),
-}
+TABLES = ("scores", "per_class", "confusion", "reliability", "subgroups", "fairness")
+TEXTS = (  # columns of any table that are text; the others are numbers, maybe missing
+    *("variant", "variant_a", "variant_b", "name", "split", "task", "metric", "figure", "scaling"),
+    *("class", "actual", "predicted", "given", "suggested", "odds_class"),
+    *("by", *TASKS, "worst", "best"),
+)
 
 
 @dataclass(frozen=True)
@@ -100,27 +90,19 @@ class Results:
 
 
 def read_results(params: Params) -> Results:
-    """Read the workspace in the current folder.
-
-    Raises:
-        UserError: a file is missing or malformed.
-    """
-
-    def compared(name: str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
-        return _read(COMPARISON / f"{name}.csv", "compare", texts, numbers)
-
-    file = COMPARISON / "comparison.csv"
+    """Read the workspace in the current folder; a `UserError` if a file is missing or malformed."""
+    compared = {
+        name: _read(COMPARISON / f"{name}.csv", "compare")
+        for name in ("comparison", "curves", "tests", "leakage")
+    }
     return Results(
         runs={variant: _read_run(params, variant) for variant in params.run_variants},
         detected=read_json(paths.DETECT_METRICS, "detect"),
         split=read_json(paths.SPLIT_METRICS, "split"),
         audit=read_json(paths.AUDIT_METRICS, "audit"),
-        comparison=read_csv(file, ["variant"], "compare", na_values=[""]),
-        curves=compared("curves", ("variant", "figure", "split"), ("epoch", "value")),
-        tests=compared("tests", TEST_COLUMNS[:3], TEST_COLUMNS[3:]),
-        leakage=compared("leakage", LEAKAGE_COLUMNS[:2], LEAKAGE_COLUMNS[2:]),
-        issues=compared("label_issues", ISSUE_COLUMNS[:4], ISSUE_COLUMNS[4:]),
-        conflicting=_read(paths.CONFLICTING, "split", ("name", "split"), ("group", "age")),
+        **compared,
+        issues=_read(COMPARISON / "label_issues.csv", "compare"),
+        conflicting=_read(paths.CONFLICTING, "split"),
         timings=read_timings(paths.TIMINGS, params.runs) if params.report.timings else None,
         searches={
             name: _read_search(name)
@@ -142,7 +124,7 @@ def _read_run(params: Params, variant: str) -> RunResults:
         predictions=read_predictions(files.predictions("test"), classes),
         costs=read_json(folder / "costs.json", evaluated),
         temperatures=read_json(folder / "calibration.json", evaluated)["temperatures"],
-        tables={n: _read(folder / f"{n}.csv", evaluated, *kinds) for n, kinds in _TABLES.items()},
+        tables={name: _read(folder / f"{name}.csv", evaluated) for name in TABLES},
     )
 
 
@@ -155,7 +137,6 @@ def _read_search(name: str) -> pd.DataFrame:
         raise UserError(f"{error}; or rather `utkface-mtl tune table {name}`") from None
 
 
-def _read(path: Path, stage: str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
-    """A table whose empty numbers are missing values; other columns stay as they are."""
-    types, empty = dict.fromkeys(texts, "str"), {name: [""] for name in numbers}
-    return read_csv(path, [*texts, *numbers], stage, dtype=types, na_values=empty)
+def _read(path: Path, stage: str) -> pd.DataFrame:
+    types = dict.fromkeys(TEXTS, "str")
+    return read_csv(path, [], stage, dtype=types, na_values=[""]).fillna(dict.fromkeys(TEXTS, ""))

@@ -3,7 +3,6 @@
 All figures are of validation images; searches do not use the test images.
 """
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,20 +87,14 @@ def search_chart(table: pd.DataFrame, search: Search) -> tuple[Drawing, pd.DataF
         return charts.change_bars(), rows, ROW * len(rows)
     grid = list(search.grid)
     up, right = grid if len(grid) > 1 else ("search", grid[0])
-    text = [
-        state if pd.isna(score) else f"{score:.3f}" + _signs(mark)
-        for state, score, mark in table[["state", SCORE, "mark"]].itertuples(index=False)
+    rows = table[["experiment", "state", SCORE, "mark"]].copy()
+    for param in (up, right):
+        rows[param] = table[param].map(label) if param in table else ""
+    signs = [
+        "".join(sign for word, sign in _MARKS.items() if word in mark) for mark in rows["mark"]
     ]
-    values: Mapping[str, Sequence[object]] = {
-        up: table[up].map(label).tolist() if len(grid) > 1 else [""] * len(table),
-        right: table[right].map(label).tolist(),
-    }
-    rows = table[["experiment", "state", SCORE, "mark"]].assign(**values, text=text)
+    rows["text"] = rows["state"].where(rows[SCORE].isna(), rows[SCORE].map("{:.3f}".format) + signs)
     return charts.search_map(up, right), rows, CELL * rows[up].nunique()
-
-
-def _signs(mark: str) -> str:
-    return "".join(sign for word, sign in _MARKS.items() if word in mark)
 
 
 def draw_search(table: pd.DataFrame, search: Search, title: str, path: Path) -> None:
@@ -115,4 +108,4 @@ def draw_search(table: pd.DataFrame, search: Search, title: str, path: Path) -> 
         # Not every machine has a font with the signs; the frames mean the same.
         rows = rows.assign(text=rows["text"].str.rstrip("".join(_MARKS.values())))
     heading = alt.Title(title, subtitle=subtitle, anchor="start", subtitleColor="#59636e")
-    save(chart.properties(width=width, height=height, title=heading), rows, path, "png")
+    save(chart.properties(width=width, height=height, title=heading), rows, path)
