@@ -50,24 +50,24 @@ def files_of(run: str) -> list[Path]:
 def write_record(path: Path, params: Params, runs: Iterable[str]) -> None:
     """Write the record of the workspace's runs, whole or not at all.
 
-    Raises:
-        UserError: a file without which nothing can be recomputed is missing.
+    A `UserError` if a file is missing without which nothing can be recomputed.
     """
-    files = [*TOP, *(file for run in runs for file in files_of(run))]
     if missing := [file for file in TOP if not file.is_file()]:
         raise UserError(f"{missing[0]}: missing; run `dvc repro`")
+    # Similar files side by side compress better.
+    files = sorted([*TOP, *(file for run in runs for file in files_of(run))])
     with atomic_write(path) as partial, tarfile.open(partial, "w:xz", preset=9) as archive:
-        _add(archive, PARAMS_FILE, _without_folders(params))
-        _add(archive, VARIANTS_FILE, VARIANTS_FILE.read_bytes())
-        for file in sorted(files):  # similar files side by side compress better
-            _add(archive, file, file.read_bytes())
+        for file in (PARAMS_FILE, VARIANTS_FILE, *files):
+            content = _without_folders(params) if file == PARAMS_FILE else file.read_bytes()
+            entry = tarfile.TarInfo(file.as_posix())
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
 
 
 def restore(path: Path, folder: Path) -> int:
     """Unpack a record into a new folder; returns the number of files.
 
-    Raises:
-        UserError: the record is missing or damaged, or the folder holds something.
+    A `UserError` if the record is missing or damaged, or the folder holds something.
     """
     if not path.is_file():
         known = ", ".join(sorted(p.name for p in RECORDS.glob("*.tar.xz"))) or "none"
@@ -96,11 +96,7 @@ def restore(path: Path, folder: Path) -> int:
 
 
 def mentions(path: Path, names: Collection[str]) -> bool:
-    """Whether any file in a record names one of the images.
-
-    Raises:
-        UserError: the record is damaged.
-    """
+    """Whether any file in a record names one of the images; a `UserError` if it is damaged."""
     wanted = [name.encode() for name in names]
     try:
         with tarfile.open(path, "r:xz") as archive:
@@ -108,12 +104,6 @@ def mentions(path: Path, names: Collection[str]) -> bool:
             return any(name in content for content in (f.read() for f in files) for name in wanted)
     except _DAMAGE as error:
         raise UserError(f"{path}: damaged ({error}); take it from its source again") from error
-
-
-def _add(archive: tarfile.TarFile, file: Path, content: bytes) -> None:
-    entry = tarfile.TarInfo(file.as_posix())
-    entry.size = len(content)
-    archive.addfile(entry, io.BytesIO(content))
 
 
 def _without_folders(params: Params) -> bytes:
