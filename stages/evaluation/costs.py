@@ -44,22 +44,15 @@ def costs_of(model: keras.Model, file: Path) -> dict[str, float]:
 def training_costs(
     model: keras.Model, train: int, val: int, training: Training
 ) -> dict[str, float]:
-    """The operations of a training, independent of the machine.
+    """The operations of a training on `train` and `val` images, independent of the machine.
 
     A training step counts as three forward passes of the trainable part, as in
     https://openai.com/index/ai-and-compute/. The frozen part runs once for each image, or in each
     epoch if images are augmented or small.
 
-    Args:
-        model: the network, with its layers frozen as in the training.
-        train: number of training images.
-        val: number of validation images.
-        training: how it was trained.
-
-    Returns:
-        `training_tflop_once` and `training_tflop_epoch`, 10^12 floating-point operations before
-        the first epoch and in each; with small images also `progressive_epochs`, their number, and
-        `training_tflop_progressive_epoch`, the operations in each of them.
+    `training_tflop_once` and `training_tflop_epoch` are 10^12 floating-point operations before the
+    first epoch and in each. With small images there are also `progressive_epochs`, the number of
+    epochs with them, and `training_tflop_progressive_epoch`, the operations in each of these.
     """
     parts = split_frozen(model)
     epochs, size = training.progressive_epochs, training.progressive_size

@@ -59,14 +59,10 @@ def prediction_table(
     classes: Classes,
     ages: npt.NDArray[np.int64],
 ) -> pd.DataFrame:
-    """The content of a prediction file.
+    """The content of a prediction file for N images.
 
-    Args:
-        names: of the images (N).
-        labels: true class indices by task (N), also of tasks without predictions.
-        probabilities: by task, (N, classes); optionally `age_years`: (N, years), from 1.
-        classes: class names by task.
-        ages: true ages in years (N).
+    `labels` has the true class indices (N) of all tasks, `probabilities` (N, classes) by task,
+    and optionally under `age_years` (N, years), from 1; `ages` are the true ones in years (N).
     """
     columns: dict[str, object] = {"name": list(names)}
     for task, names_of_task in classes.items():
@@ -86,9 +82,8 @@ def prediction_table(
 def read_predictions(path: Path, classes: Classes) -> Predictions:
     """Read a prediction file. The tasks of the run are those with a predicted column.
 
-    Raises:
-        UserError: the file is missing or malformed, has no image or task, an image twice, an
-            unknown class or an invalid probability, or lacks a column of a task.
+    A `UserError` if it is missing or malformed, has no image or task, an image twice, an unknown
+    class or an invalid probability, or lacks a column of a task.
     """
     mend = "run `dvc repro -f evaluate`"
     truths = [f"{task}_true" for task in classes]
@@ -115,20 +110,12 @@ def read_predictions(path: Path, classes: Classes) -> Predictions:
 
 
 def groups_of(predictions: Predictions, split: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """The duplicate group of each predicted image (N), from split.csv's columns name and group.
-
-    Raises:
-        UserError: an image is unknown.
-    """
+    """The duplicate group of each predicted image (N), from split.csv's columns name and group."""
     return split["group"].to_numpy(np.int64)[_rows(predictions, split)]
 
 
 def count_splits(predictions: Predictions, split: pd.DataFrame) -> dict[str, int]:
-    """The number of predicted images by split, from split.csv's columns name and split.
-
-    Raises:
-        UserError: an image is unknown.
-    """
+    """The number of predicted images by split, from split.csv's columns name and split."""
     counts = split["split"].iloc[_rows(predictions, split)].value_counts()
     return {str(name): int(number) for name, number in counts.items()}
 
@@ -144,7 +131,6 @@ def _rows(predictions: Predictions, split: pd.DataFrame) -> npt.NDArray[np.int64
 def _codes(
     path: Path, frame: pd.DataFrame, column: str, names: Sequence[str]
 ) -> npt.NDArray[np.int64]:
-    """Class indices from class names."""
     if column not in frame:
         raise UserError(f"{path}: lacks the columns {[column]}; run `dvc repro -f evaluate`")
     codes = pd.Index(list(names)).get_indexer(pd.Index(frame[column]))
@@ -157,9 +143,8 @@ def _codes(
 def _probabilities(
     path: Path, frame: pd.DataFrame, task: str, names: Sequence[str]
 ) -> npt.NDArray[np.float64]:
-    """A task's probabilities; in the file, rounded to six digits, their sum is only nearly 1."""
     values = _numbers(path, frame, [f"{task}_p_{name}" for name in names])
-    total = values.sum(axis=1, keepdims=True)
+    total = values.sum(axis=1, keepdims=True)  # only nearly 1: the file has six digits
     if not ((values >= 0).all() and (abs(total - 1) < 1e-3).all()):
         raise UserError(f"{path}: the probabilities of {task} are negative or do not sum to 1")
     return values / total
