@@ -99,8 +99,8 @@ def _row(plan: Plan, speed: "Speed", shared: bool, arguments: argparse.Namespace
     """The table's row of a plan; a shared frozen part takes no time again."""
     from stages.profiling.capacity import hours
 
-    time = hours(speed, plan.training, arguments.train, arguments.val)
-    once = 0.0 if shared else time.frozen
+    once, epochs = hours(speed, plan.training, arguments.train, arguments.val)
+    once = 0.0 if shared else once
     return {
         "batch_size": plan.training.batch_size,
         "epochs": plan.training.epochs,
@@ -109,8 +109,8 @@ def _row(plan: Plan, speed: "Speed", shared: bool, arguments: argparse.Namespace
         "small_images_per_second": speed.small,
         "validation_images_per_second": speed.validation,
         "frozen_hours": once,
-        "epochs_hours": time.epochs,
-        "hours": once + time.epochs,
+        "epochs_hours": epochs,
+        "hours": once + epochs,
     }
 
 

@@ -36,18 +36,12 @@ Outputs = Mapping[str, npt.NDArray[np.float32]]
 def export(
     model: Model, form: str, folder: Path, test: LabelledFaces, val: LabelledFaces
 ) -> dict[str, Any]:
-    """Write a model in one of the formats of `FILES`.
+    """Write a model in one of the formats of `FILES`; those of `val` calibrate 8 bits.
 
-    It is verified with the images of `test`; those of `val` calibrate 8 bits.
-
-    Returns:
-        `run`, `file`, `calibration` (null: not evaluated), `megabytes` (10^6 bytes), `images` (of
-        the test), `images_per_second` and `keras_images_per_second` (one at a time, all cores), and
-        the result of `agreement` by task.
-
-    Raises:
-        UserError: a package of the extra `export` is missing, or the file differs from Keras by
-            more than its format allows; it is then not kept.
+    Returns `run`, `file`, `calibration` (null: not evaluated), `megabytes` (10^6 bytes), `images`
+    (of the test), `images_per_second` and `keras_images_per_second` (one at a time, all cores),
+    and the `agreement` on the test images by task. A `UserError` if a package of the extra `export`
+    is missing, or the file differs from Keras by more than its format allows; it is not kept then.
     """
     target = folder / FILES[form].format(model.name)
     write, read = _format(model, form, val)
@@ -90,7 +84,6 @@ def _refuse_difference(
 def _format(
     model: Model, form: str, val: LabelledFaces
 ) -> tuple[Callable[[Path], None], Callable[[Path], Network]]:
-    """The functions that write and read a format."""
     try:
         import ai_edge_litert  # noqa: F401
         import tf2onnx  # noqa: F401
@@ -151,9 +144,8 @@ def agreement(
 ) -> dict[str, dict[str, float]]:
     """Compare the probabilities (N, classes) of an exported and the original network by task.
 
-    Returns:
-        By task: `agreement`, the fraction of images with the same predicted class;
-        `max_difference` of any probability; `accuracy`, and `keras_accuracy` of the original.
+    `agreement` is the fraction of images with the same predicted class, `max_difference` that of
+    any probability; `accuracy`, and `keras_accuracy` of the original.
     """
     result = {}
     for task, true in labels.items():

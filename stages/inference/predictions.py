@@ -97,6 +97,7 @@ def outputs_of(
 def as_record(predictions: ImagePredictions, input_spec: InputSpec) -> dict[str, Any]:
     """The predictions as the JSON object above."""
     image = predictions.image
+    facts = {name: getattr(image, name) for name in ("status", "reason", "width", "height")}
     faces = [
         {
             "score": face.score and _rounded(face.score),
@@ -105,14 +106,7 @@ def as_record(predictions: ImagePredictions, input_spec: InputSpec) -> dict[str,
         }
         for face, outputs in zip(image.faces, predictions.outputs, strict=True)
     ]
-    return {
-        "image": image.member.path,
-        "status": image.status,
-        "reason": image.reason,
-        "width": image.width,
-        "height": image.height,
-        "faces": faces,
-    }
+    return {"image": image.member.path, **facts, "faces": faces}
 
 
 def _task_record(input_spec: InputSpec, task: str, outputs: Outputs) -> dict[str, Any]:
@@ -128,8 +122,7 @@ def _task_record(input_spec: InputSpec, task: str, outputs: Outputs) -> dict[str
 
 
 def _rounded(value: float) -> float:
-    """Round to six significant digits, as in prediction files."""
-    return float(f"{value:.6g}")
+    return float(f"{value:.6g}")  # as in prediction files
 
 
 def csv_columns(input_spec: InputSpec, years: bool) -> list[str]:
