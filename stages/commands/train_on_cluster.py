@@ -75,14 +75,11 @@ def main() -> None:
 
 
 def _refuse_stale(repo: Any, chains: Sequence[Sequence[str]]) -> None:
-    """All that the chains need, besides themselves, must be up to date."""
     within = {stage for chain in chains for stage in chain}
     for chain in chains:
         stale = repo.status(targets=list(chain), with_deps=True)
-        if others := sorted(set(stale) - within):
-            raise UserError(
-                f"{', '.join(others)}: not up to date; run `dvc repro lists pretrained`"
-            )
+        if others := ", ".join(sorted(set(stale) - within)):
+            raise UserError(f"{others}: not up to date; run `dvc repro lists pretrained`")
 
 
 def _task(repo: Any, chain: Sequence[str]) -> tuple[bytes, list[list[str]], list[str]]:
@@ -108,8 +105,7 @@ def _basis(repo: Any, chain: Sequence[str]) -> dict[str, Any]:
 def run_commands(inputs: bytes, commands: list[list[str]], outputs: list[str]) -> bytes:
     """Run commands in a folder of their own; returns their outputs as `pack` has them.
 
-    Raises:
-        UserError: a command failed; the text has the end of its output.
+    A `UserError` with the end of its output if one fails.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,9 +1,8 @@
 """All runs side by side: published, rerun, honest.
 
 The published figures (`published.csv`, as they were printed) come from a protocol that trained
-on most of its test images. A rerun is the same network here, trained and tested under that
-protocol. Honest figures come from test images that were never trained on; they are not comparable
-with the other two.
+on most of its test images, a rerun is the same network under that protocol here, and honest
+figures come from test images that were never trained on.
 """
 
 from collections.abc import Sequence
@@ -81,10 +80,7 @@ def with_epochs(comparison: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_intervals(comparison: pd.DataFrame, evaluation: Path) -> pd.DataFrame:
-    """The comparison with columns low_<name> and high_<name>, from <evaluation>/<run>/scores.csv.
-
-    Rows of several runs have none.
-    """
+    """The comparison with low_<name> and high_<name> of single runs, from their scores.csv."""
     bounds = []
     for variant in comparison["variant"]:
         rows = []

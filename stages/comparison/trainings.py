@@ -17,12 +17,7 @@ TIMINGS = ("seconds", "images_per_second")
 
 
 def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
-    """The content of <evaluation>/<run>/costs.json: columns variant and `COSTS`.
-
-    gflops are of one image; training_tflop_once and training_tflop_epoch are spent before the
-    first epoch and in each. The progressive ones are the number of first epochs with smaller
-    images, and what each of these takes.
-    """
+    """The content of <evaluation>/<run>/costs.json (docs/reference/files.md), by variant."""
     rows = [
         {"variant": run, "progressive_epochs": 0, "training_tflop_progressive_epoch": 0.0}
         | read_json(evaluation / run / "costs.json", f"evaluate@{run}")
@@ -32,10 +27,7 @@ def read_costs(evaluation: Path, runs: Sequence[str]) -> pd.DataFrame:
 
 
 def read_timings(folder: Path, runs: Sequence[str]) -> pd.DataFrame:
-    """Columns variant, seconds (of training) and images_per_second, from <folder>/<run>.json.
-
-    Empty if the run was not trained in this workspace.
-    """
+    """Columns variant, seconds and images_per_second; empty if the run was not trained here."""
     files = [folder / f"{run}.json" for run in runs]
     rows = [read_json(file, "train") if file.is_file() else {} for file in files]
     return pd.DataFrame(rows, columns=list(TIMINGS)).assign(variant=runs)[["variant", *TIMINGS]]

@@ -3,8 +3,7 @@
 Copies of a picture are not independent, so whole groups are drawn with replacement (the cluster
 bootstrap: Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). Every
 figure is a function of sums over images, and one matrix product gives the sums of all resamples;
-thousands take about a second. `scipy.stats.bootstrap` draws single observations and calls the
-statistic for each resample.
+`scipy.stats.bootstrap` draws single observations and calls the statistic for each resample.
 """
 
 from typing import Any

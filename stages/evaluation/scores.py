@@ -1,8 +1,7 @@
 """Scores of a run's predictions, with bootstrap intervals; per class; confusion matrices.
 
-Most scores follow from a confusion matrix. They are computed for the sample and thousands of
-resamples at once; scikit-learn, which the tests compare them with, takes one list of labels a
-call.
+Most are computed from confusion matrices, for the sample and thousands of resamples at once;
+scikit-learn, which the tests compare them with, takes one list of labels a call.
 """
 
 from collections.abc import Mapping
@@ -115,10 +114,7 @@ def _parts(
 
 
 def summarise(scores: pd.DataFrame, images: int) -> dict[str, object]:
-    """The main figures of a run by task, the combined score and the number of images.
-
-    `scores` is what `score_table` returns, and rows of the metric `ece`.
-    """
+    """The main figures of a run by task, the combined score and the number of images."""
     summary: dict[str, Any] = {"images": images}
     for row in scores.itertuples():
         value = round(float(str(row.value)), 6)

@@ -61,9 +61,8 @@ def fairness_table(
     `min_subgroup_size` images of the class and of the others, so there is none if the task is
     among the traits.
 
-    Columns task, by; groups (those that are not small), worst, worst_accuracy, best,
-    best_accuracy, gap (best - worst); odds_difference, odds_class (the class that has it). Empty
-    if fewer than two groups can be compared.
+    The columns are those of fairness.csv in docs/reference/files.md; gap is best - worst,
+    odds_class the class that has odds_difference. Empty if fewer than two groups can be compared.
     """
     samples = _samples(predictions)
     rows = []

@@ -38,10 +38,9 @@ def export(
 ) -> dict[str, Any]:
     """Write a model in one of the formats of `FILES`; those of `val` calibrate 8 bits.
 
-    Returns `run`, `file`, `calibration` (null: not evaluated), `megabytes` (10^6 bytes), `images`
-    (of the test), `images_per_second` and `keras_images_per_second` (one at a time, all cores),
-    and the `agreement` on the test images by task. A `UserError` if a package of the extra `export`
-    is missing, or the file differs from Keras by more than its format allows; it is not kept then.
+    Returns what docs/reference/files.md says of `<file>.json`. A `UserError` if a package of the
+    extra `export` is missing, or the file differs from Keras by more than its format allows; it
+    is not kept then.
     """
     target = folder / FILES[form].format(model.name)
     write, read = _format(model, form, val)
@@ -117,8 +116,7 @@ def write_onnx(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
 def write_tflite(model: Any, path: Path, kind: str, images: npt.NDArray[np.uint8]) -> None:
     """Write a Keras network as TFLite: `float16` weights, or `int8` arithmetic.
 
-    The ranges of int8 are calibrated on the images (Jacob et al. 2018,
-    https://arxiv.org/abs/1712.05877).
+    The images calibrate int8 (Jacob et al. 2018, https://arxiv.org/abs/1712.05877).
     """
     import keras
     import tensorflow as tf

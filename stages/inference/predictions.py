@@ -7,10 +7,7 @@ As JSON, one object per image:
                 "age": {"class": "26-40", "probabilities": {"1-14": 0.01, ...}, "years": 33.1},
                 "gender": {...}, "race": {...}}]}
 
-As CSV, one row per face, and one per image without faces: `image`, `status` (`predicted`,
-`no_face`, `unreadable`), `reason`, `width`, `height`, `face` (from 1, by decreasing score),
-`score`, `x1`, `y1`, `x2`, `y2`, then the columns of a prediction file: `<task>_predicted`,
-`<task>_p_<class>` and `years_predicted`. Numbers have six significant digits.
+As CSV, one row per face, and one per image without faces (docs/reference/files.md).
 """
 
 from collections import deque

@@ -98,8 +98,7 @@ def probe(
 class _Clock(keras.callbacks.Callback):
     """The time at the end of each step, or of the steps run at once.
 
-    What Keras does before the first step takes as long as some steps, but a training does it once
-    an epoch, which has hundreds. So speeds are measured from the end of the first to the last.
+    Speeds are measured from the first end on: what precedes it is done once an epoch.
     """
 
     def __init__(self) -> None:

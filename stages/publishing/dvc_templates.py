@@ -2,7 +2,7 @@
 
     python -m stages.publishing.dvc_templates
 
-DVC puts rows, columns and titles in place of anchors such as <DVC_METRIC_X>
+DVC fills in anchors such as <DVC_METRIC_X>
 (https://dvc.org/doc/user-guide/experiment-management/visualizing-plots).
 """
 

@@ -15,16 +15,10 @@ from stages.core.params import Params
 from stages.core.paths import RunPaths
 from stages.core.sections import TASKS
 from stages.evaluation.scores import COMBINED
+from stages.reporting import model_section
 from stages.reporting.data_section import class_counts
 from stages.reporting.diagram import in_words
 from stages.reporting.licences import SOURCES, Licence, licence_of_model, licences
-from stages.reporting.model_section import (
-    ACCURACIES,
-    CALIBRATION,
-    classes_table,
-    group_names,
-    score_rows,
-)
 from stages.reporting.report import make_environment
 from stages.reporting.results import Results, RunResults
 from stages.reporting.tables import EMPTY, Cell, crossed, make_table, percent, share, with_interval
@@ -53,11 +47,11 @@ def render_card(variant: str, results: Results, samples: pd.DataFrame, params: P
         samples=_samples(samples),
         scores=_scores(run, results.comparison.set_index("variant").loc[variant]),
         combined=with_interval(*run.score(COMBINED, "score")),
-        per_class=classes_table(run, variant).as_markdown(),
+        per_class=model_section.classes_table(run, variant).as_markdown(),
         weakest=known.loc[known.groupby("task", sort=False)["recall"].idxmin()],
         subgroups=_subgroups(run.tables["subgroups"]),
         gaps=fairness[fairness["gap"].notna()],
-        calibration=_by_task(run, score_rows(run, CALIBRATION)),
+        calibration=_by_task(run, model_section.score_rows(run, model_section.CALIBRATION)),
         licences=make_table("", rows, {}).as_markdown(),
         sha256=digest(RunPaths(variant).network),
     )
@@ -100,12 +94,13 @@ def _by_task(run: RunResults, rows: list[list[Cell]]) -> str:
 
 
 def _scores(run: RunResults, comparison: pd.Series) -> str:
-    rows = score_rows(run, {m: words for m, words in ACCURACIES.items() if m != "weighted_f1"})
-    for metric, words in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
+    words = model_section.ACCURACIES
+    rows = model_section.score_rows(run, {m: words[m] for m in words if m != "weighted_f1"})
+    for metric in ("accuracy", "macro_f1"):
         published = [comparison[f"published_{t}_{metric}"] for t in run.plan.tasks]
         if not pd.isna(published).all():
             cells = [Cell(EMPTY if pd.isna(value) else share(value)) for value in published]
-            rows.append([Cell(f"{words}, as published (see below)"), *cells])
+            rows.append([Cell(f"{words[metric]}, as published (see below)"), *cells])
     return _by_task(run, rows)
 
 
@@ -113,7 +108,7 @@ def _subgroups(table: pd.DataFrame) -> str:
     single = table[~table["by"].str.contains(" ") & (table["images"] > 0)]
     small = single["small"].map({True: " (few)", False: ""})
     single = single.assign(
-        group=group_names(single),
+        group=model_section.group_names(single),
         images=single["images"].map("{:,}".format) + small,
         cell=[with_interval(r.accuracy, r.low, r.high) for r in single.itertuples()],
         task=single["task"] + " accuracy",

@@ -16,11 +16,7 @@ _PANEL, _ROW, _HEIGHT = 230, 19, 230  # width of a task's panel; height of a row
 
 
 def accuracy_rows(comparison: pd.DataFrame, kinds: Sequence[str] = tuple(KINDS)) -> pd.DataFrame:
-    """The accuracies of the variants in one column, for `charts.accuracies`.
-
-    The columns are variant, task, kind (of these kinds), accuracy, low and high (of honest ones,
-    where known).
-    """
+    """The rows of `charts.accuracies` for all tasks, with the intervals of honest ones."""
     rows = []
     for row in comparison[~comparison["variant"].str.contains("+", regex=False)].to_dict("records"):
         for task, kind in itertools.product(TASKS, kinds):

@@ -48,7 +48,6 @@ def in_words(structure: Structure) -> str:
 
 
 def _backbone(structure: Structure) -> tuple[list[Markup], float]:
-    """The boxes from the image down to the pooled features, and where they end."""
     rows = [
         ("image", f"{_size(structure.image)}, uint8", ""),
         ("preprocessing", _PREPROCESSING.get(structure.preprocessing, "none"), ""),
@@ -81,7 +80,6 @@ def _state(learns: bool) -> str:
 
 
 def _heads(steps: Sequence[Step], top: float) -> tuple[list[Markup], float]:
-    """The boxes of the heads, a column for each task, and where they end."""
     columns = [task for task in TASKS if any(_task(step.name) == task for step in steps)]
     rows = {END_OF_BACKBONE: -1}  # the longest way to each step from the pooled features
     places = {}
@@ -132,7 +130,6 @@ def _route(
 
 
 def _edge(corners: Sequence[Point]) -> Markup:
-    """A line with an arrow's head at its end."""
     (from_x, from_y), (x, y) = corners[-2:]
     along = (x > from_x) - (x < from_x), (y > from_y) - (y < from_y)
     back_x, back_y = x - 2 * ARROW * along[0], y - 2 * ARROW * along[1]

@@ -1,7 +1,4 @@
-"""What may be done with a model: the licences of its code, images and pretrained weights.
-
-The licence of each weights file is listed with its address in stages/weights/registry.py.
-"""
+"""What may be done with a model: the licences of its code, images and pretrained weights."""
 
 from dataclasses import dataclass
 

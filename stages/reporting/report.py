@@ -1,9 +1,7 @@
 """The report: one HTML file with everything inside, which is read without a network.
 
-Style, script, charts and pictures are part of the page; a content security policy forbids it to
-fetch anything. Vega-Lite (https://vega.github.io/vega-lite/) draws the charts; its code, about
-0.9 MB, comes from the wheel of vl-convert. The page has no date: the same results give the same
-bytes.
+A content security policy forbids the page to fetch anything. Vega-Lite draws the charts; its
+code, about 0.9 MB, comes from the wheel of vl-convert. The same results give the same bytes.
 """
 
 import base64
@@ -125,17 +123,13 @@ def _read(name: str) -> str:
 
 
 def _best(results: Results) -> tuple[str, RunResults]:
-    """The variant of the highest combined score.
-
-    Only those of the most tasks are compared: scores of different tasks are not comparable.
-    """
+    """The highest combined score of those of the most tasks: others are not comparable."""
     most = max(len(run.plan.tasks) for run in results.runs.values())
     compared = [(name, run) for name, run in results.runs.items() if len(run.plan.tasks) == most]
     return max(compared, key=lambda item: item[1].score(COMBINED, "score")[0])
 
 
 def _verdicts(results: Results, level: float) -> list[str]:
-    """What the paired tests of the variants say, a sentence for each task."""
     predictions = {name: run.predictions for name, run in results.runs.items()}
     pairs = results.tests[["variant_a", "variant_b"]]
     own = results.tests[pairs.isin(list(predictions)).all(axis=1)]

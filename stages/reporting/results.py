@@ -30,27 +30,16 @@ TEXTS = (  # columns of any table that are text; the others are numbers, maybe m
 
 @dataclass(frozen=True)
 class RunResults:
-    """The results of one variant.
-
-    Attributes:
-        plan: what the run is and how it is trained.
-        training: the content of data/training/<variant>.json: the outcome of its training.
-        weights: name and SHA-256 of the pretrained weights (`file`, `sha256`).
-        structure: of the saved network.
-        predictions: for the test images.
-        costs: the content of costs.json.
-        temperatures: by task.
-        tables: of data/evaluation/<variant>/, by file name without suffix.
-    """
+    """The results of one variant."""
 
     plan: Plan
-    training: dict[str, Any]
-    weights: dict[str, Any]
+    training: dict[str, Any]  # the content of data/training/<variant>.json
+    weights: dict[str, Any]  # `file` and `sha256` of the pretrained ones
     structure: Structure
-    predictions: Predictions
-    costs: dict[str, float]
-    temperatures: dict[str, float]
-    tables: dict[str, pd.DataFrame]
+    predictions: Predictions  # for the test images
+    costs: dict[str, float]  # the content of costs.json
+    temperatures: dict[str, float]  # by task
+    tables: dict[str, pd.DataFrame]  # of data/evaluation/<variant>/, by file name without suffix
 
     def score(self, task: str, metric: str) -> tuple[float, float, float]:
         """A score with its interval; NaN where there is none."""
@@ -64,29 +53,20 @@ class RunResults:
 
 @dataclass(frozen=True)
 class Results:
-    """The results of the whole workspace.
+    """The results of the whole workspace: the content of its files by their names."""
 
-    Attributes:
-        runs: by variant, in the order of `runs`.
-        detected, split, audit: the content of metrics/detect.json, split.json and audit.json.
-        comparison: as `compare` returns it, with the costs.
-        curves, tests, leakage, issues, conflicting: the tables of these files.
-        timings: of all runs, empty if the run was not trained here; None: not shown.
-        searches: the table of each search that has one, by name.
-    """
-
-    runs: dict[str, RunResults]
+    runs: dict[str, RunResults]  # by variant, in the order of `runs`
     detected: dict[str, Any]
     split: dict[str, Any]
     audit: dict[str, Any]
-    comparison: pd.DataFrame
+    comparison: pd.DataFrame  # as `compare` returns it, with the costs
     curves: pd.DataFrame
     tests: pd.DataFrame
     leakage: pd.DataFrame
     issues: pd.DataFrame
     conflicting: pd.DataFrame
-    timings: pd.DataFrame | None
-    searches: dict[str, pd.DataFrame]
+    timings: pd.DataFrame | None  # empty rows for runs not trained here; None: not shown
+    searches: dict[str, pd.DataFrame]  # those that have a table
 
 
 def read_results(params: Params) -> Results:

@@ -1,7 +1,4 @@
-"""A search as Markdown and as a picture: heat map of a grid, bars of an ablation.
-
-All figures are of validation images; searches do not use the test images.
-"""
+"""A search as Markdown and as a picture: heat map of a grid, bars of an ablation."""
 
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,7 @@
 """Common parts of all charts: colours, sizes, zoom, tooltips, and output as JSON, SVG or PNG.
 
 Charts are built by Altair (https://altair-viz.github.io) without data; the rows are added when a
-chart becomes a specification. The report, the SVG and PNG files and the DVC templates take their
-colours from here.
+chart becomes a specification.
 """
 
 import json
@@ -43,10 +42,6 @@ THEMES = {
     }
     for page, colours in CATEGORIES.items()
 }
-KIND_COLOURS = {"published": "#d55e00", "rerun": "#e69f00", "honest": "#0072b2"}
-KIND_SHAPES = {"published": "diamond", "rerun": "square", "honest": "circle"}
-GREY, BETTER, WORSE = "#888888", "#2a7f62", "#b5482a"
-DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]]
 # Scale whose domain need not begin at 0, with space for the points at its ends, pixels.
 FREE = alt.Scale(zero=False, nice=False, padding=8)
 
@@ -86,10 +81,7 @@ def tooltip(*fields: str, shares: Sequence[str] = ()) -> list[alt.Tooltip]:
 
 
 def to_spec(drawing: Drawing, rows: pd.DataFrame | str) -> Spec:
-    """A chart of `ROWS` as a Vega-Lite specification without configuration.
-
-    Missing values of its `rows` become null; text is put in as it is.
-    """
+    """A chart of `ROWS` as a Vega-Lite specification; missing values become null, text stays."""
     spec = drawing.to_dict()
     for key in ("$schema", "config", "datasets"):
         spec.pop(key, None)
