@@ -38,17 +38,12 @@ def main() -> None:
 def read_samples(params: Params) -> pd.DataFrame:
     """A row for each crop: name, years, the class of each task, split and group."""
     faces, split = read_cropped(FACES / "index.csv"), read_split(SPLIT)
-    years = faces["age"].astype("int64")
-    codes = {
-        "age": age_group(years, params.classes.age_upper_bounds),
-        "gender": faces["gender"].to_numpy("int64"),
-        "race": faces["race"].to_numpy("int64"),
-    }
-    classes = {
-        task: pd.Categorical.from_codes(codes[task], pd.Index(params.classes.of(task)), True)
-        for task in TASKS
-    }
-    samples = pd.DataFrame({"name": faces["name"], "years": years, **classes})
+    samples = pd.DataFrame({"name": faces["name"], "years": faces["age"].astype("int64")})
+    for task in TASKS:
+        codes = faces[task].to_numpy("int64")
+        if task == "age":
+            codes = age_group(codes, params.classes.age_upper_bounds)
+        samples[task] = pd.Categorical.from_codes(codes, pd.Index(params.classes.of(task)), True)
     return samples.merge(split[["name", "split", "group"]], on="name", how="left", validate="1:1")
 
 

@@ -83,7 +83,6 @@ def _refuse_stale(repo: Any, chains: Sequence[Sequence[str]]) -> None:
 
 
 def _task(repo: Any, chain: Sequence[str]) -> tuple[bytes, list[list[str]], list[str]]:
-    """The arguments of `run_commands` for a chain."""
     stages = [stage for name in chain for stage in repo.stage.collect(name)]
     outputs = [Path(str(out)).as_posix() for stage in stages for out in stage.outs]
     needed = {str(dep) for stage in stages for dep in stage.deps} - set(outputs) | set(CODE)

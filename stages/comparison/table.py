@@ -59,12 +59,10 @@ def compare(evaluation: Path, runs: Sequence[RunName]) -> pd.DataFrame:
                 row |= change.add_prefix("difference_").to_dict()
             rows.append(row)
         if seeds:
-            several = measured.loc[[base.text, *seeds]]
-            rows.append({"variant": f"{variant}+{SEEDS}", "images": own["images"]} | _mean(several))
+            rows.append(_mean(measured.loc[[base.text, *seeds]], f"{variant}+{SEEDS}"))
+            rows[-1]["images"] = own["images"]
         if folds:
-            several = measured.loc[folds]
-            images = several["images"].sum()
-            rows.append({"variant": f"{variant}+{FOLDS}", "images": images} | _mean(several))
+            rows.append(_mean(measured.loc[folds], f"{variant}+{FOLDS}"))
     prefixes = ("", "sd_", "difference_", "published_", "rerun_")
     columns = ["variant", "runs", "images", *(p + name for name in NAMES for p in prefixes)]
     table = pd.DataFrame(rows, columns=columns)
@@ -98,7 +96,7 @@ def _measured(evaluation: Path, run: str) -> pd.Series:
     return pd.Series({"images": content["images"]} | figures, dtype=float)
 
 
-def _mean(runs: pd.DataFrame) -> dict[str, float]:
-    figures = runs[NAMES]
-    deviations = figures.std(ddof=1).add_prefix("sd_")
-    return {"runs": len(figures)} | figures.mean().to_dict() | deviations.to_dict()
+def _mean(runs: pd.DataFrame, name: str) -> dict[str, Any]:
+    row = {"variant": name, "runs": len(runs), "images": runs["images"].sum()}
+    deviations = runs[NAMES].std(ddof=1).add_prefix("sd_")
+    return row | runs[NAMES].mean().to_dict() | deviations.to_dict()

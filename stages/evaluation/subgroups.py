@@ -108,7 +108,6 @@ def _odds(
 
 
 def _samples(predictions: Predictions) -> pd.DataFrame:
-    """The true classes of each image as ordered categories; a column for each trait."""
     true, classes = predictions.true, predictions.classes
     columns = {t: pd.Categorical.from_codes(true[t], pd.Index(list(classes[t]))) for t in TRAITS}
     return pd.DataFrame(columns)

@@ -12,6 +12,7 @@ As CSV, one row per face, and one per image without faces (docs/reference/files.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,26 +51,18 @@ def predict_stream(
     waiting: deque[ImageFaces] = deque()
     faces: list[FaceCrop] = []
     ready: deque[Outputs] = deque()
-
-    def predict(number: int) -> None:
-        ready.extend(outputs_of(model, faces[:number], batch_size, flip_tta, calibrated))
-        del faces[:number]
-
-    def finished() -> Iterator[ImagePredictions]:
+    for image in chain(images, [None]):  # None: the end
+        if image is not None:
+            waiting.append(image)
+            faces.extend(image.faces)
+        # More images than that wait where most of them have no face.
+        rest = image is None or len(waiting) > batch_size
+        while len(faces) >= batch_size or (rest and faces):
+            ready.extend(outputs_of(model, faces[:batch_size], batch_size, flip_tta, calibrated))
+            del faces[:batch_size]
         while waiting and len(waiting[0].faces) <= len(ready):
-            image = waiting.popleft()
-            yield ImagePredictions(image, [ready.popleft() for _ in image.faces])
-
-    for image in images:
-        waiting.append(image)
-        faces.extend(image.faces)
-        while len(faces) >= batch_size:
-            predict(batch_size)
-        if len(waiting) > batch_size:  # most of them have no face
-            predict(len(faces))
-        yield from finished()
-    predict(len(faces))
-    yield from finished()
+            first = waiting.popleft()
+            yield ImagePredictions(first, [ready.popleft() for _ in first.faces])
 
 
 def outputs_of(

@@ -113,7 +113,5 @@ def _subgroups(table: pd.DataFrame) -> str:
         cell=[with_interval(r.accuracy, r.low, r.high) for r in single.itertuples()],
         task=single["task"] + " accuracy",
     )
-    rows = single.pivot(index=["by", "group", "images"], columns="task", values="cell")
-    order = single[["by", "group", "images"]].drop_duplicates()
-    rows = rows.loc[list(order.itertuples(index=False, name=None)), list(single["task"].unique())]
-    return make_table("", rows.reset_index(), {}).as_markdown()
+    cells = single.set_index(["by", "group", "images", "task"])["cell"]
+    return make_table("", cells.unstack(sort=False).reset_index(), {}).as_markdown()

@@ -26,10 +26,8 @@ def curve_figures(results: Results) -> list[Figure]:
             continue
         val = table[table["split"] == "val"]
         best = val.loc[val["value"].idxmin() if "loss" in name else val["value"].idxmax()]
-        words = (
-            f"Best on validation images: {best['value']:.3f}, {best['variant']}, "
-            f"epoch {best['epoch']}"
-        )
+        where = f"{best['variant']}, epoch {best['epoch']}"
+        words = f"Best on validation images: {best['value']:.3f}, {where}"
         rows = table[["variant", "split", "epoch", "value"]]
         chart = charts.interactive_curves(name, int(table["epoch"].max()))
         figures.append(make_figure(name.capitalize(), words, chart, rows, 230))
@@ -118,17 +116,10 @@ def fairness_table(results: Results) -> Table:
     """Gaps between the subgroups of every variant, where two groups can be compared."""
     tables = {variant: run.tables["fairness"] for variant, run in results.runs.items()}
     table = pd.concat(tables, names=["variant"]).reset_index("variant")
-    columns = [
-        *("variant", "task", "by", "groups", "worst", "worst_accuracy", "best", "best_accuracy"),
-        *("gap", "odds_difference", "odds_class"),
-    ]
-    table = table.loc[table[["gap", "odds_difference"]].notna().any(axis=1), columns]
+    table = table[table[["gap", "odds_difference"]].notna().any(axis=1)]
     numbers = dict.fromkeys(["worst_accuracy", "best_accuracy", "gap", "odds_difference"], share)
-    titles = {
-        "groups": "groups compared",
-        "odds_difference": "equalised odds difference",
-        "odds_class": "of the class",
-    }
+    titles = {"groups": "groups compared", "odds_difference": "equalised odds difference"}
+    titles["odds_class"] = "of the class"
     return make_table("Gaps between subgroups", table, {**numbers, "groups": count}, titles)
 
 

@@ -49,6 +49,9 @@ def render_report(
     classes = {task: params.classes.of(task) for task in TASKS}
     traits = ["race", "age", "gender"]
     first = samples.groupby(traits, observed=True).head(1).sort_values(traits, kind="stable")
+    predictions = {name: run.predictions for name, run in results.runs.items()}
+    pairs = results.tests[["variant_a", "variant_b"]]
+    own = results.tests[pairs.isin(list(predictions)).all(axis=1)]
     conflicting = data_section.conflicting_groups(results.conflicting, classes)
     as_text = {"group": str, "age": str}
     page = make_environment(autoescape=True).get_template("report.html.j2")
@@ -73,7 +76,7 @@ def render_report(
         issues_table=make_table(
             "Labels that networks dispute", results.issues, {"confidence": share}
         ),
-        verdicts=_verdicts(results, 1 - params.evaluate.confidence),
+        verdicts=describe(own, predictions, 1 - params.evaluate.confidence),
         runs=tqdm(results.runs.items(), "drawing", unit="model", disable=None),
         draw_structure=draw_structure,
         of_data=data_section,
@@ -127,10 +130,3 @@ def _best(results: Results) -> tuple[str, RunResults]:
     most = max(len(run.plan.tasks) for run in results.runs.values())
     compared = [(name, run) for name, run in results.runs.items() if len(run.plan.tasks) == most]
     return max(compared, key=lambda item: item[1].score(COMBINED, "score")[0])
-
-
-def _verdicts(results: Results, level: float) -> list[str]:
-    predictions = {name: run.predictions for name, run in results.runs.items()}
-    pairs = results.tests[["variant_a", "variant_b"]]
-    own = results.tests[pairs.isin(list(predictions)).all(axis=1)]
-    return describe(own, predictions, level)

@@ -91,7 +91,6 @@ def _step(layer: dict[str, Any]) -> Step:
 
 
 def _sources(call: Any) -> Iterator[str]:
-    """The names of the layers whose outputs a serialised call reads."""
     if isinstance(call, dict) and call.get("class_name") == "__keras_tensor__":
         yield call["config"]["keras_history"][0]
     elif isinstance(call, dict | list):
