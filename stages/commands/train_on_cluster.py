@@ -102,10 +102,7 @@ def _basis(repo: Any, chain: Sequence[str]) -> dict[str, Any]:
 
 
 def run_commands(inputs: bytes, commands: list[list[str]], outputs: list[str]) -> bytes:
-    """Run commands in a folder of their own; returns their outputs as `pack` has them.
-
-    A `UserError` with the end of its output if one fails.
-    """
+    """Run commands in a folder of their own; returns their outputs as `pack` has them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         unpack(inputs, folder)

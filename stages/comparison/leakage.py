@@ -21,10 +21,9 @@ COLUMNS = (
 def explain_leakage(predictions: Path, comparison: pd.DataFrame) -> pd.DataFrame:
     """Split the accuracy under the published protocol, for each rerun variant and task.
 
-    `predictions` is the folder of <run>.csv, `comparison` what `compare` returns. Columns variant,
-    task, images (tested under the published protocol), seen_share, seen_accuracy, unseen_accuracy
-    (empty without such images), rerun_accuracy, honest_accuracy, and expected_accuracy:
-    seen_share x seen_accuracy + the rest x honest_accuracy. All shares in [0, 1].
+    From the folder of <run>.csv and what `compare` returns. Columns `COLUMNS`: images are those
+    tested under the published protocol, unseen_accuracy is empty without such images, and
+    expected_accuracy is seen_share x seen_accuracy + the rest x honest_accuracy.
     """
     rows = []
     for _, row in comparison.iterrows():

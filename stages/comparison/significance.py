@@ -1,7 +1,4 @@
-"""Paired tests: whether one run is significantly better than another on the same test images.
-
-The duplicate group is the unit of both tests, since copies of a picture are not independent.
-"""
+"""Paired tests of runs on the same images; their unit is the group of a picture's copies."""
 
 from collections.abc import Mapping
 from itertools import combinations

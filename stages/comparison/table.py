@@ -28,12 +28,11 @@ def compare(evaluation: Path, runs: Sequence[RunName]) -> pd.DataFrame:
     """A row for each variant, then for its native runs, for its seeds and for its folds.
 
     From <evaluation>/<run>/metrics.json of the runs, of which each variant without suffix is one.
-    Columns variant (`<variant>`, `<variant>+native`, `+seeds` or `+folds`; a run with another
-    combination of suffixes has a row of its own), runs (how many are in the row; the variant's
-    own seed is one of its seeds), images (tested by all of them together; those of one seed), and
-    for each <name> = <task>_<figure>: <name> (a mean of several runs), sd_<name> (their sample
-    standard deviation), difference_<name> (of the native run to the variant), published_<name>,
-    rerun_<name> (a mean over seeds). Empty where there is none.
+    Columns variant (with `+native`, `+seeds`, `+folds`, or other suffixes of a single run), runs
+    (in the row; the variant's own seed is one of its seeds), images (tested by all of them
+    together; those of one seed), and for each <name> = <task>_<figure>: <name> (a mean of several
+    runs), sd_<name> (their sample standard deviation), difference_<name> (of the native run to the
+    variant), published_<name>, rerun_<name> (a mean over seeds). Empty where there is none.
     """
     published = pd.read_csv(PUBLISHED, index_col="variant")[NAMES]
     measured = pd.DataFrame({run.text: _measured(evaluation, run.text) for run in runs}).T

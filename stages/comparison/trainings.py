@@ -61,10 +61,7 @@ def accuracy_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFram
 
 
 def collect_curves(folder: Path, variants: Sequence[str]) -> pd.DataFrame:
-    """Gather what DVCLive wrote under <folder>/<variant>/plots/metrics/<split>/<figure>.tsv.
-
-    Columns variant, epoch (from 1), figure, split, value; a `UserError` if a variant has none.
-    """
+    """The curves that DVCLive wrote: columns variant, epoch (from 1), figure, split, value."""
     tables = []
     for variant in variants:
         metrics = folder / variant / "plots" / "metrics"

@@ -41,10 +41,7 @@ def resampled_sums(
 
 
 def interval(resampled: Array, confidence: float) -> tuple[Array, Array]:
-    """Bounds (...) of the percentile interval of a figure in each resample, (B, ...).
-
-    Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13.
-    """
+    """Percentile interval (...) of resamples (B, ...): Efron & Tibshirani 1993, chapter 13."""
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return low, high
 

@@ -67,9 +67,6 @@ def reliability(probabilities: Array, right: npt.NDArray[np.bool_], bins: int) -
 
 
 def calibration_error(diagram: pd.DataFrame) -> float:
-    """Expected calibration error, in [0, 1], of a reliability diagram.
-
-    The mean over the images of |accuracy - confidence| of their bin (Naeini et al., AAAI 2015).
-    """
+    """Expected calibration error of a diagram, in [0, 1] (Naeini et al., AAAI 2015)."""
     gaps = (diagram["accuracy"] - diagram["confidence"]).abs()
     return float((gaps * diagram["images"]).sum() / diagram["images"].sum())

@@ -29,8 +29,7 @@ def subgroup_table(
 
     The interval is Wilson's (`bootstrap.wilson`), since that of the bootstrap has no width if all
     images are correct; n is Kish's `effective_number`, from the duplicate group of each image (N).
-    Columns task; by (the traits, joined by a space); gender, race, age (the class; empty: all);
-    images; accuracy, low, high (empty without an image); small (fewer than `min_subgroup_size`).
+    Columns: those of subgroups.csv in docs/reference/files.md; small is < `min_subgroup_size`.
     """
     right = {f"{task} right": predictions.right(task) for task in predictions.tasks}
     samples = _samples(predictions).assign(group=groups, **right)

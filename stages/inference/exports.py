@@ -5,7 +5,7 @@ return float32 probabilities by task.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from stages.core.errors import UserError
 from stages.core.files import atomic_write
 from stages.dataset.examples import LabelledFaces
-from stages.inference.models import METADATA, Model, OnnxNetwork, TfliteNetwork, describe
+from stages.inference.models import METADATA, Exported, Model, OnnxNetwork, TfliteNetwork
 from stages.networks.device import silenced_stderr
 from stages.networks.prediction import BATCH_SIZE, Network, predict_rows
 
@@ -42,11 +42,25 @@ def export(
     extra `export` is missing, or the file differs from Keras by more than its format allows; it
     is not kept then.
     """
+    try:
+        import ai_edge_litert  # noqa: F401
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"export needs {error.name}: pip install -e '.[export]'") from None
     target = folder / FILES[form].format(model.name)
-    write, read = _format(model, form, val)
+    exported: OnnxNetwork | TfliteNetwork
     with atomic_write(target) as unfinished:
-        write(unfinished)
-        exported = read(unfinished)
+        if form == "onnx":
+            spec, calibration = model.input_spec, model.calibration
+            about = Exported(run=model.name, input_spec=spec, calibration=calibration)
+            write_onnx(model.network, unfinished, {METADATA: about.model_dump_json()})
+            exported = OnnxNetwork(unfinished)
+        else:
+            # Evenly spaced, because the rows are sorted by name, which begins with the age.
+            number = min(CALIBRATION_IMAGES, len(val.rows))
+            places = np.linspace(0, len(val.rows) - 1, number).round().astype(int)
+            write_tflite(model.network, unfinished, form, val.crops[val.rows[places]])
+            exported = TfliteNetwork(unfinished)
         ours = predict_rows(exported, test.crops, test.rows, BATCH_SIZE)
         original = predict_rows(model.network, test.crops, test.rows, BATCH_SIZE)
         compared = agreement(ours, original, test.labels)
@@ -78,22 +92,6 @@ def _refuse_difference(
                 f"{target}: agrees with Keras on the {task} of {figures['agreement']:.1%} of the "
                 f"test images, less than {LOWEST_AGREEMENT[form]:.0%}; not kept"
             )
-
-
-def _format(
-    model: Model, form: str, val: LabelledFaces
-) -> tuple[Callable[[Path], None], Callable[[Path], Network]]:
-    try:
-        import ai_edge_litert  # noqa: F401
-        import tf2onnx  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"export needs {error.name}: pip install -e '.[export]'") from None
-    if form == "onnx":
-        return partial(write_onnx, model.network, metadata={METADATA: describe(model)}), OnnxNetwork
-    # Evenly spaced, because the rows are sorted by name, which begins with the age.
-    number = min(CALIBRATION_IMAGES, len(val.rows))
-    images = val.crops[val.rows[np.linspace(0, len(val.rows) - 1, number).round().astype(int)]]
-    return partial(write_tflite, model.network, kind=form, images=images), TfliteNetwork
 
 
 def write_onnx(model: Any, path: Path, metadata: Mapping[str, str]) -> None:

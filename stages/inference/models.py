@@ -140,10 +140,7 @@ def _read_calibration(folder: Path) -> Calibration | None:
 
 
 class OnnxNetwork:
-    """A network in an ONNX file, with the interface of a Keras model.
-
-    A `UserError` if it cannot be run, refers to other files, or there is no GPU for `gpu`.
-    """
+    """A network in an ONNX file, used like a Keras model; a `UserError` if it cannot be run."""
 
     def __init__(self, path: Path, device: str = "auto") -> None:
         options = onnxruntime.SessionOptions()
@@ -185,10 +182,7 @@ def _open_onnx(path: Path, device: str) -> Model:
 
 
 class TfliteNetwork:
-    """A network in a TFLite file, with the interface of a Keras model; not thread-safe.
-
-    A `UserError` if ai-edge-litert is not installed, or cannot run the file.
-    """
+    """A network in a TFLite file, used like a Keras model; not thread-safe."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -223,12 +217,6 @@ def _open_tflite(path: Path) -> Model:
     facts = (exported.run, path, read_input_spec(path.parent), exported.calibration)
     network = TfliteNetwork(path)
     return Model(*facts, network, network.size, network.classes)
-
-
-def describe(model: Model) -> str:
-    """The metadata of an ONNX file under the key `METADATA`."""
-    spec, calibration = model.input_spec, model.calibration
-    return Exported(run=model.name, input_spec=spec, calibration=calibration).model_dump_json()
 
 
 def open_detector(model: Model, given: Path | None = None, device: str = "auto") -> Detector:

@@ -54,10 +54,7 @@ def write_record(path: Path, params: Params, runs: Iterable[str]) -> None:
 
 
 def restore(path: Path, folder: Path) -> int:
-    """Unpack a record into a new folder; returns the number of files.
-
-    A `UserError` if the record is missing or damaged, or the folder holds something.
-    """
+    """Unpack a record into a new folder, or an empty one; returns the number of files."""
     if not path.is_file():
         known = ", ".join(sorted(p.name for p in paths.RECORDS.glob("*.tar.xz"))) or "none"
         raise UserError(f"{path}: missing; there are: {known}")

@@ -95,8 +95,7 @@ def _heat_map(
 ) -> tuple[alt.Chart, alt.Chart]:
     """A rectangle and a text for each pair of classes; only the text where no colour is known.
 
-    The colours span [0, 1] (`unit`), or what the columns `low` and `high` say. `upwards` puts the
-    first class at the bottom.
+    The colours span [0, 1] (`unit`), or what the columns `low` and `high` say.
     """
     axis = alt.Axis(labelAngle=0, labelOverlap=False, labelLimit=60)
     base = alt.Chart().encode(
@@ -179,8 +178,7 @@ def accuracy_over_cost() -> alt.Chart:
 def accuracies(kinds: Sequence[str], legend_columns: int = 2) -> alt.LayerChart:
     """Accuracies of each variant with intervals; a grey line joins the kinds.
 
-    Columns variant, kind (one of `kinds`), accuracy, low, high (empty without an interval). A
-    legend of two columns fits beside long names on a phone.
+    Columns variant, kind (one of `kinds`), accuracy, low, high (empty without an interval).
     """
     colours = alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
     shapes = alt.Scale(domain=kinds, range=[KIND_SHAPES[kind] for kind in kinds])

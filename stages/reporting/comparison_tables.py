@@ -6,7 +6,7 @@ import pandas as pd
 
 from stages.comparison.table import FIGURES, FOLDS, KINDS, SEEDS
 from stages.core.sections import TASKS
-from stages.reporting.tables import EMPTY, Cell, Table, crossed, make_table, share
+from stages.reporting.tables import EMPTY, TASK_TITLES, Cell, Table, crossed, make_table, share
 
 TITLES = {"accuracy": "Accuracy", "macro_f1": "Macro F1"}
 NOTE = (
@@ -16,7 +16,6 @@ NOTE = (
     "the difference to the variant. Rows of several seeds or folds show mean ± standard "
     "deviation. All values are in [0, 1]."
 )
-_TASK_TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 _LEAKAGE_TITLES = {
     "seen_share": "share seen",
     "seen_accuracy": "accuracy on seen",
@@ -82,7 +81,7 @@ def comparison_markdown(comparison: pd.DataFrame) -> str:
             variant, comma, condition = row_name(row).partition(",")
             rows.append([Cell(f"`{variant}`{comma}{condition}"), *_cells(row, columns)])
         if rows:
-            parts.append(crossed("", _TASK_TITLES[task], header, rows).as_markdown())
+            parts.append(crossed("", TASK_TITLES[task], header, rows).as_markdown())
     single = comparison[~comparison["variant"].str.endswith(f"+{FOLDS}")]
     images = ", ".join(f"{int(n):,}" for n in sorted(set(single["images"])))
     note = NOTE.format(", with the bootstrap interval over the test images")
@@ -90,10 +89,7 @@ def comparison_markdown(comparison: pd.DataFrame) -> str:
 
 
 def summary_markdown(comparison: pd.DataFrame) -> str:
-    """The two variants of the highest published and the two of the highest honest accuracy.
-
-    A Markdown table; the rows of a task stand by falling honest accuracy.
-    """
+    """For each task, in Markdown, the two best by published and the two by honest accuracy."""
     variants = comparison[~comparison["variant"].str.contains("+", regex=False)]
     rows = []
     for task in TASKS:
@@ -102,7 +98,7 @@ def summary_markdown(comparison: pd.DataFrame) -> str:
         chosen = pd.concat(ranked).drop_duplicates("variant").sort_values(honest, ascending=False)
         for _, row in chosen.iterrows():
             figures = [figure_cell(row, (task, "accuracy", kind)) for kind in KINDS]
-            rows.append([Cell(_TASK_TITLES[task]), Cell(f"`{row['variant']}`"), *figures])
+            rows.append([Cell(TASK_TITLES[task]), Cell(f"`{row['variant']}`"), *figures])
     return crossed("", "task", ["variant", *KINDS], rows).as_markdown()
 
 

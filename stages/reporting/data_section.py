@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages.core.sections import TASKS
 from stages.reporting import charts
-from stages.reporting.tables import Cell, Table, count, crossed, make_table, percent
+from stages.reporting.tables import TASK_TITLES, Cell, Table, count, crossed, make_table, percent
 from stages.reporting.theme import CELL, Figure, make_figure
 
 # Of the published run, on the 24,109 in-the-wild images.
@@ -23,7 +23,6 @@ _COPIES = {
     "conflicting_images": "images in conflicting groups",
     "conflicting_pairs": "pairs whose labels disagree",
 }
-_TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 
 
 def outcomes_table(outcomes: Mapping[str, Any]) -> Table:
@@ -43,8 +42,8 @@ def sample_figures(samples: pd.DataFrame) -> list[Figure]:
     for task in TASKS:
         counts = class_counts(samples, task)
         words = ", ".join(f"{r.images:,} {getattr(r, task)}" for r in counts.itertuples())
-        chart = charts.class_bars(task, _TITLES[task].lower())
-        figures.append(make_figure(_TITLES[task], words, chart, counts, 170))
+        chart = charts.class_bars(task, TASK_TITLES[task].lower())
+        figures.append(make_figure(TASK_TITLES[task], words, chart, counts, 170))
     years = samples.groupby(["years", "gender"], observed=True).size().reset_index(name="images")
     words = (
         f"{samples['years'].min()} to {samples['years'].max()} years; the median age is "
@@ -55,7 +54,7 @@ def sample_figures(samples: pd.DataFrame) -> list[Figure]:
         counts = samples.groupby([y, x], observed=False).size().reset_index(name="images")
         least = counts.nsmallest(1, "images").iloc[0]
         words = f"The smallest group is {least[y]}, {least[x]}: {least['images']:,} images"
-        title = f"{_TITLES[y]} and {_TITLES[x].lower()}"
+        title = f"{TASK_TITLES[y]} and {TASK_TITLES[x].lower()}"
         height = CELL * counts[y].nunique()
         figures.append(make_figure(title, words, charts.count_map(x, y), counts, height))
     return figures
@@ -108,7 +107,7 @@ def split_figures(samples: pd.DataFrame, splits: Sequence[str]) -> list[Figure]:
         shares = part.pivot_table("share", "class", "split", sort=False)
         apart = float((shares.max(axis=1) - shares.min(axis=1)).max())
         words = f"A class's share differs by at most {100 * apart:.1f} points between splits"
-        title = f"{_TITLES[str(task)]}s by split"
+        title = f"{TASK_TITLES[str(task)]}s by split"
         figures.append(make_figure(title, words, charts.split_shares(), part, 170))
     return figures
 

@@ -1,7 +1,6 @@
 """A network as an SVG drawing: its blocks, which of them are frozen, and its heads.
 
-The drawing is 380 units wide, so that a phone shows it unscaled. The page's style sheet gives the
-colours; frozen parts also have dashed lines and a word.
+The page's style sheet gives the colours; frozen parts also have dashed lines and a word.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from markupsafe import Markup
 from stages.core.sections import TASKS
 from stages.reporting.structure import END_OF_BACKBONE, Step, Structure
 
-WIDTH, MARGIN = 380, 14
+WIDTH, MARGIN = 380, 14  # a phone shows this width unscaled
 BLOCK_HEIGHT, BLOCK_GAP = 30, 10
 STEP_WIDTH, STEP_HEIGHT, STEP_GAP = 106, 36, 20
 LANE = 6  # how far beside its column an edge runs that passes other steps

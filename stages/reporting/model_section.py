@@ -160,10 +160,9 @@ def training_table(run: RunResults, variant: str) -> Table:
 
 
 def confident_errors(predictions: Predictions, task: str, number: int) -> pd.DataFrame:
-    """The wrong predictions of the highest probability, the most confident first.
+    """The most confident wrong predictions: name, true, predicted, confidence, of_true.
 
-    Columns name, true, predicted (class names), confidence and of_true (probabilities of the
-    predicted and of the true class, in [0, 1]).
+    The last two are the probabilities of the predicted and of the true class, in [0, 1].
     """
     rows = np.arange(len(predictions.names))
     true, predicted = predictions.true[task], predictions.predicted[task]

@@ -1,7 +1,7 @@
 """The report: one HTML file with everything inside, which is read without a network.
 
-A content security policy forbids the page to fetch anything. Vega-Lite draws the charts; its
-code, about 0.9 MB, comes from the wheel of vl-convert. The same results give the same bytes.
+A content security policy forbids the page to fetch anything. Vega-Lite, from the wheel of
+vl-convert, draws the charts. The same results give the same bytes.
 """
 
 import base64

@@ -44,13 +44,11 @@ def describe_search(table: pd.DataFrame, search: Search) -> list[str]:
         best = done.iloc[0]
         lines.append(f"best: {setting_text(best[list(search.grid)])}: {best[SCORE]:.4f}")
     if search.published:
-        rank = done["mark"].str.contains("published").to_numpy().nonzero()[0]
-        here = (
-            f"here {done.iloc[rank[0]][SCORE]:.4f}, place {rank[0] + 1} of {len(done)}"
-            if len(rank)
-            else "here not finished"
-        )
-        lines.append(f"published best: {setting_text(search.published)}: {here}")
+        marked = (place for place, mark in enumerate(done["mark"]) if "published" in mark)
+        here = "not finished"
+        if (place := next(marked, None)) is not None:
+            here = f"{done[SCORE].iloc[place]:.4f}, place {place + 1} of {len(done)}"
+        lines.append(f"published best: {setting_text(search.published)}: here {here}")
     return lines
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from tabulate import tabulate
 
 EMPTY = "-"
+TASK_TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 Format = Callable[[Any], str]
 
 
