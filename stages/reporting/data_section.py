@@ -45,10 +45,8 @@ def sample_figures(samples: pd.DataFrame) -> list[Figure]:
         chart = charts.class_bars(task, TASK_TITLES[task].lower())
         figures.append(make_figure(TASK_TITLES[task], words, chart, counts, 170))
     years = samples.groupby(["years", "gender"], observed=True).size().reset_index(name="images")
-    words = (
-        f"{samples['years'].min()} to {samples['years'].max()} years; the median age is "
-        f"{samples['years'].median():g}"
-    )
+    ages = samples["years"]
+    words = f"{ages.min()} to {ages.max()} years; the median age is {ages.median():g}"
     figures.append(make_figure("Age and gender", words, charts.age_histogram(), years, 230))
     for x, y in (("age", "race"), ("gender", "race")):
         counts = samples.groupby([y, x], observed=False).size().reset_index(name="images")

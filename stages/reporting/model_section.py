@@ -87,10 +87,8 @@ def confusion_figures(run: RunResults, variant: str) -> list[Figure]:
         wrong = table[~right].nlargest(1, "images").iloc[0]
         words = f"{table.loc[right, 'images'].sum():,} of {table['images'].sum():,} right"
         if wrong["images"]:
-            words += (
-                f"; most often confused: {wrong['actual']} taken for {wrong['predicted']}, "
-                f"{wrong['images']:,} images"
-            )
+            words += f"; most often confused: {wrong['actual']} taken for {wrong['predicted']}"
+            words += f", {wrong['images']:,} images"
         rows, height = table.drop(columns="task"), CELL * table["actual"].nunique()
         chart = charts.confusion_matrix()
         figures.append(make_figure(f"Confusion, {task}: {variant}", words, chart, rows, height))
@@ -121,10 +119,8 @@ def subgroup_figures(run: RunResults, variant: str) -> list[Figure]:
         words = "All groups are small"
         if not single["small"].all():
             worst = single.loc[single["accuracy"].where(~single["small"]).idxmin()]
-            words = (
-                f"Lowest of the groups that are not small: {worst['group']}, "
-                f"{worst['accuracy']:.3f} of {worst['images']:,} images"
-            )
+            words = f"Lowest of the groups that are not small: {worst['group']}"
+            words += f", {worst['accuracy']:.3f} of {worst['images']:,} images"
         rows = rows[["by", "group", "images", "accuracy", "low", "high", "small"]]
         chart, height = charts.subgroup_accuracies(), ROW * len(single)
         figures.append(make_figure(f"Subgroups, {task}: {variant}", words, chart, rows, height))

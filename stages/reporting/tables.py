@@ -41,11 +41,7 @@ class Table:
 
 share: Format = "{:.3f}".format  # in [0, 1]
 percent: Format = "{:.1%}".format  # of a share in [0, 1]
-
-
-def count(value: float) -> str:
-    """A whole number with separators."""
-    return f"{int(value):,}"
+count: Format = "{:,.0f}".format
 
 
 def with_interval(value: float, low: float, high: float) -> Cell:
