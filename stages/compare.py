@@ -12,12 +12,8 @@ from stages.core.sections import TASKS
 from stages.core.stage import run_stage
 from stages.dataset.split_files import read_split
 from stages.evaluation.predictions import groups_of, read_predictions
+from stages.reporting import comparison_tables as tables
 from stages.reporting.comparison_charts import draw_cost, draw_leak
-from stages.reporting.comparison_tables import (
-    comparison_markdown,
-    leakage_markdown,
-    print_comparison,
-)
 
 # Of params those that differ, of metrics those of one run; without it DVC prints all columns.
 EXPERIMENTS = (
@@ -42,13 +38,14 @@ def main() -> None:
     write_csv(COMPARISON / "comparison.csv", table.merge(costs, on="variant", how="left"))
     write_csv(COMPARISON / "leakage.csv", leakage)
     with atomic_write(COMPARISON / "comparison.md") as partial:
-        partial.write_text(comparison_markdown(table) + leakage_markdown(leakage), encoding="utf-8")
+        leaked = tables.leakage_markdown(leakage)
+        partial.write_text(tables.comparison_markdown(table) + leaked, encoding="utf-8")
     draw_leak(COMPARISON / "leak.svg", table)
     classes = {task: params.classes.of(task) for task in TASKS}
     issues = find_label_issues(PREDICTIONS, fold_runs(params), classes)
     write_csv(COMPARISON / "label_issues.csv", issues)
-    print_comparison(table)
-    print(leakage_markdown(leakage), end="")
+    tables.print_comparison(table)
+    print(leaked, end="")
     timings = read_timings(TIMINGS, runs)
     write_csv(TIMINGS / "comparison.csv", timings)
     print(costs.merge(timings, on="variant").to_string(index=False, na_rep="-"))

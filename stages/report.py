@@ -11,7 +11,6 @@ from stages.dataset.split_files import read_split
 from stages.faces.index import read_cropped, read_crops
 from stages.faces.labels import age_group
 from stages.reporting.cards import render_card
-from stages.reporting.pictures import Pictures
 from stages.reporting.report import render_report
 from stages.reporting.results import read_results
 
@@ -21,9 +20,8 @@ def main() -> None:
     params = load_params()
     samples = read_samples(params)
     crops = read_crops(FACES / "crops.npy") if params.shows_pictures else None
-    pictures = Pictures(samples["name"].tolist(), crops)
     results = read_results(params)
-    page = render_report(results, samples, pictures, params)
+    page = render_report(results, samples, crops, params)
     cards = {
         CARDS / f"{variant}.md": render_card(variant, results, samples, params)
         for variant in params.run_variants
@@ -32,7 +30,7 @@ def main() -> None:
         with atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8")
     remove_others(CARDS, list(cards))
-    shown = "with pictures" if pictures.shown else "without pictures"
+    shown = "with pictures" if params.shows_pictures else "without pictures"
     size, number = len(page.encode()) / 1e6, f"{len(cards)} model card{'s' * (len(cards) != 1)}"
     print(f"report: {REPORT}, {size:.1f} MB, {shown}; {number}")
 
@@ -40,17 +38,12 @@ def main() -> None:
 def read_samples(params: Params) -> pd.DataFrame:
     """A row for each crop: name, years, the class of each task, split and group."""
     faces, split = read_cropped(FACES / "index.csv"), read_split(SPLIT)
-    years = faces["age"].astype("int64")
-    codes = {
-        "age": age_group(years, params.classes.age_upper_bounds),
-        "gender": faces["gender"].to_numpy("int64"),
-        "race": faces["race"].to_numpy("int64"),
-    }
-    classes = {
-        task: pd.Categorical.from_codes(codes[task], pd.Index(params.classes.of(task)), True)
-        for task in TASKS
-    }
-    samples = pd.DataFrame({"name": faces["name"], "years": years, **classes})
+    samples = pd.DataFrame({"name": faces["name"], "years": faces["age"].astype("int64")})
+    for task in TASKS:
+        codes = faces[task].to_numpy("int64")
+        if task == "age":
+            codes = age_group(codes, params.classes.age_upper_bounds)
+        samples[task] = pd.Categorical.from_codes(codes, pd.Index(params.classes.of(task)), True)
     return samples.merge(split[["name", "split", "group"]], on="name", how="left", validate="1:1")
 
 

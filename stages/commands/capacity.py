@@ -13,9 +13,8 @@ none, or shared with a variant above), epochs_hours, hours.
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
@@ -24,12 +23,8 @@ from tqdm import tqdm
 from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.core.params import load_params
-from stages.core.sections import Machine
 from stages.networks import device
 from stages.runs.resolve import Plan, resolve
-
-if TYPE_CHECKING:  # TensorFlow is imported after `device.prepare`
-    from stages.profiling.capacity import Speed
 
 # UTKFace's 23,708 aligned images by the published shares.
 TRAIN, VAL = 18_966, 2_370
@@ -49,15 +44,33 @@ def main() -> None:
     # Whether XLA is wanted decides how TensorFlow is set up: one process has one set-up.
     wanted = any(plan.xla for plan in plans.values())
     setup = (machine.device, machine.memory_growth, train.precision, train.deterministic)
-    precision, xla = device.prepare(*setup, params.seed, wanted)
-    rows, frozen_parts = [], set[str]()
-    for name, speed in measure(plans, machine, (precision, xla), arguments):
-        plan = plans[name]
+    precision, usable = device.prepare(*setup, params.seed, wanted)
+    import keras
+
+    from stages.learning.fit import Execution
+    from stages.networks.network import build_network
+    from stages.profiling.capacity import hours, probe
+
+    rows, frozen_parts, speeds = [], set(), {}
+    for name, plan in tqdm(plans.items(), unit="variant", disable=None):
+        xla, key = usable and plan.xla, _what_costs(plan)
+        if (key, xla) not in speeds:
+            keras.backend.clear_session(free_memory=True)
+            keras.config.set_dtype_policy(precision)  # which the line before resets
+            execution = Execution(xla, machine.steps_per_execution, machine.images_on_device)
+            probed = (build_network(plan.network), plan.training, execution)
+            speeds[key, xla] = probe(*probed, arguments.steps, arguments.trace)
+        speed = speeds[key, xla]
+        once, epochs = hours(speed, plan.training, arguments.train, arguments.val)
         frozen = json.dumps(plan.network.model_dump(include=OF_THE_FROZEN_PART), sort_keys=True)
-        shared = frozen in frozen_parts
+        once = 0.0 if frozen in frozen_parts else once
         if speed.frozen is not None:
             frozen_parts.add(frozen)
-        rows.append({"variant": name} | _row(plan, speed, shared, arguments))
+        facts = {"variant": name, "batch_size": plan.training.batch_size}
+        facts["epochs"] = plan.training.epochs
+        for part in ("frozen", "training", "small", "validation"):
+            facts[f"{part}_images_per_second"] = getattr(speed, part)
+        rows.append(facts | {"frozen_hours": once, "epochs_hours": epochs, "hours": once + epochs})
     table = pd.DataFrame(rows)
     write_csv(arguments.output, table)
     print(tabulate(table, headers="keys", floatfmt=".4g", missingval="", showindex=False))
@@ -65,53 +78,13 @@ def main() -> None:
     print(f"capacity: {total:.1f} hours for {len(table)} variants on {machine.device}, {precision}")
 
 
-def measure(
-    plans: Mapping[str, Plan],
-    machine: Machine,
-    setup: tuple[str, bool],
-    arguments: argparse.Namespace,
-) -> Iterator[tuple[str, "Speed"]]:
-    """The speed of each plan; plans that cost the same are probed once."""
-    import keras
-
-    from stages.learning.fit import Execution
-    from stages.networks.network import build_network
-    from stages.profiling.capacity import probe
-
-    precision, usable = setup
-    speeds: dict[str, Speed] = {}
-    for name, plan in tqdm(plans.items(), unit="variant", disable=None):
-        training, xla = plan.training, usable and plan.xla
-        cost = plan.network.model_dump(exclude=NOT_THE_COST)
-        small = training.progressive_epochs and training.progressive_size
-        augmented = training.augmentation and training.augmentation.model_dump()
-        key = json.dumps([cost, training.batch_size, augmented, small, xla])
-        if key not in speeds:
-            keras.backend.clear_session(free_memory=True)
-            keras.config.set_dtype_policy(precision)  # which the line before resets
-            execution = Execution(xla, machine.steps_per_execution, machine.images_on_device)
-            model = build_network(plan.network)
-            speeds[key] = probe(model, training, execution, arguments.steps, arguments.trace)
-        yield name, speeds[key]
-
-
-def _row(plan: Plan, speed: "Speed", shared: bool, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The table's row of a plan; a shared frozen part takes no time again."""
-    from stages.profiling.capacity import hours
-
-    time = hours(speed, plan.training, arguments.train, arguments.val)
-    once = 0.0 if shared else time.frozen
-    return {
-        "batch_size": plan.training.batch_size,
-        "epochs": plan.training.epochs,
-        "frozen_images_per_second": speed.frozen,
-        "training_images_per_second": speed.training,
-        "small_images_per_second": speed.small,
-        "validation_images_per_second": speed.validation,
-        "frozen_hours": once,
-        "epochs_hours": time.epochs,
-        "hours": once + time.epochs,
-    }
+def _what_costs(plan: Plan) -> str:
+    """The same text for plans that are equally fast, of which one is probed."""
+    training = plan.training
+    cost: dict[str, Any] = plan.network.model_dump(exclude=NOT_THE_COST)
+    small = training.progressive_epochs and training.progressive_size
+    augmented = training.augmentation and training.augmentation.model_dump()
+    return json.dumps([cost, training.batch_size, augmented, small])
 
 
 def _arguments() -> argparse.Namespace:

@@ -72,8 +72,7 @@ def find(wanted: list[str]) -> list[str]:
 def fingerprints(names: list[str], detect: Detect) -> list[str]:
     """Of the images' bytes, from the raw archives.
 
-    Raises:
-        UserError: an image is not in them, or has no bytes (a link, a member that is too large).
+    A `UserError` if an image is not in them, or has no bytes (a link, a member that is too large).
     """
     members = (
         member

@@ -59,7 +59,6 @@ def main() -> None:
 
 
 def _check_calibration(model: Model, flip_tta: bool) -> None:
-    """Refuse temperatures that are not there, or hold for other outputs."""
     if model.calibration is None:
         raise UserError(f"--calibrated: {model.path} has no temperatures; run `dvc repro`")
     if bool(model.calibration.flip_tta) != flip_tta:

@@ -56,11 +56,7 @@ def main() -> None:
 
 
 def experiments(params: Params, variants: list[str]) -> list[Combination]:
-    """An experiment for each variant.
-
-    Raises:
-        UserError: a variant is not in params.yaml.
-    """
+    """An experiment for each variant; a `UserError` if it is not in params.yaml."""
     for name in variants:
         if name not in params.variants:
             near = suggestion(name, params.variants)
@@ -121,11 +117,7 @@ def show(
 
 
 def compare(params: Params, variants: list[str]) -> None:
-    """Run the workflow with the runs of these variants.
-
-    Raises:
-        UserError: there are none.
-    """
+    """Run the workflow with the runs of these variants; a `UserError` if there are none."""
     if not variants:
         raise UserError("no variant of the suite is finished; `make suite` queues them")
     runs = ",".join(run for variant in variants for run in runs_of(params, variant))

@@ -75,18 +75,14 @@ def main() -> None:
 
 
 def _refuse_stale(repo: Any, chains: Sequence[Sequence[str]]) -> None:
-    """All that the chains need, besides themselves, must be up to date."""
     within = {stage for chain in chains for stage in chain}
     for chain in chains:
         stale = repo.status(targets=list(chain), with_deps=True)
-        if others := sorted(set(stale) - within):
-            raise UserError(
-                f"{', '.join(others)}: not up to date; run `dvc repro lists pretrained`"
-            )
+        if others := ", ".join(sorted(set(stale) - within)):
+            raise UserError(f"{others}: not up to date; run `dvc repro lists pretrained`")
 
 
 def _task(repo: Any, chain: Sequence[str]) -> tuple[bytes, list[list[str]], list[str]]:
-    """The arguments of `run_commands` for a chain."""
     stages = [stage for name in chain for stage in repo.stage.collect(name)]
     outputs = [Path(str(out)).as_posix() for stage in stages for out in stage.outs]
     needed = {str(dep) for stage in stages for dep in stage.deps} - set(outputs) | set(CODE)
@@ -106,11 +102,7 @@ def _basis(repo: Any, chain: Sequence[str]) -> dict[str, Any]:
 
 
 def run_commands(inputs: bytes, commands: list[list[str]], outputs: list[str]) -> bytes:
-    """Run commands in a folder of their own; returns their outputs as `pack` has them.
-
-    Raises:
-        UserError: a command failed; the text has the end of its output.
-    """
+    """Run commands in a folder of their own; returns their outputs as `pack` has them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         unpack(inputs, folder)

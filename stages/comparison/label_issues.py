@@ -14,28 +14,19 @@ import numpy as np
 import pandas as pd
 from cleanlab.filter import find_label_issues as contradicted_labels
 
-from stages.core.errors import UserError
 from stages.core.files import read_csv
 
-COLUMNS = ("name", "task", "given", "suggested", "confidence")
+COLUMNS = ["name", "task", "given", "suggested", "confidence"]
 
 
 def find_label_issues(
     predictions: Path, runs: Sequence[Sequence[str]], classes: Mapping[str, Sequence[str]]
 ) -> pd.DataFrame:
-    """The contradicted labels, the most confident contradictions first.
+    """The contradicted labels, the most confident contradictions first; none without runs.
 
-    Args:
-        predictions: folder of <run>.csv.
-        runs: for each variant, its runs of all folds; the variants' probabilities are averaged.
-        classes: class names by task.
-
-    Returns:
-        Columns name, task, given, suggested (class names) and confidence (the probability of
-        the suggested class, in [0, 1]). Empty without runs.
-
-    Raises:
-        UserError: a prediction file is missing or malformed, or folds overlap.
+    `predictions` is the folder of <run>.csv. `runs` has for each variant its runs of all folds;
+    the variants' probabilities are averaged. Columns name, task, given, suggested (class names)
+    and confidence (the probability of the suggested class, in [0, 1]).
     """
     tables = [_read_folds(predictions, folds, classes) for folds in runs]
     flagged = []
@@ -46,30 +37,20 @@ def find_label_issues(
             continue
         mean = sum(part.loc[parts[0].index, columns].to_numpy(float) for part in parts)
         mean /= mean.sum(axis=1, keepdims=True)  # with six digits each, only nearly 1
-        codes = pd.Index(names).get_indexer(parts[0][f"{task}_true"])
+        given = parts[0][f"{task}_true"]
+        codes = pd.Index(names).get_indexer(given)
         conflicting = contradicted_labels(codes, mean, filter_by="confident_learning", n_jobs=1)
-        contradicted = {
-            "name": parts[0].index[conflicting],
-            "task": task,
-            "given": parts[0][f"{task}_true"][conflicting].to_numpy(),
-            "suggested": np.array(names)[mean.argmax(axis=1)][conflicting],
-            "confidence": mean.max(axis=1)[conflicting],
-        }
-        flagged += pd.DataFrame(contradicted).to_dict("records")
-    issues = pd.DataFrame(flagged, columns=list(COLUMNS))
+        table = given.rename("given").reset_index()
+        table["task"], table["confidence"] = task, mean.max(axis=1)
+        table["suggested"] = np.array(names)[mean.argmax(axis=1)]
+        flagged.append(table[conflicting])
+    issues = pd.concat(flagged)[COLUMNS] if flagged else pd.DataFrame(columns=COLUMNS)
     return issues.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
 
 def _read_folds(predictions: Path, runs: Sequence[str], tasks: Iterable[str]) -> pd.DataFrame:
-    """The predictions of all folds of a variant in one table, by name."""
     kinds = {"name": "str"} | {f"{task}_true": "str" for task in tasks}
     parts = [
         read_csv(predictions / f"{run}.csv", ["name"], "evaluate", dtype=kinds) for run in runs
     ]
-    table = pd.concat(parts).set_index("name")
-    if (twice := table.index.duplicated()).any():
-        raise UserError(
-            f"{predictions}: {table.index[twice][0]!r} is tested in two of the folds "
-            f"{', '.join(runs)}; run `dvc repro`"
-        )
-    return table
+    return pd.concat(parts).set_index("name")

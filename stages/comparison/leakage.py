@@ -21,18 +21,9 @@ COLUMNS = (
 def explain_leakage(predictions: Path, comparison: pd.DataFrame) -> pd.DataFrame:
     """Split the accuracy under the published protocol, for each rerun variant and task.
 
-    Args:
-        predictions: folder of <run>.csv.
-        comparison: as `compare` returns it.
-
-    Returns:
-        Columns variant, task, images (tested under the published protocol), seen_share,
-        seen_accuracy, unseen_accuracy (empty without such images), rerun_accuracy,
-        honest_accuracy, and expected_accuracy: seen_share x seen_accuracy + the rest x
-        honest_accuracy. All shares in [0, 1].
-
-    Raises:
-        UserError: a prediction file is missing or lacks a column.
+    From the folder of <run>.csv and what `compare` returns. Columns `COLUMNS`: images are those
+    tested under the published protocol, unseen_accuracy is empty without such images, and
+    expected_accuracy is seen_share x seen_accuracy + the rest x honest_accuracy.
     """
     rows = []
     for _, row in comparison.iterrows():
@@ -47,9 +38,9 @@ def explain_leakage(predictions: Path, comparison: pd.DataFrame) -> pd.DataFrame
         share = float(seen.mean())
         for task in tasks:
             right = frame[f"{task}_true"] == frame[f"{task}_predicted"]
-            on_seen, on_unseen = float(right[seen].mean()), float(right[~seen].mean())
+            on_seen, on_unseen = right[seen].mean(), right[~seen].mean()
             honest = row[f"{task}_accuracy"]
             known = share * on_seen if share else 0.0
             values = (row["variant"], task, len(frame), share, on_seen, on_unseen)
-            rows.append((*values, float(right.mean()), honest, known + (1 - share) * honest))
+            rows.append((*values, right.mean(), honest, known + (1 - share) * honest))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -1,7 +1,4 @@
-"""Paired tests: whether one run is significantly better than another on the same test images.
-
-The duplicate group is the unit of both tests, since copies of a picture are not independent.
-"""
+"""Paired tests of runs on the same images; their unit is the group of a picture's copies."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -31,21 +28,14 @@ def pairwise_tests(
 ) -> pd.DataFrame:
     """Paired tests of the accuracies of every two runs of the same images that share a task.
 
-    Args:
-        runs: predictions by run. Runs that predicted other images, or the same in another
-            order, are not paired, such as runs of two folds.
-        groups: the duplicate group of each predicted image, by run.
-        confidence: of the intervals, in (0, 1).
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-
-    Returns:
-        A row for each pair and task. variant_a, variant_b, task; difference (accuracy of a
-        minus that of b), low, high (paired bootstrap over groups); p_bootstrap (two-sided, at
-        least 2 / (resamples + 1)); p_mcnemar (McNemar's exact test, two-sided: a group counts
-        for the run that has more of its images right, and is left out at a tie; with groups
-        of one image it is the usual test); p_holm (p_mcnemar after Holm's correction for all
-        rows of the same images: Scandinavian Journal of Statistics 6(2), 1979).
+    Runs that predicted other images, or the same in another order, are not paired, such as runs
+    of two folds. `groups` has the duplicate group of each predicted image, by run. A row for each
+    pair and task: variant_a, variant_b, task; difference (accuracy of a minus that of b), low,
+    high (paired bootstrap over groups); p_bootstrap (two-sided, at least 2 / (resamples + 1));
+    p_mcnemar (McNemar's exact test, two-sided: a group counts for the run that has more of its
+    images right, and is left out at a tie; with groups of one image it is the usual test); p_holm
+    (p_mcnemar after Holm's correction for all rows of the same images: Scandinavian Journal of
+    Statistics 6(2), 1979).
     """
     alike: dict[tuple[str, ...], list[str]] = {}
     for run, predictions in runs.items():

@@ -1,9 +1,8 @@
 """All runs side by side: published, rerun, honest.
 
 The published figures (`published.csv`, as they were printed) come from a protocol that trained
-on most of its test images. A rerun is the same network here, trained and tested under that
-protocol. Honest figures come from test images that were never trained on; they are not comparable
-with the other two.
+on most of its test images, a rerun is the same network under that protocol here, and honest
+figures come from test images that were never trained on.
 """
 
 from collections.abc import Sequence
@@ -28,20 +27,12 @@ SEEDS, FOLDS = "seeds", "folds"  # stand as the condition of a row that has the 
 def compare(evaluation: Path, runs: Sequence[RunName]) -> pd.DataFrame:
     """A row for each variant, then for its native runs, for its seeds and for its folds.
 
-    Args:
-        evaluation: folder with <run>/metrics.json; files of runs not named are not read.
-        runs: in the order of the rows; each variant without suffix is among them.
-
-    Returns:
-        Columns variant (`<variant>`, `<variant>+native`, `+seeds` or `+folds`; a run with another
-        combination of suffixes has a row of its own), runs (how many are in the row; the
-        variant's own seed is one of its seeds), images (tested by all of them together; those of
-        one seed), and for each <name> = <task>_<figure>: <name> (a mean of several runs),
-        sd_<name> (their sample standard deviation), difference_<name> (of the native run to the
-        variant), published_<name>, rerun_<name> (a mean over seeds). Empty where there is none.
-
-    Raises:
-        UserError: a run has no metrics.
+    From <evaluation>/<run>/metrics.json of the runs, of which each variant without suffix is one.
+    Columns variant (with `+native`, `+seeds`, `+folds`, or other suffixes of a single run), runs
+    (in the row; the variant's own seed is one of its seeds), images (tested by all of them
+    together; those of one seed), and for each <name> = <task>_<figure>: <name> (a mean of several
+    runs), sd_<name> (their sample standard deviation), difference_<name> (of the native run to the
+    variant), published_<name>, rerun_<name> (a mean over seeds). Empty where there is none.
     """
     published = pd.read_csv(PUBLISHED, index_col="variant")[NAMES]
     measured = pd.DataFrame({run.text: _measured(evaluation, run.text) for run in runs}).T
@@ -67,12 +58,10 @@ def compare(evaluation: Path, runs: Sequence[RunName]) -> pd.DataFrame:
                 row |= change.add_prefix("difference_").to_dict()
             rows.append(row)
         if seeds:
-            several = measured.loc[[base.text, *seeds]]
-            rows.append({"variant": f"{variant}+{SEEDS}", "images": own["images"]} | _mean(several))
+            rows.append(_mean(measured.loc[[base.text, *seeds]], f"{variant}+{SEEDS}"))
+            rows[-1]["images"] = own["images"]
         if folds:
-            several = measured.loc[folds]
-            images = several["images"].sum()
-            rows.append({"variant": f"{variant}+{FOLDS}", "images": images} | _mean(several))
+            rows.append(_mean(measured.loc[folds], f"{variant}+{FOLDS}"))
     prefixes = ("", "sd_", "difference_", "published_", "rerun_")
     columns = ["variant", "runs", "images", *(p + name for name in NAMES for p in prefixes)]
     table = pd.DataFrame(rows, columns=columns)
@@ -80,12 +69,7 @@ def compare(evaluation: Path, runs: Sequence[RunName]) -> pd.DataFrame:
 
 
 def with_epochs(comparison: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """The comparison with a column epochs: how many each run was trained for at most.
-
-    Args:
-        comparison: as `compare` gives it; rows of several runs get none.
-        curves: as `collect_curves` gives them.
-    """
+    """The comparison with a column epochs, the last one of each single run in its curves."""
     epochs = comparison["variant"].map(curves.groupby("variant")["epoch"].max()).astype("Int64")
     table = comparison.copy()
     table.insert(3, "epochs", epochs)
@@ -93,32 +77,25 @@ def with_epochs(comparison: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_intervals(comparison: pd.DataFrame, evaluation: Path) -> pd.DataFrame:
-    """The comparison with columns low_<name> and high_<name>, from <evaluation>/<run>/scores.csv.
-
-    Raises:
-        UserError: a run has no such file; rows of several runs need none.
-    """
-    bounds: list[dict[str, float]] = []
+    """The comparison with low_<name> and high_<name> of single runs, from their scores.csv."""
+    bounds = []
     for variant in comparison["variant"]:
-        row: dict[str, float] = {}
+        rows = []
         if variant.partition("+")[2] not in (SEEDS, FOLDS):
-            scores = read_csv(evaluation / variant / "scores.csv", SCORES, "evaluate")
-            for score in scores.itertuples():
-                row |= {f"{end}_{score.task}_{score.metric}": getattr(score, end) for end in ENDS}
-        bounds.append(row)
+            file = evaluation / variant / "scores.csv"
+            rows = read_csv(file, SCORES, "evaluate").to_dict("records")
+        bounds.append({f"{e}_{r['task']}_{r['metric']}": r[e] for r in rows for e in ENDS})
     columns = [f"{end}_{name}" for name in NAMES for end in ENDS]
     return comparison.join(pd.DataFrame(bounds, comparison.index, columns, float))
 
 
 def _measured(evaluation: Path, run: str) -> pd.Series:
-    """The number of test images and the figures of a run; NaN for those of other tasks."""
     content = read_json(evaluation / run / "metrics.json", f"evaluate@{run}")
     figures = {f"{t}_{f}": content.get(t, {}).get(f) for t in TASKS for f in FIGURES}
     return pd.Series({"images": content["images"]} | figures, dtype=float)
 
 
-def _mean(runs: pd.DataFrame) -> dict[str, float]:
-    """The number of runs, the mean of each figure and its sample standard deviation."""
-    figures = runs[NAMES]
-    deviations = figures.std(ddof=1).add_prefix("sd_")
-    return {"runs": len(figures)} | figures.mean().to_dict() | deviations.to_dict()
+def _mean(runs: pd.DataFrame, name: str) -> dict[str, Any]:
+    row = {"variant": name, "runs": len(runs), "images": runs["images"].sum()}
+    deviations = runs[NAMES].std(ddof=1).add_prefix("sd_")
+    return row | runs[NAMES].mean().to_dict() | deviations.to_dict()

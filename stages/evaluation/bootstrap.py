@@ -3,8 +3,7 @@
 Copies of a picture are not independent, so whole groups are drawn with replacement (the cluster
 bootstrap: Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). Every
 figure is a function of sums over images, and one matrix product gives the sums of all resamples;
-thousands take about a second. `scipy.stats.bootstrap` draws single observations and calls the
-statistic for each resample.
+`scipy.stats.bootstrap` draws single observations and calls the statistic for each resample.
 """
 
 from typing import Any
@@ -22,16 +21,9 @@ Array = npt.NDArray[np.float64]
 def resampled_sums(
     values: npt.NDArray[Any], groups: npt.NDArray[np.int64], resamples: int, seed: int
 ) -> Array:
-    """The sums over the images of each resample.
+    """The sums over the images of each of B resamples, (B, K), from values (N, K) and groups (N).
 
-    Args:
-        values: per image, (N, K).
-        groups: the group of each image (N).
-        resamples: how many, B.
-        seed: of the drawing; the same groups and seed give the same resamples.
-
-    Returns:
-        (B, K).
+    The same groups and seed give the same resamples.
     """
     _, place = np.unique(groups, return_inverse=True)
     number = int(place.max()) + 1
@@ -49,10 +41,7 @@ def resampled_sums(
 
 
 def interval(resampled: Array, confidence: float) -> tuple[Array, Array]:
-    """Percentile interval (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13).
-
-    From a figure in each resample, (B, ...), its lower and upper bound, (...).
-    """
+    """Percentile interval (...) of resamples (B, ...): Efron & Tibshirani 1993, chapter 13."""
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return low, high
 

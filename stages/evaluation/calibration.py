@@ -54,16 +54,8 @@ def reliability(probabilities: Array, right: npt.NDArray[np.bool_], bins: int) -
     """Confidence and accuracy in bins of equal width, as a reliability diagram shows them.
 
     An image lies in bin m of M where (m - 1) / M < confidence <= m / M; the confidence is the
-    highest probability (Guo et al. 2017, section 2).
-
-    Args:
-        probabilities: (N, classes).
-        right: whether the predicted class is the true one (N).
-        bins: M.
-
-    Returns:
-        A row for each bin that has an image: bin (from 1), images, confidence and accuracy
-        (means over its images).
+    highest of its probabilities, (N, classes) (Guo et al. 2017, section 2). A row for each bin
+    that has an image: bin (from 1), images, confidence and accuracy (means over its images).
     """
     confidence = probabilities.max(axis=1)
     number = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True) + 1
@@ -75,9 +67,6 @@ def reliability(probabilities: Array, right: npt.NDArray[np.bool_], bins: int) -
 
 
 def calibration_error(diagram: pd.DataFrame) -> float:
-    """Expected calibration error, in [0, 1], of a reliability diagram.
-
-    The mean over the images of |accuracy - confidence| of their bin (Naeini et al., AAAI 2015).
-    """
+    """Expected calibration error of a diagram, in [0, 1] (Naeini et al., AAAI 2015)."""
     gaps = (diagram["accuracy"] - diagram["confidence"]).abs()
     return float((gaps * diagram["images"]).sum() / diagram["images"].sum())

@@ -17,10 +17,7 @@ def count_parameters(model: keras.Model) -> tuple[int, int]:
 
 
 def gflops(model: keras.Model) -> float:
-    """Floating-point operations for one image in one forward pass, in 10^9.
-
-    TensorFlow's profiler counts them; a multiplication and an addition are two.
-    """
+    """10^9 floating-point operations (additions, multiplications) of one image's forward pass."""
     signature = tf.TensorSpec((1, *model.input.shape[1:]), model.input.dtype)
     graph = tf.function(lambda x: model(x, training=False)).get_concrete_function(signature).graph
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
@@ -44,22 +41,12 @@ def costs_of(model: keras.Model, file: Path) -> dict[str, float]:
 def training_costs(
     model: keras.Model, train: int, val: int, training: Training
 ) -> dict[str, float]:
-    """The operations of a training, independent of the machine.
+    """The operations of a training on `train` and `val` images, independent of the machine.
 
     A training step counts as three forward passes of the trainable part, as in
     https://openai.com/index/ai-and-compute/. The frozen part runs once for each image, or in each
-    epoch if images are augmented or small.
-
-    Args:
-        model: the network, with its layers frozen as in the training.
-        train: number of training images.
-        val: number of validation images.
-        training: how it was trained.
-
-    Returns:
-        `training_tflop_once` and `training_tflop_epoch`, 10^12 floating-point operations before
-        the first epoch and in each; with small images also `progressive_epochs`, their number, and
-        `training_tflop_progressive_epoch`, the operations in each of them.
+    epoch if images are augmented or small. The keys, in 10^12 floating-point operations, are those
+    of costs.json in docs/reference/files.md.
     """
     parts = split_frozen(model)
     epochs, size = training.progressive_epochs, training.progressive_size

@@ -53,13 +53,7 @@ class Evaluation:
 def evaluate_files(
     test_file: Path, val_file: Path | None, split: pd.DataFrame, params: Params
 ) -> Evaluation:
-    """Score a run from its prediction files; see `evaluate`.
-
-    `split` is the content of split.csv, of which the columns name and group are read.
-
-    Raises:
-        UserError: a file is missing or malformed, or split.csv lacks an image.
-    """
+    """Score a run from its prediction files and the columns name and group of split.csv."""
     classes = {task: params.classes.of(task) for task in TASKS}
     test = read_predictions(test_file, classes)
     val = read_predictions(val_file, classes) if val_file else None
@@ -69,23 +63,17 @@ def evaluate_files(
 def evaluate(
     test: Predictions, groups: npt.NDArray[np.int64], val: Predictions | None, params: Params
 ) -> Evaluation:
-    """Score a run.
+    """Score a run from its predictions for N test images and their duplicate groups (N).
 
-    Args:
-        test: predictions for N test images.
-        groups: the duplicate group of each test image (N).
-        val: predictions for validation images, on which temperatures are fitted; None: the
-            figures after temperature scaling are left out.
-        params: of which are read section `evaluate`, the seed of the bootstrap, and the weights
-            of the tasks in the combined score.
+    Temperatures are fitted on the predictions for validation images; without these the figures
+    after temperature scaling are left out. Of `params` are read section `evaluate`, the seed of
+    the bootstrap, and the weights of the tasks in the combined score.
     """
-    settings = params.evaluate
-    # Rounded as they are written, so that the file's temperatures give the file's figures.
-    temperatures = {
-        task: round(fit_temperature(val.probabilities[task], val.true[task]), 6)
-        for task in (val.tasks if val else [])
-        if val
-    }
+    settings, temperatures = params.evaluate, {}
+    if val is not None:  # rounded as they are written: the file's temperatures give its figures
+        for task in val.tasks:
+            fitted = fit_temperature(val.probabilities[task], val.true[task])
+            temperatures[task] = round(fitted, 6)
     scores = score_table(
         test,
         groups,
@@ -120,7 +108,6 @@ def evaluate(
 
 
 def _diagrams(test: Predictions, temperatures: Mapping[str, float], bins: int) -> pd.DataFrame:
-    """The reliability diagram of each task, `before` and `after` scaling, in one table."""
     diagrams = {}
     for task in test.tasks:
         probabilities, right = test.probabilities[task], test.right(task)

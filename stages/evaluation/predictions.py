@@ -1,14 +1,8 @@
-"""The prediction files of a run, from which all its figures follow.
-
-`data/predictions/<run>.csv` (test split) and `<run>.val.csv` have a row for each image: `name`,
-the true class of all three tasks (`<task>_true`), and for each task of the run
-`<task>_predicted` (class names) and `<task>_p_<class>` (probability in [0, 1], six digits).
-If the network predicts the age in years, there are also `years_true` and `years_predicted` (the
-expected age).
-"""
+"""The prediction files of a run, from which all its figures follow (docs/reference/files.md)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +18,14 @@ Classes = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Predictions:
-    """The content of a file with N images, in its order.
-
-    Attributes:
-        names: of the images.
-        classes: class names of all tasks.
-        true: class indices of all tasks (N).
-        predicted: class indices of the run's tasks (N).
-        probabilities: of the run's tasks, (N, classes), rows of sum 1.
-        year_errors: predicted minus true age in years (N); None where no years are predicted.
-    """
+    """The content of a file with N images, in its order."""
 
     names: list[str]
-    classes: Classes
-    true: dict[str, npt.NDArray[np.int64]]
-    predicted: dict[str, npt.NDArray[np.int64]]
-    probabilities: dict[str, npt.NDArray[np.float64]]
-    year_errors: npt.NDArray[np.float64] | None
+    classes: Classes  # class names of all tasks
+    true: dict[str, npt.NDArray[np.int64]]  # class indices of all tasks (N)
+    predicted: dict[str, npt.NDArray[np.int64]]  # class indices of the run's tasks (N)
+    probabilities: dict[str, npt.NDArray[np.float64]]  # (N, classes), rows of sum 1
+    year_errors: npt.NDArray[np.float64] | None  # predicted minus true age (N), if predicted
 
     @property
     def tasks(self) -> list[str]:
@@ -59,14 +44,10 @@ def prediction_table(
     classes: Classes,
     ages: npt.NDArray[np.int64],
 ) -> pd.DataFrame:
-    """The content of a prediction file.
+    """The content of a prediction file for N images.
 
-    Args:
-        names: of the images (N).
-        labels: true class indices by task (N), also of tasks without predictions.
-        probabilities: by task, (N, classes); optionally `age_years`: (N, years), from 1.
-        classes: class names by task.
-        ages: true ages in years (N).
+    `labels` has the true class indices (N) of all tasks, `probabilities` (N, classes) by task,
+    and optionally under `age_years` (N, years), from 1; `ages` are the true ones in years (N).
     """
     columns: dict[str, object] = {"name": list(names)}
     for task, names_of_task in classes.items():
@@ -86,9 +67,8 @@ def prediction_table(
 def read_predictions(path: Path, classes: Classes) -> Predictions:
     """Read a prediction file. The tasks of the run are those with a predicted column.
 
-    Raises:
-        UserError: the file is missing or malformed, has no image or task, an image twice, an
-            unknown class or an invalid probability, or lacks a column of a task.
+    A `UserError` if it is missing or malformed, has no image or task, an image twice, an unknown
+    class or an invalid probability, or lacks a column of a task.
     """
     mend = "run `dvc repro -f evaluate`"
     truths = [f"{task}_true" for task in classes]
@@ -101,34 +81,28 @@ def read_predictions(path: Path, classes: Classes) -> Predictions:
     tasks = [task for task in classes if any(c.startswith(f"{task}_p") for c in frame.columns)]
     if not tasks:
         raise UserError(f"{path}: lacks the predictions of any task; {mend}")
-    errors = None
-    if "years_predicted" in frame:
-        errors = _numbers(path, frame, ["years_predicted", "years_true"]) @ np.array([1.0, -1.0])
+    shares = {task: [f"{task}_p_{name}" for name in classes[task]] for task in tasks}
+    years = ["years_predicted", "years_true"] if "years_predicted" in frame else []
+    needed = [*(f"{task}_predicted" for task in tasks), *chain(*shares.values(), years)]
+    if missing := [column for column in needed if column not in frame]:
+        raise UserError(f"{path}: lacks the columns {missing}; {mend}")
     return Predictions(
         frame["name"].tolist(),
         classes,
-        {task: _codes(path, frame, f"{task}_true", classes[task]) for task in classes},
-        {task: _codes(path, frame, f"{task}_predicted", classes[task]) for task in tasks},
-        {task: _probabilities(path, frame, task, classes[task]) for task in tasks},
-        errors,
+        {task: _codes(path, frame[f"{task}_true"], classes[task]) for task in classes},
+        {task: _codes(path, frame[f"{task}_predicted"], classes[task]) for task in tasks},
+        {task: _probabilities(path, frame[shares[task]], task) for task in tasks},
+        _numbers(path, frame[years]) @ np.array([1.0, -1.0]) if years else None,
     )
 
 
 def groups_of(predictions: Predictions, split: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """The duplicate group of each predicted image (N), from split.csv's columns name and group.
-
-    Raises:
-        UserError: an image is unknown.
-    """
+    """The duplicate group of each predicted image (N), from split.csv's columns name and group."""
     return split["group"].to_numpy(np.int64)[_rows(predictions, split)]
 
 
 def count_splits(predictions: Predictions, split: pd.DataFrame) -> dict[str, int]:
-    """The number of predicted images by split, from split.csv's columns name and split.
-
-    Raises:
-        UserError: an image is unknown.
-    """
+    """The number of predicted images by split, from split.csv's columns name and split."""
     counts = split["split"].iloc[_rows(predictions, split)].value_counts()
     return {str(name): int(number) for name, number in counts.items()}
 
@@ -141,35 +115,24 @@ def _rows(predictions: Predictions, split: pd.DataFrame) -> npt.NDArray[np.int64
     return rows.astype(np.int64)
 
 
-def _codes(
-    path: Path, frame: pd.DataFrame, column: str, names: Sequence[str]
-) -> npt.NDArray[np.int64]:
-    """Class indices from class names."""
-    if column not in frame:
-        raise UserError(f"{path}: lacks the columns {[column]}; run `dvc repro -f evaluate`")
-    codes = pd.Index(list(names)).get_indexer(pd.Index(frame[column]))
+def _codes(path: Path, column: pd.Series, names: Sequence[str]) -> npt.NDArray[np.int64]:
+    codes = pd.Index(list(names)).get_indexer(pd.Index(column))
     if (codes < 0).any():
-        stray = frame[column].iloc[int(np.argmin(codes))]
-        raise UserError(f"{path}: {column} {stray!r} is not one of {list(names)}")
+        stray = column.iloc[int(np.argmin(codes))]
+        raise UserError(f"{path}: {column.name} {stray!r} is not one of {list(names)}")
     return codes.astype(np.int64)
 
 
-def _probabilities(
-    path: Path, frame: pd.DataFrame, task: str, names: Sequence[str]
-) -> npt.NDArray[np.float64]:
-    """A task's probabilities; in the file, rounded to six digits, their sum is only nearly 1."""
-    values = _numbers(path, frame, [f"{task}_p_{name}" for name in names])
-    total = values.sum(axis=1, keepdims=True)
+def _probabilities(path: Path, columns: pd.DataFrame, task: str) -> npt.NDArray[np.float64]:
+    values = _numbers(path, columns)
+    total = values.sum(axis=1, keepdims=True)  # only nearly 1: the file has six digits
     if not ((values >= 0).all() and (abs(total - 1) < 1e-3).all()):
         raise UserError(f"{path}: the probabilities of {task} are negative or do not sum to 1")
     return values / total
 
 
-def _numbers(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> npt.NDArray[Any]:
-    missing = [column for column in columns if column not in frame]
-    if missing:
-        raise UserError(f"{path}: lacks the columns {missing}; run `dvc repro -f evaluate`")
+def _numbers(path: Path, columns: pd.DataFrame) -> npt.NDArray[Any]:
     try:
-        return frame[list(columns)].to_numpy(float)
+        return columns.to_numpy(float)
     except ValueError as error:
         raise UserError(f"{path}: not a number in {list(columns)}: {error}") from error

@@ -1,9 +1,4 @@
-"""Progress bars of predictions, on standard error where that is a terminal.
-
-All bars of the project are tqdm's with `disable=None`: they appear where standard error is a
-terminal and nowhere else. A stage prints its result in one line on standard output,
-`<stage>: ...`.
-"""
+"""Progress bars of predictions, on standard error where that is a terminal."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,8 +1,7 @@
 """Scores of a run's predictions, with bootstrap intervals; per class; confusion matrices.
 
-Most scores follow from a confusion matrix. They are computed for the sample and thousands of
-resamples at once; scikit-learn, which the tests compare them with, takes one list of labels a
-call.
+Most are computed from confusion matrices, for the sample and thousands of resamples at once;
+scikit-learn, which the tests compare them with, takes one list of labels a call.
 """
 
 from collections.abc import Mapping
@@ -24,17 +23,12 @@ _SUMMARY = ("accuracy", "macro_f1", "nll", "ece", "one_off", "mae")
 
 
 def rates(counts: Array, ordered: bool = False) -> dict[str, Array]:
-    """Scores in [0, 1] from confusion matrices.
+    """Scores in [0, 1], each (...), from confusion matrices (..., true classes, predicted classes).
 
-    Args:
-        counts: images, (..., true classes, predicted classes).
-        ordered: whether the classes have an order.
-
-    Returns:
-        Each (...). accuracy. balanced_accuracy: the mean recall of the classes that have an
-        image. macro_f1: the mean over the classes that have an image or were predicted.
-        weighted_f1: the mean weighted by the classes' images. one_off, if ordered: the share
-        of images that are off by one class at most.
+    accuracy. balanced_accuracy: the mean recall of the classes that have an image. macro_f1: the
+    mean over the classes that have an image or were predicted. weighted_f1: the mean weighted by
+    the classes' images. one_off, if the classes are ordered: the share of images that are off by
+    one class at most.
     """
     right = np.diagonal(counts, axis1=-2, axis2=-1)
     true, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
@@ -65,22 +59,14 @@ def score_table(
 ) -> pd.DataFrame:
     """Every score of every task, and the combined one, with bootstrap intervals.
 
-    Args:
-        predictions: of N test images.
-        groups: the duplicate group of each image (N), the unit that is resampled.
-        temperatures: by task, fitted on other images; empty: none were.
-        task_weights: of the accuracies in the combined score; those of absent tasks are
-            left out and the others brought to sum 1.
-        confidence: of the intervals, in (0, 1).
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
+    `groups` has the duplicate group of each image (N), the unit that is resampled. `temperatures`
+    were fitted on other images. `task_weights` are those of the accuracies in the combined score,
+    brought to sum 1 over the tasks that were predicted.
 
-    Returns:
-        Columns task, metric, value, low, high. Metrics of a task: those of `rates`; nll (mean,
-        nats) and nll_scaled (at the task's temperature); mae (mean absolute error of the
-        expected age, years). The last row is the combined score (task `all`). If all
-        images are correct, or none, all resamples are equal: the interval of accuracy and one_off
-        is then Wilson's, as in `subgroup_table`.
+    Columns task, metric, value, low, high. Metrics of a task: those of `rates`; nll (mean, nats)
+    and nll_scaled (at the task's temperature); mae (mean absolute error of the expected age,
+    years). The last row is the combined score (task `all`). If all images are correct, or none,
+    all resamples are equal: the interval of accuracy and one_off is then Wilson's.
     """
     parts = _parts(predictions, temperatures)
     values = np.hstack(list(parts.values()))
@@ -128,10 +114,7 @@ def _parts(
 
 
 def summarise(scores: pd.DataFrame, images: int) -> dict[str, object]:
-    """The main figures of a run by task, the combined score and the number of images.
-
-    `scores` is what `score_table` returns, and rows of the metric `ece`.
-    """
+    """The main figures of a run by task, the combined score and the number of images."""
     summary: dict[str, Any] = {"images": images}
     for row in scores.itertuples():
         value = round(float(str(row.value)), 6)
@@ -164,11 +147,8 @@ def confusion(predictions: Predictions) -> pd.DataFrame:
     """Confusion matrices as rows: task, actual, predicted, images, share of the actual class."""
     tables = []
     for task in predictions.tasks:
-        names, pair = (
-            predictions.classes[task],
-            (predictions.true[task], predictions.predicted[task]),
-        )
-        counts = confusion_matrix(*pair, labels=range(len(names)))
+        names, true = predictions.classes[task], predictions.true[task]
+        counts = confusion_matrix(true, predictions.predicted[task], labels=range(len(names)))
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         classes = pd.MultiIndex.from_product([[task], names, names])
         columns = {"images": counts.ravel(), "share": shares.ravel()}

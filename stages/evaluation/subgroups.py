@@ -28,17 +28,8 @@ def subgroup_table(
     """The accuracy of each task in each subgroup, including those without an image.
 
     The interval is Wilson's (`bootstrap.wilson`), since that of the bootstrap has no width if all
-    images are correct; n is Kish's `effective_number`.
-
-    Args:
-        predictions: of N images.
-        groups: the duplicate group of each image (N).
-        confidence: of the intervals, in (0, 1).
-        min_subgroup_size: subgroups of fewer images are small.
-
-    Returns:
-        Columns task; by (the traits, joined by a space); gender, race, age (the class; empty:
-        all); images; accuracy, low, high (empty without an image); small.
+    images are correct; n is Kish's `effective_number`, from the duplicate group of each image (N).
+    Columns: those of subgroups.csv in docs/reference/files.md; small is < `min_subgroup_size`.
     """
     right = {f"{task} right": predictions.right(task) for task in predictions.tasks}
     samples = _samples(predictions).assign(group=groups, **right)
@@ -69,15 +60,8 @@ def fairness_table(
     `min_subgroup_size` images of the class and of the others, so there is none if the task is
     among the traits.
 
-    Args:
-        predictions: of N images.
-        subgroups: their `subgroup_table`.
-        min_subgroup_size: see there.
-
-    Returns:
-        Columns task, by; groups (those that are not small), worst, worst_accuracy, best,
-        best_accuracy, gap (best - worst); odds_difference, odds_class (the class that has it).
-        Empty if fewer than two groups can be compared.
+    The columns are those of fairness.csv in docs/reference/files.md; gap is best - worst,
+    odds_class the class that has odds_difference. Empty if fewer than two groups can be compared.
     """
     samples = _samples(predictions)
     rows = []
@@ -103,7 +87,6 @@ def fairness_table(
 def _odds(
     predictions: Predictions, task: str, cells: npt.NDArray[np.int64], min_subgroup_size: int
 ) -> dict[str, object]:
-    """The largest equalised-odds difference over the classes, and its class."""
     names = list(predictions.classes[task])
     differences = {}
     for code, name in enumerate(names[:1] if len(names) == 2 else names):  # two give the same
@@ -124,7 +107,6 @@ def _odds(
 
 
 def _samples(predictions: Predictions) -> pd.DataFrame:
-    """The true classes of each image as ordered categories; a column for each trait."""
     true, classes = predictions.true, predictions.classes
     columns = {t: pd.Categorical.from_codes(true[t], pd.Index(list(classes[t]))) for t in TRAITS}
     return pd.DataFrame(columns)

@@ -5,7 +5,7 @@ return float32 probabilities by task.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from stages.core.errors import UserError
 from stages.core.files import atomic_write
 from stages.dataset.examples import LabelledFaces
-from stages.inference.models import METADATA, Model, OnnxNetwork, TfliteNetwork, describe
+from stages.inference.models import METADATA, Exported, Model, OnnxNetwork, TfliteNetwork
 from stages.networks.device import silenced_stderr
 from stages.networks.prediction import BATCH_SIZE, Network, predict_rows
 
@@ -36,24 +36,31 @@ Outputs = Mapping[str, npt.NDArray[np.float32]]
 def export(
     model: Model, form: str, folder: Path, test: LabelledFaces, val: LabelledFaces
 ) -> dict[str, Any]:
-    """Write a model in one of the formats of `FILES`.
+    """Write a model in one of the formats of `FILES`; those of `val` calibrate 8 bits.
 
-    It is verified with the images of `test`; those of `val` calibrate 8 bits.
-
-    Returns:
-        `run`, `file`, `calibration` (null: not evaluated), `megabytes` (10^6 bytes), `images` (of
-        the test), `images_per_second` and `keras_images_per_second` (one at a time, all cores), and
-        the result of `agreement` by task.
-
-    Raises:
-        UserError: a package of the extra `export` is missing, or the file differs from Keras by
-            more than its format allows; it is then not kept.
+    Returns what docs/reference/files.md says of `<file>.json`. A `UserError` if a package of the
+    extra `export` is missing, or the file differs from Keras by more than its format allows; it
+    is not kept then.
     """
+    try:
+        import ai_edge_litert  # noqa: F401
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"export needs {error.name}: pip install -e '.[export]'") from None
     target = folder / FILES[form].format(model.name)
-    write, read = _format(model, form, val)
+    exported: OnnxNetwork | TfliteNetwork
     with atomic_write(target) as unfinished:
-        write(unfinished)
-        exported = read(unfinished)
+        if form == "onnx":
+            spec, calibration = model.input_spec, model.calibration
+            about = Exported(run=model.name, input_spec=spec, calibration=calibration)
+            write_onnx(model.network, unfinished, {METADATA: about.model_dump_json()})
+            exported = OnnxNetwork(unfinished)
+        else:
+            # Evenly spaced, because the rows are sorted by name, which begins with the age.
+            number = min(CALIBRATION_IMAGES, len(val.rows))
+            places = np.linspace(0, len(val.rows) - 1, number).round().astype(int)
+            write_tflite(model.network, unfinished, form, val.crops[val.rows[places]])
+            exported = TfliteNetwork(unfinished)
         ours = predict_rows(exported, test.crops, test.rows, BATCH_SIZE)
         original = predict_rows(model.network, test.crops, test.rows, BATCH_SIZE)
         compared = agreement(ours, original, test.labels)
@@ -87,23 +94,6 @@ def _refuse_difference(
             )
 
 
-def _format(
-    model: Model, form: str, val: LabelledFaces
-) -> tuple[Callable[[Path], None], Callable[[Path], Network]]:
-    """The functions that write and read a format."""
-    try:
-        import ai_edge_litert  # noqa: F401
-        import tf2onnx  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"export needs {error.name}: pip install -e '.[export]'") from None
-    if form == "onnx":
-        return partial(write_onnx, model.network, metadata={METADATA: describe(model)}), OnnxNetwork
-    # Evenly spaced, because the rows are sorted by name, which begins with the age.
-    number = min(CALIBRATION_IMAGES, len(val.rows))
-    images = val.crops[val.rows[np.linspace(0, len(val.rows) - 1, number).round().astype(int)]]
-    return partial(write_tflite, model.network, kind=form, images=images), TfliteNetwork
-
-
 def write_onnx(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
     """Write a Keras network as ONNX by tf2onnx, with `metadata`, texts by key."""
     import onnx
@@ -124,8 +114,7 @@ def write_onnx(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
 def write_tflite(model: Any, path: Path, kind: str, images: npt.NDArray[np.uint8]) -> None:
     """Write a Keras network as TFLite: `float16` weights, or `int8` arithmetic.
 
-    The ranges of int8 are calibrated on the images (Jacob et al. 2018,
-    https://arxiv.org/abs/1712.05877).
+    The images calibrate int8 (Jacob et al. 2018, https://arxiv.org/abs/1712.05877).
     """
     import keras
     import tensorflow as tf
@@ -151,9 +140,8 @@ def agreement(
 ) -> dict[str, dict[str, float]]:
     """Compare the probabilities (N, classes) of an exported and the original network by task.
 
-    Returns:
-        By task: `agreement`, the fraction of images with the same predicted class;
-        `max_difference` of any probability; `accuracy`, and `keras_accuracy` of the original.
+    `agreement` is the fraction of images with the same predicted class, `max_difference` that of
+    any probability; `accuracy`, and `keras_accuracy` of the original.
     """
     result = {}
     for task, true in labels.items():

@@ -15,24 +15,18 @@ UNREADABLE = "unreadable"
 
 
 class FaceCrop(NamedTuple):
-    """A face: its crop, uint8 RGB (size, size, 3), its box before the margin, its score.
-
-    Box (x1, y1, x2, y2) and score in [0, 1] are None if the image was already a crop.
-    """
+    """A face: its crop, uint8 RGB (size, size, 3), its box before the margin, its score."""
 
     crop: Pixels
-    box: tuple[int, int, int, int] | None = None
-    score: float | None = None
+    box: tuple[int, int, int, int] | None = None  # x1, y1, x2, y2; None: the image was a crop
+    score: float | None = None  # in [0, 1]
 
 
 class ImageFaces(NamedTuple):
-    """An image: its member, its size in pixels, its faces by decreasing score.
-
-    `status` is `predicted`, `no_face` or `unreadable`; the last two have a reason.
-    """
+    """An image: its member, its size in pixels, its faces by decreasing score."""
 
     member: Member
-    status: str
+    status: str  # predicted, no_face or unreadable; the last two have a reason
     faces: tuple[FaceCrop, ...] = ()
     width: int | None = None
     height: int | None = None

@@ -1,7 +1,4 @@
-"""Read the images that a user names: files, folders, archives, standard input.
-
-An input that cannot be read becomes a member with a problem; it does not stop the others.
-"""
+"""Read images that a user names; what cannot be read becomes a member with a problem."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

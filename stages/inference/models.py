@@ -55,10 +55,8 @@ class Model:
     """A model: the name of its run, its input spec, its calibration (None: unknown).
 
     `network` takes uint8 RGB (N, size, size, 3) and returns the probabilities of `classes` by task;
-    with `AGE_YEARS` among them also those of single years.
-
-    Raises:
-        UserError: the network's input or outputs differ from its input spec.
+    with `AGE_YEARS` among them also those of single years. A `UserError` if the network's input or
+    outputs differ from its input spec.
     """
 
     name: str
@@ -96,10 +94,8 @@ def find_models() -> list[Path]:
 def open_model(path: Path, device: str = "auto") -> Model:
     """Open a folder with model.keras and preprocessor_config.json, or an exported file.
 
-    `device` is `auto`, `cpu` or `gpu`; a TFLite file runs on the CPU.
-
-    Raises:
-        UserError: there is none, or it lacks its input spec.
+    `device` is `auto`, `cpu` or `gpu`; a TFLite file runs on the CPU. A `UserError` if there is
+    no model, or it lacks its input spec.
     """
     if path.suffix == ".onnx" and path.is_file():
         return _open_onnx(path, device)
@@ -123,28 +119,20 @@ def _open_folder(path: Path, device: str) -> Model:
         raise UserError(f"{path}: needs TensorFlow ({error}); an exported file does not") from None
     _warn_if_stale(path / paths.NETWORK_FILE)
     network = load_network(path / paths.NETWORK_FILE)
-    size, calibration = network.input.shape[1], _read_calibration(path)
+    size, calibration = network.input.shape[1], _read_calibration(path.resolve())
     classes = {name: output.shape[-1] for name, output in network.output.items()}
     return Model(path.name, path, input_spec, calibration, network, size, classes)
 
 
 def _warn_if_stale(network: Path) -> None:
-    """Warn if forgotten/models.csv lists the network."""
     if paths.FORGOTTEN_MODELS.is_file() and digest(network) in read_stale():
-        print(
-            f"warning: {network} was trained on images that were forgotten since; train it again",
-            file=sys.stderr,
-        )
+        warning = "was trained on images that were forgotten since; train it again"
+        print(f"warning: {network} {warning}", file=sys.stderr)
 
 
 def _read_calibration(folder: Path) -> Calibration | None:
     """The calibration of models/<run>, from the evaluation in the same workspace."""
-    path = (
-        folder.resolve().parent.parent
-        / paths.EVALUATION
-        / folder.resolve().name
-        / "calibration.json"
-    )
+    path = folder.parents[1] / paths.EVALUATION / folder.name / "calibration.json"
     if not path.is_file():
         return None
     calibration = Calibration.parse(path.read_bytes(), path, "run `dvc repro`")
@@ -152,11 +140,7 @@ def _read_calibration(folder: Path) -> Calibration | None:
 
 
 class OnnxNetwork:
-    """A network in an ONNX file, with the interface of a Keras model.
-
-    Raises:
-        UserError: it cannot be run, refers to other files, or `gpu` is requested but not available.
-    """
+    """A network in an ONNX file, used like a Keras model; a `UserError` if it cannot be run."""
 
     def __init__(self, path: Path, device: str = "auto") -> None:
         options = onnxruntime.SessionOptions()
@@ -198,11 +182,7 @@ def _open_onnx(path: Path, device: str) -> Model:
 
 
 class TfliteNetwork:
-    """A network in a TFLite file, with the interface of a Keras model; not thread-safe.
-
-    Raises:
-        UserError: ai-edge-litert is not installed, or not a TFLite file that it can run.
-    """
+    """A network in a TFLite file, used like a Keras model; not thread-safe."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -239,34 +219,21 @@ def _open_tflite(path: Path) -> Model:
     return Model(*facts, network, network.size, network.classes)
 
 
-def describe(model: Model) -> str:
-    """The metadata of an ONNX file under the key `METADATA`."""
-    spec, calibration = model.input_spec, model.calibration
-    return Exported(run=model.name, input_spec=spec, calibration=calibration).model_dump_json()
-
-
 def open_detector(model: Model, given: Path | None = None, device: str = "auto") -> Detector:
     """Open the detector that cropped the model's training images, with the same settings.
 
     Weights that are not given are searched in data/pretrained/, in the user's cache and next to the
-    model, and else downloaded into the cache.
-
-    Raises:
-        UserError: the weights are not available, or not those of the detector.
+    model, and else downloaded into the cache. A `UserError` if they are not those of the detector.
     """
     cropping = model.input_spec.detect
     weights = DETECTORS[cropping.detector]
     cache = platformdirs.user_cache_path(METADATA)
     beside = model.path if model.path.is_dir() else model.path.parent
-    places = (
-        [given]
-        if given
-        else [folder / weights.file for folder in (paths.PRETRAINED, cache, beside)]
-    )
-    file = next((place for place in places if place.is_file()), None)
+    if given and not given.is_file():
+        raise UserError(f"{given}: no such file")
+    places = [folder / weights.file for folder in (paths.PRETRAINED, cache, beside)]
+    file = given or next((place for place in places if place.is_file()), None)
     if file is None:
-        if given:
-            raise UserError(f"{given}: no such file")
         file = obtain(weights, cache, None, f"the model {model.name}")
     try:
         check_detector(cropping.detector, file)

@@ -7,14 +7,12 @@ As JSON, one object per image:
                 "age": {"class": "26-40", "probabilities": {"1-14": 0.01, ...}, "years": 33.1},
                 "gender": {...}, "race": {...}}]}
 
-As CSV, one row per face, and one per image without faces: `image`, `status` (`predicted`,
-`no_face`, `unreadable`), `reason`, `width`, `height`, `face` (from 1, by decreasing score),
-`score`, `x1`, `y1`, `x2`, `y2`, then the columns of a prediction file: `<task>_predicted`,
-`<task>_p_<class>` and `years_predicted`. Numbers have six significant digits.
+As CSV, one row per face, and one per image without faces (docs/reference/files.md).
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,26 +51,18 @@ def predict_stream(
     waiting: deque[ImageFaces] = deque()
     faces: list[FaceCrop] = []
     ready: deque[Outputs] = deque()
-
-    def predict(number: int) -> None:
-        ready.extend(outputs_of(model, faces[:number], batch_size, flip_tta, calibrated))
-        del faces[:number]
-
-    def finished() -> Iterator[ImagePredictions]:
+    for image in chain(images, [None]):  # None: the end
+        if image is not None:
+            waiting.append(image)
+            faces.extend(image.faces)
+        # More images than that wait where most of them have no face.
+        rest = image is None or len(waiting) > batch_size
+        while len(faces) >= batch_size or (rest and faces):
+            ready.extend(outputs_of(model, faces[:batch_size], batch_size, flip_tta, calibrated))
+            del faces[:batch_size]
         while waiting and len(waiting[0].faces) <= len(ready):
-            image = waiting.popleft()
-            yield ImagePredictions(image, [ready.popleft() for _ in image.faces])
-
-    for image in images:
-        waiting.append(image)
-        faces.extend(image.faces)
-        while len(faces) >= batch_size:
-            predict(batch_size)
-        if len(waiting) > batch_size:  # most of them have no face
-            predict(len(faces))
-        yield from finished()
-    predict(len(faces))
-    yield from finished()
+            first = waiting.popleft()
+            yield ImagePredictions(first, [ready.popleft() for _ in first.faces])
 
 
 def outputs_of(
@@ -97,6 +87,7 @@ def outputs_of(
 def as_record(predictions: ImagePredictions, input_spec: InputSpec) -> dict[str, Any]:
     """The predictions as the JSON object above."""
     image = predictions.image
+    facts = {name: getattr(image, name) for name in ("status", "reason", "width", "height")}
     faces = [
         {
             "score": face.score and _rounded(face.score),
@@ -105,14 +96,7 @@ def as_record(predictions: ImagePredictions, input_spec: InputSpec) -> dict[str,
         }
         for face, outputs in zip(image.faces, predictions.outputs, strict=True)
     ]
-    return {
-        "image": image.member.path,
-        "status": image.status,
-        "reason": image.reason,
-        "width": image.width,
-        "height": image.height,
-        "faces": faces,
-    }
+    return {"image": image.member.path, **facts, "faces": faces}
 
 
 def _task_record(input_spec: InputSpec, task: str, outputs: Outputs) -> dict[str, Any]:
@@ -128,8 +112,7 @@ def _task_record(input_spec: InputSpec, task: str, outputs: Outputs) -> dict[str
 
 
 def _rounded(value: float) -> float:
-    """Round to six significant digits, as in prediction files."""
-    return float(f"{value:.6g}")
+    return float(f"{value:.6g}")  # as in prediction files
 
 
 def csv_columns(input_spec: InputSpec, years: bool) -> list[str]:

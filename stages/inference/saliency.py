@@ -5,8 +5,6 @@
 - ONNX and TFLite networks, which have no gradients: occlusion (Zeiler and Fergus 2014,
   https://arxiv.org/abs/1311.2901, section 4.2): how much the probability decreases if a patch is
   covered with the face's mean colour.
-
-A map explains the output of the model, not the person.
 """
 
 import cv2

@@ -131,10 +131,9 @@ class PredictionService:
         image = extract(Member("", "upload", data))
         if image.status == UNREADABLE:
             raise HTTPException(422, image.reason)
-        calibrated = model.calibration is not None
         flip_tta = model.calibration is not None and bool(model.calibration.flip_tta)
         with self.lock(model):
-            outputs = outputs_of(model, list(image.faces), BATCH_SIZE, flip_tta, calibrated)
+            outputs = outputs_of(model, list(image.faces), BATCH_SIZE, flip_tta, calibrated=True)
         return model, ImagePredictions(image, outputs)
 
     def lock(self, model: Model) -> AbstractContextManager[Any]:

@@ -69,10 +69,7 @@ def _picture_writer(folder: Path, write: Write, model: Model) -> Write:
 
 
 def annotate(pixels: Pixels, record: Mapping[str, Any]) -> Image.Image:
-    """Draw each face's box, and under it the class of each task with its probability.
-
-    `pixels` is uint8 RGB (height, width, 3), `record` the result of `as_record` for the image.
-    """
+    """Draw the boxes and classes of a record on its image, uint8 RGB (height, width, 3)."""
     image = Image.fromarray(pixels)
     pen = ImageDraw.Draw(image)
     size = max(11, round(min(image.size) / 45))

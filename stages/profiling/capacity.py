@@ -22,30 +22,19 @@ from stages.learning.fit import Examples, Execution, caches_features, classes_of
 from stages.learning.objective import FIRST_YEAR
 from stages.networks.heads import AGE_YEARS
 from stages.networks.network import split_frozen
-from stages.profiling.trace import Trace
 
 HOUR = 3600.0
+TRACED = 10  # executions in a trace (steps, or `steps_per_execution` of them); each takes megabytes
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Images per second of each part of a training.
+    """Images per second of each part of a training."""
 
-    `frozen` is None where nothing is cached, `small` where no epoch learns from small images.
-    """
-
-    frozen: float | None
+    frozen: float | None  # None where nothing is cached
     training: float
     validation: float
-    small: float | None = None
-
-
-@dataclass(frozen=True)
-class Hours:
-    """The hours of a training: once for each image (frozen part), and in all its epochs."""
-
-    frozen: float
-    epochs: float
+    small: float | None = None  # None where no epoch learns from small images
 
 
 def probe(
@@ -57,12 +46,9 @@ def probe(
 ) -> Speed:
     """Measure a training's speed.
 
-    Args:
-        model: from `build_network`; it learns a little from noise, drawn by the training's seed.
-        training: how it is trained.
-        execution: how the steps are run.
-        steps: timed steps of each part, after as many untimed ones as run at once.
-        trace: folder for a profiler's trace of some more steps; None: no trace.
+    The model learns a little from noise, drawn by the training's seed. `steps` of each part are
+    timed, after as many untimed ones as run at once; `trace` is the folder for a trace of some
+    more, https://www.tensorflow.org/guide/profiler.
     """
     tf.get_logger().setLevel("ERROR")  # it warns of each new network's steps being compiled
     random = np.random.default_rng(training.seed)
@@ -98,7 +84,9 @@ def probe(
 
     whole = speed(learner.fit, shuffle=False)
     if trace is not None:
-        learner.fit(batches, shuffle=False, verbose=0, callbacks=[Trace(trace)])
+        some = Batches(given, rows[: warm * TRACED], labels, size, training.seed)
+        with tf.profiler.experimental.Profile(str(trace)):
+            learner.fit(some, shuffle=False, verbose=0)
     validation = speed(learner.evaluate)
     small = None
     if training.progressive_epochs:
@@ -110,9 +98,7 @@ def probe(
 class _Clock(keras.callbacks.Callback):
     """The time at the end of each step, or of the steps run at once.
 
-    Speeds are measured from the end of the first to that of the last. The work of Keras before
-    the first step takes as long as some steps, but a training does it once an epoch, which has
-    hundreds.
+    Speeds are measured from the first end on: what precedes it is done once an epoch.
     """
 
     def __init__(self) -> None:
@@ -120,16 +106,15 @@ class _Clock(keras.callbacks.Callback):
         self.ends: list[float] = []
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Note the time."""
         self.ends.append(time.perf_counter())
 
     on_test_batch_end = on_train_batch_end
 
 
-def hours(speed: Speed, training: Training, train: int, val: int) -> Hours:
-    """The hours of a training of all its epochs, on so many images."""
+def hours(speed: Speed, training: Training, train: int, val: int) -> tuple[float, float]:
+    """The hours of a training on so many images: of the frozen part, and of all its epochs."""
     once = (train + val) / speed.frozen if speed.frozen else 0.0
     learning = training.epochs * train / speed.training
     if speed.small:
         learning += training.progressive_epochs * train * (1 / speed.small - 1 / speed.training)
-    return Hours(once / HOUR, (learning + training.epochs * val / speed.validation) / HOUR)
+    return once / HOUR, (learning + training.epochs * val / speed.validation) / HOUR

@@ -2,12 +2,11 @@
 
     python -m stages.publishing.dvc_templates
 
-DVC puts rows, columns and titles in place of anchors such as <DVC_METRIC_X>
+DVC fills in anchors such as <DVC_METRIC_X>
 (https://dvc.org/doc/user-guide/experiment-management/visualizing-plots).
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,56 +28,41 @@ def templates() -> dict[str, Spec]:
     text = "datum.state === 'finished' ? format(datum.val_score, '.3f') : datum.state"
     figures = alt.FieldOneOfPredicate("figure", charts.CURVES)
     unbounded = "indexof(['nll', 'nll_scaled', 'mae'], datum.metric) < 0"
+    by_task = alt.Row("task:N", sort=list(TASKS), title=None)
+    by_figure = alt.Row("figure:N", sort=charts.CURVES, title=None)
+    by_score = alt.Row("task:N", sort=[*TASKS, COMBINED], title=None)
+    cost, curves = charts.accuracy_over_cost(), charts.learning_curves(None)
+    scores, groups = charts.score_intervals(), charts.subgroup_accuracies()
+    scores = scores.transform_filter(unbounded).properties(width=420, height=alt.Step(22))
+    groups = groups.transform_calculate(group=names).properties(width=420, height=alt.Step(20))
+    curves = curves.transform_filter(figures).properties(width=420, height=160)
+    matrix = charts.confusion_matrix().properties(width=300, height=220)
+    diagram = charts.reliability_diagram().properties(width=300, height=300)
+    search = charts.search_map("up", "right").transform_calculate(text=text)
+    search = search.properties(width=alt.Step(75), height=alt.Step(45))
+    cost = cost.properties(width=520, height=200)
     return {
-        "accuracy_over_cost": _template(
-            charts.accuracy_over_cost(), "tflop", "accuracy", (520, 200), independent=["y"]
-        ),
-        "confusion_by_task": _template(
-            *(charts.confusion_matrix(), "predicted", "actual", (300, 220)),
-            independent=["x", "y"],
-        ),
-        "curves_by_variant": _template(
-            charts.learning_curves(None).transform_filter(figures),
-            *("epoch", "value", (420, 160), "figure", charts.CURVES, ["y"]),
-        ),
-        "reliability_by_task": _template(
-            charts.reliability_diagram(), "confidence", "accuracy", (300, 300)
-        ),
-        "scores_by_task": _template(
-            charts.score_intervals().transform_filter(unbounded),
-            *("value", "metric", (420, alt.Step(22)), "task", [*TASKS, COMBINED], ["y"]),
-        ),
-        "search": _template(
-            charts.search_map("up", "right").transform_calculate(text=text),
-            *("right", "up", (alt.Step(75), alt.Step(45)), None),
-        ),
-        "subgroups_by_task": _template(
-            charts.subgroup_accuracies().transform_calculate(group=names),
-            *("accuracy", "by", (420, alt.Step(20))),
-        ),
+        "accuracy_over_cost": _template(cost, "tflop", "accuracy", by_task, "y"),
+        "confusion_by_task": _template(matrix, "predicted", "actual", by_task, "xy"),
+        "curves_by_variant": _template(curves, "epoch", "value", by_figure, "y"),
+        "reliability_by_task": _template(diagram, "confidence", "accuracy", by_task),
+        "scores_by_task": _template(scores, "value", "metric", by_score, "y"),
+        "search": _template(search, "right", "up", alt.Undefined),
+        "subgroups_by_task": _template(groups, "accuracy", "by", by_task),
     }
 
 
 def _template(
-    chart: alt.Chart | alt.LayerChart,
-    x: str,
-    y: str,
-    size: tuple[int | alt.Step, int | alt.Step],
-    by: str | None = "task",
-    order: Sequence[str] = TASKS,
-    independent: Sequence[str] = (),
+    chart: alt.Chart | alt.LayerChart, x: str, y: str, row: Any, independent: str = ""
 ) -> Spec:
     """A chart with a panel for each revision, side by side, and DVC's anchors.
 
-    `x` and `y` are the columns that dvc.yaml names, `size` is that of a panel. Panels from top to
-    bottom follow `by` in this `order`; the scales of `independent` channels differ between them.
+    `x` and `y` are the columns that dvc.yaml names. The panels of a column follow `row`; the scales
+    of `independent` axes differ between them.
     """
-    panels: dict[str, Any] = {"column": alt.Column("rev:N", sort=[], title=None)}
-    if by:
-        panels["row"] = alt.Row(f"{by}:N", sort=list(order), title=None)
-    chart = chart.properties(width=size[0], height=size[1])
+    panels = chart.facet(column=alt.Column("rev:N", sort=[], title=None), row=row)
     scales: dict[str, Any] = dict.fromkeys(independent, "independent")
-    spec = to_spec(chart.facet(**panels).resolve_scale(**scales), "<DVC_METRIC_DATA>")
+    spec = to_spec(panels.resolve_scale(**scales), "<DVC_METRIC_DATA>")
     spec.pop("params", None)
     title = {"text": "<DVC_METRIC_TITLE>", "anchor": "middle"}
     text = json.dumps({"$schema": SCHEMA, "title": title, "config": CONFIG, **spec})

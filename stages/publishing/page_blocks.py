@@ -12,43 +12,34 @@ from typing import Any
 
 from stages.core.errors import UserError
 
-_START = re.compile(r"^<!-- make publish: (.*) -->$")
 _END = "<!-- end -->"
+_START = re.compile(r"^(<!-- make publish: ([^\n]*) -->)$", re.MULTILINE)
+_BLOCK = re.compile(rf"{_START.pattern}\n(.*?)^{_END}$", re.MULTILINE | re.DOTALL)
 
 
 def fill_blocks(page: str, text: str, blocks: Mapping[str, str | None]) -> str:
-    """Replace the content of the blocks of a page.
+    """Replace the content of a page's blocks by Markdown, by the block's name; None keeps the old.
 
-    Args:
-        page: its name, for errors.
-        text: its content.
-        blocks: Markdown by the name of the block; None keeps the old content.
-
-    Raises:
-        UserError: a block is unknown, or lacks its start or its end.
+    A `UserError` names the page and a block that is unknown, or lacks its start or its end.
     """
-    lines: list[str] = []
-    block = None  # that is open
-    for line in text.splitlines():
-        start = _START.match(line)
-        if start and block is not None:
-            break
-        if line == _END and block is None:
-            raise UserError(f"{page}: {_END} without the start of a block")
-        if start:
-            block = start[1]
-            if block not in blocks:
-                raise UserError(f"{page}: unknown block {block!r}; known: {', '.join(blocks)}")
-            content = (blocks[block] or "").strip()
-            lines += [line, *(["", content, ""] if content else [])]
-            continue
-        if line == _END:
-            block = None
-        if block is None or blocks[block] is None:
-            lines.append(line)
-    if block is not None:
-        raise UserError(f"{page}: block {block!r} has no {_END}")
-    return "\n".join(lines) + "\n"
+
+    def fill(match: re.Match[str]) -> str:
+        start, name, old = match.groups()
+        if _START.search(old):
+            raise UserError(f"{page}: block {name!r} has no {_END}")
+        if name not in blocks:
+            raise UserError(f"{page}: unknown block {name!r}; known: {', '.join(blocks)}")
+        if (content := blocks[name]) is None:
+            return match[0]
+        content = content.strip()
+        return f"{start}\n" + (f"\n{content}\n\n" if content else "") + _END
+
+    rest = _BLOCK.sub("", text)
+    if start := _START.search(rest):
+        raise UserError(f"{page}: block {start[2]!r} has no {_END}")
+    if _END in rest.splitlines():
+        raise UserError(f"{page}: {_END} without the start of a block")
+    return _BLOCK.sub(fill, text)
 
 
 def describe_audit(audit: Mapping[str, Any]) -> str:

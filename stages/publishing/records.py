@@ -3,8 +3,7 @@
 `docs/results/<name>.tar.xz` holds params.yaml (with only the last part of each path), the split,
 and the metrics, curves, predictions, evaluation and the CSV and JSON files beside the network of
 each run, under their paths in a workspace. In the unpacked folder, `python -m stages.compare`
-computes every table and chart again, and `utkface-mtl score` every figure of a run. Equal files
-give equal bytes.
+computes every table and chart again, and `utkface-mtl score` every figure of a run.
 """
 
 import io
@@ -14,63 +13,50 @@ import tarfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from stages.core import paths
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, partial_path
 from stages.core.params import Params
-from stages.core.paths import (
-    DETECT_METRICS,
-    PARAMS_FILE,
-    RECORDS,
-    SPLIT,
-    SPLIT_METRICS,
-    VARIANTS_FILE,
-    RunPaths,
-)
+from stages.core.paths import RunPaths
 from stages.core.sections import AUTO
 
-TOP = (DETECT_METRICS, SPLIT_METRICS, SPLIT)
+TOP = (paths.DETECT_METRICS, paths.SPLIT_METRICS, paths.SPLIT)
 MAX_BYTES = 2**30  # that a record unpacks to
 _DAMAGE = (tarfile.TarError, lzma.LZMAError, EOFError)
 
 
 def record_file(name: str) -> Path:
     """The path of the record of that name."""
-    return RECORDS / f"{name}.tar.xz"
+    return paths.RECORDS / f"{name}.tar.xz"
 
 
 def files_of(run: str) -> list[Path]:
     """The files of a run that its record keeps; those that are there."""
-    paths = RunPaths(run)
-    single = [paths.metrics, paths.training, *map(paths.predictions, ("test", "val"))]
-    inside = [path for folder in (paths.curves, paths.evaluation) for path in folder.rglob("*")]
-    beside = [path for path in paths.model.glob("*") if path.suffix in (".csv", ".json")]
+    of = RunPaths(run)
+    single = [of.metrics, of.training, *map(of.predictions, ("test", "val"))]
+    inside = [path for folder in (of.curves, of.evaluation) for path in folder.rglob("*")]
+    beside = [path for path in of.model.glob("*") if path.suffix in (".csv", ".json")]
     return sorted(path for path in (*single, *inside, *beside) if path.is_file())
 
 
 def write_record(path: Path, params: Params, runs: Iterable[str]) -> None:
-    """Write the record of the workspace's runs, whole or not at all.
-
-    Raises:
-        UserError: a file without which nothing can be recomputed is missing.
-    """
-    files = [*TOP, *(file for run in runs for file in files_of(run))]
+    """Write the record of the workspace's runs, whole or not at all; equal files, equal bytes."""
     if missing := [file for file in TOP if not file.is_file()]:
         raise UserError(f"{missing[0]}: missing; run `dvc repro`")
+    # Similar files side by side compress better.
+    files = sorted([*TOP, *(file for run in runs for file in files_of(run))])
     with atomic_write(path) as partial, tarfile.open(partial, "w:xz", preset=9) as archive:
-        _add(archive, PARAMS_FILE, _without_folders(params))
-        _add(archive, VARIANTS_FILE, VARIANTS_FILE.read_bytes())
-        for file in sorted(files):  # similar files side by side compress better
-            _add(archive, file, file.read_bytes())
+        for file in (paths.PARAMS_FILE, paths.VARIANTS_FILE, *files):
+            content = _without_folders(params) if file == paths.PARAMS_FILE else file.read_bytes()
+            entry = tarfile.TarInfo(file.as_posix())
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
 
 
 def restore(path: Path, folder: Path) -> int:
-    """Unpack a record into a new folder; returns the number of files.
-
-    Raises:
-        UserError: the record is missing or damaged, or the folder holds something.
-    """
+    """Unpack a record into a new folder, or an empty one; returns the number of files."""
     if not path.is_file():
-        known = ", ".join(sorted(p.name for p in RECORDS.glob("*.tar.xz"))) or "none"
+        known = ", ".join(sorted(p.name for p in paths.RECORDS.glob("*.tar.xz"))) or "none"
         raise UserError(f"{path}: missing; there are: {known}")
     folder = folder.absolute()
     if folder == Path.cwd():
@@ -96,11 +82,7 @@ def restore(path: Path, folder: Path) -> int:
 
 
 def mentions(path: Path, names: Collection[str]) -> bool:
-    """Whether any file in a record names one of the images.
-
-    Raises:
-        UserError: the record is damaged.
-    """
+    """Whether any file in a record names one of the images; a `UserError` if it is damaged."""
     wanted = [name.encode() for name in names]
     try:
         with tarfile.open(path, "r:xz") as archive:
@@ -110,15 +92,9 @@ def mentions(path: Path, names: Collection[str]) -> bool:
         raise UserError(f"{path}: damaged ({error}); take it from its source again") from error
 
 
-def _add(archive: tarfile.TarFile, file: Path, content: bytes) -> None:
-    entry = tarfile.TarInfo(file.as_posix())
-    entry.size = len(content)
-    archive.addfile(entry, io.BytesIO(content))
-
-
 def _without_folders(params: Params) -> bytes:
     """params.yaml with only the last part of each path, which would describe the machine."""
-    text = PARAMS_FILE.read_text(encoding="utf-8")
+    text = paths.PARAMS_FILE.read_text(encoding="utf-8")
     by_hand = [path for path in params.pretrained.model_dump().values() if path != AUTO]
     for path in sorted([*params.data.local, *by_hand], key=len, reverse=True):
         text = text.replace(path, Path(path).name)

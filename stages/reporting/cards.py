@@ -6,8 +6,6 @@ The header is YAML as https://huggingface.co/docs/hub/model-cards describes it, 
 """
 
 import io
-from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
@@ -17,30 +15,17 @@ from stages.core.params import Params
 from stages.core.paths import RunPaths
 from stages.core.sections import TASKS
 from stages.evaluation.scores import COMBINED
+from stages.reporting import model_section
 from stages.reporting.data_section import class_counts
 from stages.reporting.diagram import in_words
 from stages.reporting.licences import SOURCES, Licence, licence_of_model, licences
-from stages.reporting.model_section import (
-    ACCURACIES,
-    CALIBRATION,
-    classes_table,
-    group_names,
-    score_rows,
-)
 from stages.reporting.report import make_environment
 from stages.reporting.results import Results, RunResults
 from stages.reporting.tables import EMPTY, Cell, crossed, make_table, percent, share, with_interval
 
 
 def render_card(variant: str, results: Results, samples: pd.DataFrame, params: Params) -> str:
-    """The card of one variant.
-
-    Args:
-        variant: a variant of the runs.
-        results: of the workspace in the current folder.
-        samples: see `report.render_report`.
-        params: of the workspace.
-    """
+    """The card of one variant of the runs; the other arguments are those of `render_report`."""
     run, source = results.runs[variant], params.data.source
     network = run.plan.network
     backbone = None if network.weights == "none" else (network.backbone, network.weights)
@@ -62,11 +47,11 @@ def render_card(variant: str, results: Results, samples: pd.DataFrame, params: P
         samples=_samples(samples),
         scores=_scores(run, results.comparison.set_index("variant").loc[variant]),
         combined=with_interval(*run.score(COMBINED, "score")),
-        per_class=classes_table(run, variant).as_markdown(),
+        per_class=model_section.classes_table(run, variant).as_markdown(),
         weakest=known.loc[known.groupby("task", sort=False)["recall"].idxmin()],
         subgroups=_subgroups(run.tables["subgroups"]),
         gaps=fairness[fairness["gap"].notna()],
-        calibration=_by_task(run, score_rows(run, CALIBRATION)),
+        calibration=_by_task(run, model_section.score_rows(run, model_section.CALIBRATION)),
         licences=make_table("", rows, {}).as_markdown(),
         sha256=digest(RunPaths(variant).network),
     )
@@ -77,17 +62,14 @@ def _header(variant: str, run: RunResults, source: str, licence: Licence) -> str
     metrics = [
         {"type": kind, "name": f"{task} {name}", "value": round(run.score(task, metric)[0], 6)}
         for task in tasks
-        for kind, metric, name in (
-            ("accuracy", "accuracy", "accuracy"),
-            ("f1", "macro_f1", "macro F1"),
-        )
+        for kind, metric, name in (("accuracy",) * 3, ("f1", "macro_f1", "macro F1"))
     ]
     result = {
         "task": {"type": "image-classification", "name": "face attributes"},
         "dataset": {"type": source, "name": SOURCES[source], "split": "test"},
         "metrics": metrics,
     }
-    header: Mapping[str, Any] = {
+    header = {
         **licence.header(),
         "library_name": "keras",
         "pipeline_tag": "image-classification",
@@ -95,10 +77,8 @@ def _header(variant: str, run: RunResults, source: str, licence: Licence) -> str
         "metrics": ["accuracy", "f1"],
         "model-index": [{"name": variant, "results": [result]}],
     }
-    writer, text = YAML(typ="safe", pure=True), io.StringIO()
-    writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    writer.dump(header, text)
+    text = io.StringIO()
+    YAML().dump(header, text)
     return text.getvalue()
 
 
@@ -114,27 +94,24 @@ def _by_task(run: RunResults, rows: list[list[Cell]]) -> str:
 
 
 def _scores(run: RunResults, comparison: pd.Series) -> str:
-    """The scores and, where there are any, the published ones; a column for each task."""
-    rows = score_rows(run, {m: words for m, words in ACCURACIES.items() if m != "weighted_f1"})
-    for metric, words in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
+    words = model_section.ACCURACIES
+    rows = model_section.score_rows(run, {m: words[m] for m in words if m != "weighted_f1"})
+    for metric in ("accuracy", "macro_f1"):
         published = [comparison[f"published_{t}_{metric}"] for t in run.plan.tasks]
         if not pd.isna(published).all():
             cells = [Cell(EMPTY if pd.isna(value) else share(value)) for value in published]
-            rows.append([Cell(f"{words}, as published (see below)"), *cells])
+            rows.append([Cell(f"{words[metric]}, as published (see below)"), *cells])
     return _by_task(run, rows)
 
 
 def _subgroups(table: pd.DataFrame) -> str:
-    """Accuracy by each single trait, groups as rows and tasks as columns."""
     single = table[~table["by"].str.contains(" ") & (table["images"] > 0)]
     small = single["small"].map({True: " (few)", False: ""})
     single = single.assign(
-        group=group_names(single),
+        group=model_section.group_names(single),
         images=single["images"].map("{:,}".format) + small,
         cell=[with_interval(r.accuracy, r.low, r.high) for r in single.itertuples()],
         task=single["task"] + " accuracy",
     )
-    rows = single.pivot(index=["by", "group", "images"], columns="task", values="cell")
-    order = single[["by", "group", "images"]].drop_duplicates()
-    rows = rows.loc[list(order.itertuples(index=False, name=None)), list(single["task"].unique())]
-    return make_table("", rows.reset_index(), {}).as_markdown()
+    cells = single.set_index(["by", "group", "images", "task"])["cell"]
+    return make_table("", cells.unstack(sort=False).reset_index(), {}).as_markdown()

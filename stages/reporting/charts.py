@@ -9,20 +9,12 @@ from collections.abc import Sequence
 import altair as alt
 
 from stages.core.sections import TASKS
-from stages.reporting.theme import (
-    BETTER,
-    CATEGORIES,
-    DASHES,
-    FREE,
-    GREY,
-    KIND_COLOURS,
-    KIND_SHAPES,
-    ROWS,
-    WORSE,
-    tooltip,
-    zoom,
-)
+from stages.reporting.theme import CATEGORIES, FREE, ROWS, tooltip, zoom
 
+KIND_COLOURS = {"published": "#d55e00", "rerun": "#e69f00", "honest": "#0072b2"}
+KIND_SHAPES = {"published": "diamond", "rerun": "square", "honest": "circle"}
+GREY, BETTER, WORSE = "#888888", "#2a7f62", "#b5482a"
+DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]]
 CURVES = [
     *("score", *(f"{task} accuracy" for task in TASKS)),
     *("loss", *(f"{task} loss" for task in TASKS)),
@@ -66,7 +58,7 @@ def confusion_matrix() -> alt.LayerChart:
     """Columns actual, predicted, images, share (of the actual class, in [0, 1])."""
     text = alt.Text("images:Q", format=",")
     tips = tooltip("actual", "predicted", "images", shares=["share"])
-    return _layered(*_heat_map("predicted", "actual", "share", text, tips, domain=[0, 1]))
+    return _layered(*_heat_map("predicted", "actual", "share", text, tips, unit=True))
 
 
 def search_map(up: str, right: str) -> alt.LayerChart:
@@ -98,13 +90,12 @@ def _heat_map(
     colour: str,
     text: alt.Text,
     tips: list[alt.Tooltip],
-    domain: Sequence[float] | None = None,
+    unit: bool = False,
     upwards: bool = False,
 ) -> tuple[alt.Chart, alt.Chart]:
     """A rectangle and a text for each pair of classes; only the text where no colour is known.
 
-    `domain` has the values of the darkest and the brightest colour; without it the rows have them
-    in the columns `low` and `high`. `upwards` puts the first class at the bottom.
+    The colours span [0, 1] (`unit`), or what the columns `low` and `high` say.
     """
     axis = alt.Axis(labelAngle=0, labelOverlap=False, labelLimit=60)
     base = alt.Chart().encode(
@@ -112,9 +103,9 @@ def _heat_map(
         y=alt.Y(f"{y}:N", sort=None, title=y.replace("_", " "), scale=alt.Scale(reverse=upwards)),
         tooltip=tips,
     )
-    scale = alt.Scale(domain=domain) if domain else alt.Scale(zero=False)
+    scale = alt.Scale(domain=[0, 1]) if unit else alt.Scale(zero=False)
     known = _KNOWN.format(colour)
-    middle = f"{sum(domain) / 2}" if domain else "(datum.low + datum.high) / 2"
+    middle = "0.5" if unit else "(datum.low + datum.high) / 2"
     ink = {
         "condition": [
             {"test": f"!{known}", "value": GREY},
@@ -167,10 +158,7 @@ def interactive_curves(title: str, epochs: int) -> alt.LayerChart:
 
 
 def accuracy_over_cost() -> alt.Chart:
-    """Validation accuracy of the best weights so far over the cost of training.
-
-    Columns variant, epoch, tflop (10^12 operations), accuracy.
-    """
+    """Validation accuracy over training cost. Columns variant, epoch, tflop (10^12), accuracy."""
     colours = len(CATEGORIES["light"])
     # Dashes change where the colours repeat.
     dashes = alt.Scale(range=[dash for dash in DASHES for _ in range(colours)])
@@ -190,8 +178,7 @@ def accuracy_over_cost() -> alt.Chart:
 def accuracies(kinds: Sequence[str], legend_columns: int = 2) -> alt.LayerChart:
     """Accuracies of each variant with intervals; a grey line joins the kinds.
 
-    Columns variant, kind (one of `kinds`), accuracy, low, high (empty without an interval). A
-    legend of two columns fits beside long names on a phone.
+    Columns variant, kind (one of `kinds`), accuracy, low, high (empty without an interval).
     """
     colours = alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
     shapes = alt.Scale(domain=kinds, range=[KIND_SHAPES[kind] for kind in kinds])
@@ -212,10 +199,9 @@ def accuracies(kinds: Sequence[str], legend_columns: int = 2) -> alt.LayerChart:
 
 
 def subgroup_accuracies() -> alt.LayerChart:
-    """Accuracy of each group with its interval; points of small groups are hollow.
+    """Accuracy of each group of one trait with its interval; points of small groups are hollow.
 
-    Columns by (traits), group, images, accuracy, low, high, small. Only groups of one trait are
-    drawn.
+    Columns by (traits), group, images, accuracy, low, high, small.
     """
     small = "lower(toString(datum.small)) === 'true'"
     legend = alt.Legend(orient="bottom", symbolFillColor="transparent", symbolType="circle")
@@ -276,10 +262,7 @@ def costs_and_scores() -> alt.LayerChart:
 
 
 def reliability_diagram() -> alt.LayerChart:
-    """Accuracy over confidence. Columns scaling (before, after), bin, images, confidence, accuracy.
-
-    Calibrated probabilities lie on the dashed diagonal.
-    """
+    """Accuracy over confidence. Columns scaling, bin, images, confidence, accuracy."""
     unit = alt.Scale(domain=[0, 1])
     base = alt.Chart().encode(
         x=alt.X("confidence:Q", title="confidence", scale=unit),
@@ -303,10 +286,10 @@ def reliability_diagram() -> alt.LayerChart:
 
 def change_bars() -> alt.LayerChart:
     """The effect of each change of an ablation. Columns change, state, val_score, difference."""
-    title = "difference in score"
     space = alt.Scale(padding=70)  # for the texts beside the bars
+    ticks = alt.Axis(tickCount=6)
     base = alt.Chart().encode(
-        x=alt.X("difference:Q", title=title, axis=alt.Axis(tickCount=6), scale=space),
+        x=alt.X("difference:Q", title="difference in score", axis=ticks, scale=space),
         y=alt.Y("change:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)),
         tooltip=tooltip("change", "state", shares=["val_score", "difference"]),
     )

@@ -12,15 +12,12 @@ from stages.core.sections import TASKS
 from stages.reporting import charts
 from stages.reporting.theme import save
 
+_BY_TASK = alt.Column("task:N", sort=list(TASKS), title=None)
 _PANEL, _ROW, _HEIGHT = 230, 19, 230  # width of a task's panel; height of a row and of a panel
 
 
 def accuracy_rows(comparison: pd.DataFrame, kinds: Sequence[str] = tuple(KINDS)) -> pd.DataFrame:
-    """The accuracies of the variants in one column, for `charts.accuracies`.
-
-    The columns are variant, task, kind (of these kinds), accuracy, low and high (of honest ones,
-    where known).
-    """
+    """The rows of `charts.accuracies` for all tasks, with the intervals of honest ones."""
     rows = []
     for row in comparison[~comparison["variant"].str.contains("+", regex=False)].to_dict("records"):
         for task, kind in itertools.product(TASKS, kinds):
@@ -36,27 +33,15 @@ def draw_leak(path: Path, comparison: pd.DataFrame) -> None:
     """Draw the accuracies of each variant by protocol as an SVG file, the same bytes each time."""
     rows = accuracy_rows(comparison)
     kinds = [kind for kind in KINDS if kind in set(rows["kind"])]
-    panels = (
-        charts.accuracies(kinds, len(kinds))
-        .properties(width=_PANEL, height=alt.Step(_ROW))
-        .facet(column=_by_task(), spacing=20)
-    )
-    save(panels, rows, path)
+    chart = charts.accuracies(kinds, len(kinds)).properties(width=_PANEL, height=alt.Step(_ROW))
+    save(chart.facet(column=_BY_TASK, spacing=20), rows, path)
 
 
 def draw_cost(path: Path, cost: pd.DataFrame) -> None:
     """Draw each task's accuracy over the cost of training as an SVG file."""
     rows = cost[~cost["variant"].str.contains("+", regex=False)]
     legend = alt.Legend(orient="bottom", columns=3, columnPadding=35, symbolType="stroke")
-    panels = (
-        charts.accuracy_over_cost()
-        .encode(color=alt.Color("variant:N", sort=None, title=None, legend=legend))
-        .properties(width=_PANEL, height=_HEIGHT)
-        .facet(column=_by_task())
-        .resolve_scale(y="independent")
-    )
-    save(panels, rows, path)
-
-
-def _by_task() -> alt.Column:
-    return alt.Column("task:N", sort=list(TASKS), title=None)
+    colour = alt.Color("variant:N", sort=None, title=None, legend=legend)
+    chart = charts.accuracy_over_cost().encode(color=colour)
+    panels = chart.properties(width=_PANEL, height=_HEIGHT).facet(column=_BY_TASK)
+    save(panels.resolve_scale(y="independent"), rows, path)

@@ -12,18 +12,7 @@ from stages.reporting.comparison_charts import accuracy_rows
 from stages.reporting.comparison_tables import comparison_table
 from stages.reporting.results import Results
 from stages.reporting.search_pages import describe_search, search_chart
-from stages.reporting.tables import (
-    EMPTY,
-    Cell,
-    Table,
-    count,
-    crossed,
-    make_table,
-    p_value,
-    share,
-    signed,
-    with_interval,
-)
+from stages.reporting.tables import Cell, Table, count, crossed, make_table, share, with_interval
 from stages.reporting.theme import ROW, Figure, make_figure
 
 
@@ -37,10 +26,8 @@ def curve_figures(results: Results) -> list[Figure]:
             continue
         val = table[table["split"] == "val"]
         best = val.loc[val["value"].idxmin() if "loss" in name else val["value"].idxmax()]
-        words = (
-            f"Best on validation images: {best['value']:.3f}, {best['variant']}, "
-            f"epoch {best['epoch']}"
-        )
+        where = f"{best['variant']}, epoch {best['epoch']}"
+        words = f"Best on validation images: {best['value']:.3f}, {where}"
         rows = table[["variant", "split", "epoch", "value"]]
         chart = charts.interactive_curves(name, int(table["epoch"].max()))
         figures.append(make_figure(name.capitalize(), words, chart, rows, 230))
@@ -51,7 +38,8 @@ def accuracy_table(results: Results) -> Table:
     """The accuracies of all runs side by side, and their combined scores."""
     table = comparison_table(results.comparison, "accuracy")
     runs = [results.runs.get(variant) for variant in results.comparison["variant"]]
-    scores = [with_interval(*r.score(COMBINED, "score")) if r else Cell(EMPTY) for r in runs]
+    unknown = (float("nan"),) * 3
+    scores = [with_interval(*(r.score(COMBINED, "score") if r else unknown)) for r in runs]
     rows = [[*row, score] for row, score in zip(table.rows, scores, strict=True)]
     return crossed(table.caption, "variant", [*table.header[1:], "combined score"], rows)
 
@@ -73,43 +61,42 @@ def tests_table(tests: pd.DataFrame, confidence: float) -> Table:
     """The paired tests of all runs, with intervals of this confidence."""
     rows = tests.drop(columns=["low", "high"]).astype({"difference": object})
     rows["difference"] = [
-        Cell(signed(value), float(value), f"[{signed(low)}, {signed(high)}]")
+        Cell(f"{value:+.3f}", float(value), f"[{low:+.3f}, {high:+.3f}]")
         for value, low, high in tests[["difference", "low", "high"]].to_numpy(float)
     ]
-    formats = dict.fromkeys(["p_bootstrap", "p_mcnemar", "p_holm"], p_value)
+    formats = dict.fromkeys(["p_bootstrap", "p_mcnemar", "p_holm"], _p_value)
     titles = {"variant_a": "first", "variant_b": "second"}
     titles |= {"p_mcnemar": "p McNemar", "p_holm": "p Holm"}
     caption = (
         f"Paired tests: accuracy of the first minus that of the second, {confidence:.0%} intervals"
     )
-    return make_table(caption, rows, {"difference": signed, **formats}, titles)
+    return make_table(caption, rows, {"difference": share, **formats}, titles)
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else share(value)
 
 
 def costs_table(results: Results) -> Table:
     """Parameters, size and arithmetic of each variant, and its training time if wanted."""
+    titles = {"trainable_parameters": "that learn", "megabytes": "MB", "gflops": "GFLOPs per image"}
+    titles |= {"seconds": "training, s", "images_per_second": "training, images/s"}
     formats = {
-        **dict.fromkeys(["parameters", "that learn", "epochs"], count),
-        "MB": "{:,.1f}".format,
-        "GFLOPs per image": "{:,.3f}".format,
-        "training, s": "{:,.0f}".format,
-        "training, images/s": "{:,.1f}".format,
+        **dict.fromkeys(["parameters", "trainable_parameters"], count),
+        "megabytes": "{:,.1f}".format,
+        "gflops": "{:,.3f}".format,
+        "epochs": count,
+        "seconds": "{:,.0f}".format,
+        "images_per_second": "{:,.1f}".format,
     }
+    runs = results.runs.items()
     rows = pd.DataFrame(
-        {
-            "variant": variant,
-            "parameters": run.costs["parameters"],
-            "that learn": run.costs["trainable_parameters"],
-            "MB": run.costs["megabytes"],
-            "GFLOPs per image": run.costs["gflops"],
-            "epochs": run.training["epochs"],
-        }
-        for variant, run in results.runs.items()
+        [{"variant": name, **run.costs, "epochs": run.training["epochs"]} for name, run in runs]
     )
     if results.timings is not None:
-        timings = results.timings.set_index("variant").loc[rows["variant"]]
-        rows["training, s"] = timings["seconds"].to_numpy(float)
-        rows["training, images/s"] = timings["images_per_second"].to_numpy(float)
-    return make_table("What the variants cost", rows, formats)
+        rows = rows.merge(results.timings, on="variant")
+    rows = rows[["variant", *(name for name in formats if name in rows)]]
+    return make_table("What the variants cost", rows, formats, titles)
 
 
 def costs_figure(results: Results) -> Figure:
@@ -129,23 +116,11 @@ def fairness_table(results: Results) -> Table:
     """Gaps between the subgroups of every variant, where two groups can be compared."""
     tables = {variant: run.tables["fairness"] for variant, run in results.runs.items()}
     table = pd.concat(tables, names=["variant"]).reset_index("variant")
-    columns = [
-        *("variant", "task", "by", "groups", "worst", "worst_accuracy", "best", "best_accuracy"),
-        *("gap", "odds_difference", "odds_class"),
-    ]
-    table = table.loc[table[["gap", "odds_difference"]].notna().any(axis=1), columns]
+    table = table[table[["gap", "odds_difference"]].notna().any(axis=1)]
     numbers = dict.fromkeys(["worst_accuracy", "best_accuracy", "gap", "odds_difference"], share)
-    titles = {
-        "groups": "groups compared",
-        "odds_difference": "equalised odds difference",
-        "odds_class": "of the class",
-    }
+    titles = {"groups": "groups compared", "odds_difference": "equalised odds difference"}
+    titles["odds_class"] = "of the class"
     return make_table("Gaps between subgroups", table, {**numbers, "groups": count}, titles)
-
-
-def issues_table(issues: pd.DataFrame) -> Table:
-    """The labels that out-of-fold predictions contradict."""
-    return make_table("Labels that networks dispute", issues, {"confidence": share})
 
 
 def search_figures(

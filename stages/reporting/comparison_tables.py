@@ -6,7 +6,7 @@ import pandas as pd
 
 from stages.comparison.table import FIGURES, FOLDS, KINDS, SEEDS
 from stages.core.sections import TASKS
-from stages.reporting.tables import EMPTY, Cell, Table, crossed, make_table, share
+from stages.reporting.tables import EMPTY, TASK_TITLES, Cell, Table, crossed, make_table, share
 
 TITLES = {"accuracy": "Accuracy", "macro_f1": "Macro F1"}
 NOTE = (
@@ -16,7 +16,6 @@ NOTE = (
     "the difference to the variant. Rows of several seeds or folds show mean ± standard "
     "deviation. All values are in [0, 1]."
 )
-_TASK_TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 _LEAKAGE_TITLES = {
     "seen_share": "share seen",
     "seen_accuracy": "accuracy on seen",
@@ -61,11 +60,12 @@ def figure_cell(row: pd.Series, column: Column) -> Cell:
     return Cell(text, float(value), " ".join(asides))
 
 
-def _epochs_cell(row: pd.Series) -> list[Cell]:
-    """The epochs of a row, if the comparison has them."""
-    if "epochs" not in row:
-        return []
-    return [Cell(EMPTY if pd.isna(row["epochs"]) else str(int(row["epochs"])))]
+def _cells(row: pd.Series, columns: Sequence[Column]) -> list[Cell]:
+    """The epochs of a row, if the comparison has them, and these figures."""
+    cells = [figure_cell(row, column) for column in columns]
+    if "epochs" in row:
+        cells.insert(0, Cell(EMPTY if pd.isna(row["epochs"]) else str(int(row["epochs"]))))
+    return cells
 
 
 def comparison_markdown(comparison: pd.DataFrame) -> str:
@@ -79,43 +79,34 @@ def comparison_markdown(comparison: pd.DataFrame) -> str:
         rows = []
         for _, row in comparison[comparison[names].notna().any(axis=1)].iterrows():
             variant, comma, condition = row_name(row).partition(",")
-            name = Cell(f"`{variant}`{comma}{condition}")
-            cells = [figure_cell(row, column) for column in columns]
-            rows.append([name, *_epochs_cell(row), *cells])
+            rows.append([Cell(f"`{variant}`{comma}{condition}"), *_cells(row, columns)])
         if rows:
-            parts.append(crossed("", _TASK_TITLES[task], header, rows).as_markdown())
+            parts.append(crossed("", TASK_TITLES[task], header, rows).as_markdown())
     single = comparison[~comparison["variant"].str.endswith(f"+{FOLDS}")]
     images = ", ".join(f"{int(n):,}" for n in sorted(set(single["images"])))
     note = NOTE.format(", with the bootstrap interval over the test images")
     return "\n\n".join([*parts, f"Measured on {images} test images. {note}"]) + "\n"
 
 
-def summary_markdown(comparison: pd.DataFrame, most: int = 2) -> str:
-    """The `most` variants of the highest published and honest accuracy of each task, as Markdown.
-
-    The rows of a task stand by falling honest accuracy.
-    """
+def summary_markdown(comparison: pd.DataFrame) -> str:
+    """For each task, in Markdown, the two best by published and the two by honest accuracy."""
     variants = comparison[~comparison["variant"].str.contains("+", regex=False)]
     rows = []
     for task in TASKS:
         honest, published = f"{task}_accuracy", f"published_{task}_accuracy"
-        ranked = [variants.dropna(subset=name).nlargest(most, name) for name in (published, honest)]
+        ranked = [variants.dropna(subset=name).nlargest(2, name) for name in (published, honest)]
         chosen = pd.concat(ranked).drop_duplicates("variant").sort_values(honest, ascending=False)
         for _, row in chosen.iterrows():
             figures = [figure_cell(row, (task, "accuracy", kind)) for kind in KINDS]
-            rows.append([Cell(_TASK_TITLES[task]), Cell(f"`{row['variant']}`"), *figures])
+            rows.append([Cell(TASK_TITLES[task]), Cell(f"`{row['variant']}`"), *figures])
     return crossed("", "task", ["variant", *KINDS], rows).as_markdown()
 
 
 def comparison_table(comparison: pd.DataFrame, figure: str) -> Table:
     """All runs side by side: the published, rerun and honest `accuracy` or `macro_f1`."""
-    columns = columns_of(comparison, figure)
-    rows = [
-        [Cell(row_name(row)), *(figure_cell(row, column) for column in columns)]
-        for _, row in comparison.iterrows()
-    ]
-    header = [f"{task} {kind}" for task, _, kind in columns]
-    return crossed(TITLES[figure], "variant", header, rows)
+    columns, shown = columns_of(comparison, figure), comparison.drop(columns="epochs")
+    rows = [[Cell(row_name(row)), *_cells(row, columns)] for _, row in shown.iterrows()]
+    return crossed(TITLES[figure], "variant", [f"{t} {kind}" for t, _, kind in columns], rows)
 
 
 def print_comparison(comparison: pd.DataFrame) -> None:
@@ -125,10 +116,7 @@ def print_comparison(comparison: pd.DataFrame) -> None:
         columns = columns_of(shown, figure)
         header = [("", "epochs")] if "epochs" in shown else []
         header += [(task, kind) for task, _, kind in columns]
-        rows = {
-            row_name(row): [*_epochs_cell(row), *(figure_cell(row, column) for column in columns)]
-            for _, row in shown.iterrows()
-        }
+        rows = {row_name(row): _cells(row, columns) for _, row in shown.iterrows()}
         table = pd.DataFrame.from_dict(rows, "index", columns=pd.MultiIndex.from_tuples(header))
         print(f"{TITLES[figure]}\n\n{table.to_string()}\n")
     print(NOTE.format(""))
@@ -136,8 +124,7 @@ def print_comparison(comparison: pd.DataFrame) -> None:
 
 def leakage_table(leakage: pd.DataFrame) -> Table:
     """Accuracy under the published protocol, split into its parts."""
-    numbers = dict.fromkeys([n for n in _LEAKAGE_TITLES if n in leakage], share)
-    formats = {**numbers, "images": "{:,}".format}
+    formats = {**dict.fromkeys(_LEAKAGE_TITLES, share), "images": "{:,}".format}
     return make_table("Accuracy under the published protocol", leakage, formats, _LEAKAGE_TITLES)
 
 

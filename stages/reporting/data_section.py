@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages.core.sections import TASKS
 from stages.reporting import charts
-from stages.reporting.tables import Cell, Table, count, crossed, make_table, percent
+from stages.reporting.tables import TASK_TITLES, Cell, Table, count, crossed, make_table, percent
 from stages.reporting.theme import CELL, Figure, make_figure
 
 # Of the published run, on the 24,109 in-the-wild images.
@@ -23,25 +23,15 @@ _COPIES = {
     "conflicting_images": "images in conflicting groups",
     "conflicting_pairs": "pairs whose labels disagree",
 }
-_TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 
 
 def outcomes_table(outcomes: Mapping[str, Any]) -> Table:
     """Raw images by outcome: those of metrics/detect.json beside those of the published run."""
-    here = pd.Series(
-        {outcome: outcomes[outcome] for outcome in PUBLISHED_OUTCOMES}
-        | {"all": outcomes["members"]}
-    )
     there = pd.Series(PUBLISHED_OUTCOMES | {"all": sum(PUBLISHED_OUTCOMES.values())})
-    rows = pd.DataFrame(
-        {
-            "outcome": [outcome.replace("_", " ") for outcome in here.index],
-            "images": here,
-            "share": here / max(here["all"], 1),
-            "published run": there,
-            "its share": there / there["all"],
-        }
-    )
+    here = pd.Series({**outcomes, "all": outcomes["members"]})[there.index]
+    columns = {"images": here, "share": here / max(here["all"], 1), "published run": there}
+    columns |= {"its share": there / there["all"]}
+    rows = pd.DataFrame(columns).rename_axis("outcome").reset_index().replace("_", " ", regex=True)
     formats = {"images": count, "share": percent, "published run": count, "its share": percent}
     return make_table("Outcomes of the raw images", rows, formats)
 
@@ -52,19 +42,17 @@ def sample_figures(samples: pd.DataFrame) -> list[Figure]:
     for task in TASKS:
         counts = class_counts(samples, task)
         words = ", ".join(f"{r.images:,} {getattr(r, task)}" for r in counts.itertuples())
-        chart = charts.class_bars(task, _TITLES[task].lower())
-        figures.append(make_figure(_TITLES[task], words, chart, counts, 170))
+        chart = charts.class_bars(task, TASK_TITLES[task].lower())
+        figures.append(make_figure(TASK_TITLES[task], words, chart, counts, 170))
     years = samples.groupby(["years", "gender"], observed=True).size().reset_index(name="images")
-    words = (
-        f"{samples['years'].min()} to {samples['years'].max()} years; the median age is "
-        f"{samples['years'].median():g}"
-    )
+    ages = samples["years"]
+    words = f"{ages.min()} to {ages.max()} years; the median age is {ages.median():g}"
     figures.append(make_figure("Age and gender", words, charts.age_histogram(), years, 230))
     for x, y in (("age", "race"), ("gender", "race")):
         counts = samples.groupby([y, x], observed=False).size().reset_index(name="images")
         least = counts.nsmallest(1, "images").iloc[0]
         words = f"The smallest group is {least[y]}, {least[x]}: {least['images']:,} images"
-        title = f"{_TITLES[y]} and {_TITLES[x].lower()}"
+        title = f"{TASK_TITLES[y]} and {TASK_TITLES[x].lower()}"
         height = CELL * counts[y].nunique()
         figures.append(make_figure(title, words, charts.count_map(x, y), counts, height))
     return figures
@@ -117,7 +105,7 @@ def split_figures(samples: pd.DataFrame, splits: Sequence[str]) -> list[Figure]:
         shares = part.pivot_table("share", "class", "split", sort=False)
         apart = float((shares.max(axis=1) - shares.min(axis=1)).max())
         words = f"A class's share differs by at most {100 * apart:.1f} points between splits"
-        title = f"{_TITLES[str(task)]}s by split"
+        title = f"{TASK_TITLES[str(task)]}s by split"
         figures.append(make_figure(title, words, charts.split_shares(), part, 170))
     return figures
 
@@ -130,9 +118,3 @@ def conflicting_groups(
     for task in ("gender", "race"):
         table[task] = table[task].astype(int).map(dict(enumerate(classes[task])))
     return table
-
-
-def conflicting_table(conflicting: pd.DataFrame) -> Table:
-    """The conflicting images."""
-    caption = "Pictures that stand under several classes"
-    return make_table(caption, conflicting, {"group": str, "age": str})

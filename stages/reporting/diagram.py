@@ -1,7 +1,6 @@
 """A network as an SVG drawing: its blocks, which of them are frozen, and its heads.
 
-The drawing is 380 units wide, so that a phone shows it unscaled. The page's style sheet gives the
-colours; frozen parts also have dashed lines and a word.
+The page's style sheet gives the colours; frozen parts also have dashed lines and a word.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from markupsafe import Markup
 from stages.core.sections import TASKS
 from stages.reporting.structure import END_OF_BACKBONE, Step, Structure
 
-WIDTH, MARGIN = 380, 14
+WIDTH, MARGIN = 380, 14  # a phone shows this width unscaled
 BLOCK_HEIGHT, BLOCK_GAP = 30, 10
 STEP_WIDTH, STEP_HEIGHT, STEP_GAP = 106, 36, 20
 LANE = 6  # how far beside its column an edge runs that passes other steps
@@ -48,7 +47,6 @@ def in_words(structure: Structure) -> str:
 
 
 def _backbone(structure: Structure) -> tuple[list[Markup], float]:
-    """The boxes from the image down to the pooled features, and where they end."""
     rows = [
         ("image", f"{_size(structure.image)}, uint8", ""),
         ("preprocessing", _PREPROCESSING.get(structure.preprocessing, "none"), ""),
@@ -81,7 +79,6 @@ def _state(learns: bool) -> str:
 
 
 def _heads(steps: Sequence[Step], top: float) -> tuple[list[Markup], float]:
-    """The boxes of the heads, a column for each task, and where they end."""
     columns = [task for task in TASKS if any(_task(step.name) == task for step in steps)]
     rows = {END_OF_BACKBONE: -1}  # the longest way to each step from the pooled features
     places = {}
@@ -132,7 +129,6 @@ def _route(
 
 
 def _edge(corners: Sequence[Point]) -> Markup:
-    """A line with an arrow's head at its end."""
     (from_x, from_y), (x, y) = corners[-2:]
     along = (x > from_x) - (x < from_x), (y > from_y) - (y < from_y)
     back_x, back_y = x - 2 * ARROW * along[0], y - 2 * ARROW * along[1]

@@ -1,7 +1,4 @@
-"""What may be done with a model: the licences of its code, images and pretrained weights.
-
-The licence of each weights file is listed with its address in stages/weights/registry.py.
-"""
+"""What may be done with a model: the licences of its code, images and pretrained weights."""
 
 from dataclasses import dataclass
 
@@ -10,10 +7,7 @@ from stages.weights.registry import BACKBONES, DETECTORS
 
 @dataclass(frozen=True)
 class Licence:
-    """What a licence allows, in words, and its identifier in Hugging Face's list.
-
-    Of a licence that is not in the list (`other`) there are a name and a link to its text.
-    """
+    """A licence in words, its identifier on Hugging Face and, if that is `other`, name and link."""
 
     text: str
     identifier: str = "other"
@@ -53,12 +47,10 @@ LICENCE_OF_IMAGES = {
 def licences(
     source: str, detector: str, backbone: tuple[str, str] | None
 ) -> list[tuple[str, Licence]]:
-    """A model's parts and the model itself, each with its licence.
+    """A model's parts and, last, the model itself, each with its licence.
 
-    Args:
-        source: of the images, `data.source`.
-        detector: that made the crops.
-        backbone: name and pretraining of the pretrained weights; None: random ones.
+    `source` is `data.source`; `backbone` is the name and the pretraining of the pretrained
+    weights, None for random ones.
     """
     weights = {"detector": DETECTORS[detector]}
     weights |= {"backbone": BACKBONES[backbone]} if backbone else {}
@@ -71,12 +63,7 @@ def licences(
 
 
 def licence_of_model(source: str, backbone: tuple[str, str] | None) -> Licence:
-    """The licence of a model, which derives from its images and its pretrained weights.
-
-    Args:
-        source: see `licences`.
-        backbone: see `licences`.
-    """
+    """The licence of a model, which derives from its images and its pretrained weights."""
     images = LICENCE_OF_IMAGES[source]
     weights = BACKBONES[backbone].licence if backbone else None
     if source == "demo":

@@ -9,7 +9,7 @@ from stages.evaluation.calibration import at_bound
 from stages.evaluation.predictions import Predictions
 from stages.evaluation.scores import COMBINED
 from stages.reporting import charts
-from stages.reporting.results import TRAITS, RunResults
+from stages.reporting.results import RunResults
 from stages.reporting.tables import Cell, Table, count, crossed, make_table, share, with_interval
 from stages.reporting.theme import CELL, ROW, Figure, make_figure
 
@@ -55,11 +55,8 @@ def variants_table(runs: Mapping[str, RunResults]) -> Table:
 
 def scores_table(run: RunResults, variant: str, confidence: float) -> Table:
     """All scores of a model, a column for each task; the combined one in the caption."""
-    value, low, high = run.score(COMBINED, "score")
-    caption = (
-        f"Scores of {variant} with {confidence:.0%} intervals; the combined one is {value:.3f} "
-        f"[{low:.3f}, {high:.3f}]"
-    )
+    combined = with_interval(*run.score(COMBINED, "score"))
+    caption = f"Scores of {variant} with {confidence:.0%} intervals; the combined one is {combined}"
     return crossed(caption, "score", run.plan.tasks, score_rows(run, ACCURACIES | CALIBRATION))
 
 
@@ -90,10 +87,8 @@ def confusion_figures(run: RunResults, variant: str) -> list[Figure]:
         wrong = table[~right].nlargest(1, "images").iloc[0]
         words = f"{table.loc[right, 'images'].sum():,} of {table['images'].sum():,} right"
         if wrong["images"]:
-            words += (
-                f"; most often confused: {wrong['actual']} taken for {wrong['predicted']}, "
-                f"{wrong['images']:,} images"
-            )
+            words += f"; most often confused: {wrong['actual']} taken for {wrong['predicted']}"
+            words += f", {wrong['images']:,} images"
         rows, height = table.drop(columns="task"), CELL * table["actual"].nunique()
         chart = charts.confusion_matrix()
         figures.append(make_figure(f"Confusion, {task}: {variant}", words, chart, rows, height))
@@ -124,10 +119,8 @@ def subgroup_figures(run: RunResults, variant: str) -> list[Figure]:
         words = "All groups are small"
         if not single["small"].all():
             worst = single.loc[single["accuracy"].where(~single["small"]).idxmin()]
-            words = (
-                f"Lowest of the groups that are not small: {worst['group']}, "
-                f"{worst['accuracy']:.3f} of {worst['images']:,} images"
-            )
+            words = f"Lowest of the groups that are not small: {worst['group']}"
+            words += f", {worst['accuracy']:.3f} of {worst['images']:,} images"
         rows = rows[["by", "group", "images", "accuracy", "low", "high", "small"]]
         chart, height = charts.subgroup_accuracies(), ROW * len(single)
         figures.append(make_figure(f"Subgroups, {task}: {variant}", words, chart, rows, height))
@@ -136,7 +129,7 @@ def subgroup_figures(run: RunResults, variant: str) -> list[Figure]:
 
 def group_names(subgroups: pd.DataFrame) -> list[str]:
     """The classes of each subgroup as one text."""
-    traits = subgroups[list(TRAITS)].itertuples(index=False)
+    traits = subgroups[["gender", "race", "age"]].itertuples(index=False)
     return [" ".join(filter(None, names)) for names in traits]
 
 
@@ -163,21 +156,15 @@ def training_table(run: RunResults, variant: str) -> Table:
 
 
 def confident_errors(predictions: Predictions, task: str, number: int) -> pd.DataFrame:
-    """The wrong predictions of the highest probability, the most confident first.
+    """The most confident wrong predictions: name, true, predicted, confidence, of_true.
 
-    Columns name, true, predicted (class names), confidence and of_true (probabilities of the
-    predicted and of the true class, in [0, 1]).
+    The last two are the probabilities of the predicted and of the true class, in [0, 1].
     """
-    probabilities, classes = predictions.probabilities[task], predictions.classes[task]
-    wrong = np.flatnonzero(~predictions.right(task))
-    first = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:number]
-    true, predicted = predictions.true[task][first], predictions.predicted[task][first]
-    return pd.DataFrame(
-        {
-            "name": np.array(predictions.names)[first],
-            "true": np.array(classes)[true],
-            "predicted": np.array(classes)[predicted],
-            "confidence": probabilities[first, predicted],
-            "of_true": probabilities[first, true],
-        }
-    )
+    rows = np.arange(len(predictions.names))
+    true, predicted = predictions.true[task], predictions.predicted[task]
+    probabilities, classes = predictions.probabilities[task], np.array(predictions.classes[task])
+    columns = {"name": predictions.names, "true": classes[true], "predicted": classes[predicted]}
+    columns["confidence"] = probabilities[rows, predicted]
+    columns["of_true"] = probabilities[rows, true]
+    wrong = pd.DataFrame(columns)[true != predicted]
+    return wrong.sort_values("confidence", ascending=False, kind="stable").head(number)

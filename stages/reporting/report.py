@@ -1,18 +1,22 @@
 """The report: one HTML file with everything inside, which is read without a network.
 
-Style, script, charts and pictures are part of the page; a content security policy forbids it to
-fetch anything. Vega-Lite (https://vega.github.io/vega-lite/) draws the charts; its code, about
-0.9 MB, comes from the wheel of vl-convert. The page has no date: the same results give the same
-bytes.
+A content security policy forbids the page to fetch anything. Vega-Lite, from the wheel of
+vl-convert, draws the charts. The same results give the same bytes.
 """
 
+import base64
 import functools
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import jinja2
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import vl_convert
 from markupsafe import Markup
+from PIL import Image
 from tqdm import tqdm
 
 from stages.comparison.significance import describe
@@ -22,28 +26,34 @@ from stages.evaluation.scores import COMBINED
 from stages.reporting import comparison_section, comparison_tables, data_section, model_section
 from stages.reporting.diagram import draw_structure
 from stages.reporting.licences import SOURCES
-from stages.reporting.pictures import Pictures
 from stages.reporting.results import Results, RunResults
+from stages.reporting.tables import make_table, share
 from stages.reporting.theme import THEMES
 
 TEMPLATES = Path(__file__).with_name("templates")
+QUALITY = 85  # of JPEG: a crop of 100 pixels takes some 3 kB
 
 
 def render_report(
-    results: Results, samples: pd.DataFrame, pictures: Pictures, params: Params
+    results: Results,
+    samples: pd.DataFrame,
+    crops: npt.NDArray[np.uint8] | None,
+    params: Params,
 ) -> str:
-    """The page.
+    """The page of a workspace.
 
-    Args:
-        results: of the workspace.
-        samples: a row for each crop, in the index's order: name, years, age, gender and race
-            (ordered categories), split, group.
-        pictures: the crops, or none.
-        params: of the workspace.
+    `samples` has a row for each crop: name, years, age, gender and race (ordered categories),
+    split, group. `crops` are in the same order, uint8 RGB (N, height, width, 3); None shows no
+    picture.
     """
     classes = {task: params.classes.of(task) for task in TASKS}
     traits = ["race", "age", "gender"]
     first = samples.groupby(traits, observed=True).head(1).sort_values(traits, kind="stable")
+    predictions = {name: run.predictions for name, run in results.runs.items()}
+    pairs = results.tests[["variant_a", "variant_b"]]
+    own = results.tests[pairs.isin(list(predictions)).all(axis=1)]
+    conflicting = data_section.conflicting_groups(results.conflicting, classes)
+    as_text = {"group": str, "age": str}
     page = make_environment(autoescape=True).get_template("report.html.j2")
     return page.render(
         style=Markup(_read("report.css")),
@@ -54,13 +64,19 @@ def render_report(
         params=params,
         results=results,
         samples=samples,
-        pictures=pictures,
-        sheet=first if pictures.shown else None,
+        picture_of=None if crops is None else _pictures(list(samples["name"]), crops),
+        sheet=None if crops is None else first,
         best=_best(results),
         smallest=samples.groupby(list(TASKS), observed=False).size().nsmallest(1),
         splits=["train", "val", "test", *(["dropped"] if results.split["dropped"] else [])],
-        conflicting=data_section.conflicting_groups(results.conflicting, classes),
-        verdicts=_verdicts(results, 1 - params.evaluate.confidence),
+        conflicting=conflicting,
+        conflicting_table=make_table(
+            "Pictures that stand under several classes", conflicting, as_text
+        ),
+        issues_table=make_table(
+            "Labels that networks dispute", results.issues, {"confidence": share}
+        ),
+        verdicts=describe(own, predictions, 1 - params.evaluate.confidence),
         runs=tqdm(results.runs.items(), "drawing", unit="model", disable=None),
         draw_structure=draw_structure,
         of_data=data_section,
@@ -71,11 +87,7 @@ def render_report(
 
 
 def make_environment(autoescape: bool) -> jinja2.Environment:
-    """The templates of this package; a name that is missing in one is an error.
-
-    Args:
-        autoescape: for HTML.
-    """
+    """The templates of this package; a name that is missing in one is an error."""
     # Markdown needs no escaping; it quotes this project's own figures only.
     environment = jinja2.Environment(  # nosec B701
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -90,6 +102,18 @@ def make_environment(autoescape: bool) -> jinja2.Environment:
     return environment
 
 
+def _pictures(names: list[str], crops: npt.NDArray[np.uint8]) -> Callable[[str], str]:
+    """A function from an image's name to its crop as a `data:` address."""
+    rows = {name: row for row, name in enumerate(names)}
+
+    def picture_of(name: str) -> str:
+        buffer = io.BytesIO()
+        Image.fromarray(crops[rows[name]]).save(buffer, "JPEG", quality=QUALITY)
+        return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+    return picture_of
+
+
 @functools.cache
 def _library() -> str:
     """The code of Vega, Vega-Lite and Vega-Embed, which sets `window.vegaEmbed`."""
@@ -102,18 +126,7 @@ def _read(name: str) -> str:
 
 
 def _best(results: Results) -> tuple[str, RunResults]:
-    """The variant of the highest combined score.
-
-    Only those of the most tasks are compared: scores of different tasks are not comparable.
-    """
+    """The highest combined score of those of the most tasks: others are not comparable."""
     most = max(len(run.plan.tasks) for run in results.runs.values())
     compared = [(name, run) for name, run in results.runs.items() if len(run.plan.tasks) == most]
     return max(compared, key=lambda item: item[1].score(COMBINED, "score")[0])
-
-
-def _verdicts(results: Results, level: float) -> list[str]:
-    """What the paired tests of the variants say, a sentence for each task."""
-    predictions = {name: run.predictions for name, run in results.runs.items()}
-    pairs = results.tests[["variant_a", "variant_b"]]
-    own = results.tests[pairs.isin(list(predictions)).all(axis=1)]
-    return describe(own, predictions, level)

@@ -1,18 +1,14 @@
-"""The results in the workspace that the report shows, read once and checked.
+"""The results in the workspace that the report shows, read once.
 
 Timings and the tables of searches, which DVC does not track, may be missing; the rest may not.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from stages.comparison.label_issues import COLUMNS as ISSUE_COLUMNS
-from stages.comparison.leakage import COLUMNS as LEAKAGE_COLUMNS
-from stages.comparison.significance import COLUMNS as TEST_COLUMNS
 from stages.comparison.trainings import read_timings
 from stages.core import paths
 from stages.core.errors import UserError
@@ -24,43 +20,26 @@ from stages.evaluation.predictions import Predictions, read_predictions
 from stages.reporting.structure import Structure, read_structure
 from stages.runs.resolve import Plan, read_plan
 
-TRAITS = ("gender", "race", "age")
-_TABLES = {  # of data/evaluation/<run>/: the columns that are text, and those that are numbers
-    "scores": (("task", "metric"), ("value", "low", "high")),
-    "per_class": (("task", "class"), ("precision", "recall", "f1", "support")),
-    "confusion": (("task", "actual", "predicted"), ("images", "share")),
-    "reliability": (("task", "scaling"), ("bin", "images", "confidence", "accuracy")),
-    "subgroups": (("task", "by", *TRAITS), ("images", "accuracy", "low", "high")),
-    "fairness": (
-        ("task", "by", "worst", "best", "odds_class"),
-        ("groups", "worst_accuracy", "best_accuracy", "gap", "odds_difference"),
-    ),
-}
+TABLES = ("scores", "per_class", "confusion", "reliability", "subgroups", "fairness")
+TEXTS = (  # columns of any table that are text; the others are numbers, maybe missing
+    *("variant", "variant_a", "variant_b", "name", "split", "task", "metric", "figure", "scaling"),
+    *("class", "actual", "predicted", "given", "suggested", "odds_class"),
+    *("by", *TASKS, "worst", "best"),
+)
 
 
 @dataclass(frozen=True)
 class RunResults:
-    """The results of one variant.
-
-    Attributes:
-        plan: what the run is and how it is trained.
-        training: the content of data/training/<variant>.json: the outcome of its training.
-        weights: name and SHA-256 of the pretrained weights (`file`, `sha256`).
-        structure: of the saved network.
-        predictions: for the test images.
-        costs: the content of costs.json.
-        temperatures: by task.
-        tables: of data/evaluation/<variant>/, by file name without suffix.
-    """
+    """The results of one variant."""
 
     plan: Plan
-    training: dict[str, Any]
-    weights: dict[str, Any]
+    training: dict[str, Any]  # the content of data/training/<variant>.json
+    weights: dict[str, Any]  # `file` and `sha256` of the pretrained ones
     structure: Structure
-    predictions: Predictions
-    costs: dict[str, float]
-    temperatures: dict[str, float]
-    tables: dict[str, pd.DataFrame]
+    predictions: Predictions  # for the test images
+    costs: dict[str, float]  # the content of costs.json
+    temperatures: dict[str, float]  # by task
+    tables: dict[str, pd.DataFrame]  # of data/evaluation/<variant>/, by file name without suffix
 
     def score(self, task: str, metric: str) -> tuple[float, float, float]:
         """A score with its interval; NaN where there is none."""
@@ -74,53 +53,36 @@ class RunResults:
 
 @dataclass(frozen=True)
 class Results:
-    """The results of the whole workspace.
+    """The results of the whole workspace: the content of its files by their names."""
 
-    Attributes:
-        runs: by variant, in the order of `runs`.
-        detected, split, audit: the content of metrics/detect.json, split.json and audit.json.
-        comparison: as `compare` returns it, with the costs.
-        curves, tests, leakage, issues, conflicting: the tables of these files.
-        timings: of all runs, empty if the run was not trained here; None: not shown.
-        searches: the table of each search that has one, by name.
-    """
-
-    runs: dict[str, RunResults]
+    runs: dict[str, RunResults]  # by variant, in the order of `runs`
     detected: dict[str, Any]
     split: dict[str, Any]
     audit: dict[str, Any]
-    comparison: pd.DataFrame
+    comparison: pd.DataFrame  # as `compare` returns it, with the costs
     curves: pd.DataFrame
     tests: pd.DataFrame
     leakage: pd.DataFrame
     issues: pd.DataFrame
     conflicting: pd.DataFrame
-    timings: pd.DataFrame | None
-    searches: dict[str, pd.DataFrame]
+    timings: pd.DataFrame | None  # empty rows for runs not trained here; None: not shown
+    searches: dict[str, pd.DataFrame]  # those that have a table
 
 
 def read_results(params: Params) -> Results:
-    """Read the workspace in the current folder.
-
-    Raises:
-        UserError: a file is missing or malformed.
-    """
-
-    def compared(name: str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
-        return _read(COMPARISON / f"{name}.csv", "compare", texts, numbers)
-
-    file = COMPARISON / "comparison.csv"
+    """Read the workspace in the current folder; a `UserError` if a file is missing or malformed."""
+    compared = {
+        name: _read(COMPARISON / f"{name}.csv", "compare")
+        for name in ("comparison", "curves", "tests", "leakage")
+    }
     return Results(
         runs={variant: _read_run(params, variant) for variant in params.run_variants},
         detected=read_json(paths.DETECT_METRICS, "detect"),
         split=read_json(paths.SPLIT_METRICS, "split"),
         audit=read_json(paths.AUDIT_METRICS, "audit"),
-        comparison=read_csv(file, ["variant"], "compare", na_values=[""]),
-        curves=compared("curves", ("variant", "figure", "split"), ("epoch", "value")),
-        tests=compared("tests", TEST_COLUMNS[:3], TEST_COLUMNS[3:]),
-        leakage=compared("leakage", LEAKAGE_COLUMNS[:2], LEAKAGE_COLUMNS[2:]),
-        issues=compared("label_issues", ISSUE_COLUMNS[:4], ISSUE_COLUMNS[4:]),
-        conflicting=_read(paths.CONFLICTING, "split", ("name", "split"), ("group", "age")),
+        **compared,
+        issues=_read(COMPARISON / "label_issues.csv", "compare"),
+        conflicting=_read(paths.CONFLICTING, "split"),
         timings=read_timings(paths.TIMINGS, params.runs) if params.report.timings else None,
         searches={
             name: _read_search(name)
@@ -142,7 +104,7 @@ def _read_run(params: Params, variant: str) -> RunResults:
         predictions=read_predictions(files.predictions("test"), classes),
         costs=read_json(folder / "costs.json", evaluated),
         temperatures=read_json(folder / "calibration.json", evaluated)["temperatures"],
-        tables={n: _read(folder / f"{n}.csv", evaluated, *kinds) for n, kinds in _TABLES.items()},
+        tables={name: _read(folder / f"{name}.csv", evaluated) for name in TABLES},
     )
 
 
@@ -155,7 +117,6 @@ def _read_search(name: str) -> pd.DataFrame:
         raise UserError(f"{error}; or rather `utkface-mtl tune table {name}`") from None
 
 
-def _read(path: Path, stage: str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
-    """A table whose empty numbers are missing values; other columns stay as they are."""
-    types, empty = dict.fromkeys(texts, "str"), {name: [""] for name in numbers}
-    return read_csv(path, [*texts, *numbers], stage, dtype=types, na_values=empty)
+def _read(path: Path, stage: str) -> pd.DataFrame:
+    types = dict.fromkeys(TEXTS, "str")
+    return read_csv(path, [], stage, dtype=types, na_values=[""]).fillna(dict.fromkeys(TEXTS, ""))

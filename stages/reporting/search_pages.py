@@ -1,9 +1,5 @@
-"""A search as Markdown and as a picture: heat map of a grid, bars of an ablation.
+"""A search as Markdown and as a picture: heat map of a grid, bars of an ablation."""
 
-All figures are of validation images; searches do not use the test images.
-"""
-
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +44,11 @@ def describe_search(table: pd.DataFrame, search: Search) -> list[str]:
         best = done.iloc[0]
         lines.append(f"best: {setting_text(best[list(search.grid)])}: {best[SCORE]:.4f}")
     if search.published:
-        rank = done["mark"].str.contains("published").to_numpy().nonzero()[0]
-        here = (
-            f"here {done.iloc[rank[0]][SCORE]:.4f}, place {rank[0] + 1} of {len(done)}"
-            if len(rank)
-            else "here not finished"
-        )
-        lines.append(f"published best: {setting_text(search.published)}: {here}")
+        marked = (place for place, mark in enumerate(done["mark"]) if "published" in mark)
+        here = "not finished"
+        if (place := next(marked, None)) is not None:
+            here = f"{done[SCORE].iloc[place]:.4f}, place {place + 1} of {len(done)}"
+        lines.append(f"published best: {setting_text(search.published)}: here {here}")
     return lines
 
 
@@ -88,20 +82,14 @@ def search_chart(table: pd.DataFrame, search: Search) -> tuple[Drawing, pd.DataF
         return charts.change_bars(), rows, ROW * len(rows)
     grid = list(search.grid)
     up, right = grid if len(grid) > 1 else ("search", grid[0])
-    text = [
-        state if pd.isna(score) else f"{score:.3f}" + _signs(mark)
-        for state, score, mark in table[["state", SCORE, "mark"]].itertuples(index=False)
+    rows = table[["experiment", "state", SCORE, "mark"]].copy()
+    for param in (up, right):
+        rows[param] = table[param].map(label) if param in table else ""
+    signs = [
+        "".join(sign for word, sign in _MARKS.items() if word in mark) for mark in rows["mark"]
     ]
-    values: Mapping[str, Sequence[object]] = {
-        up: table[up].map(label).tolist() if len(grid) > 1 else [""] * len(table),
-        right: table[right].map(label).tolist(),
-    }
-    rows = table[["experiment", "state", SCORE, "mark"]].assign(**values, text=text)
+    rows["text"] = rows["state"].where(rows[SCORE].isna(), rows[SCORE].map("{:.3f}".format) + signs)
     return charts.search_map(up, right), rows, CELL * rows[up].nunique()
-
-
-def _signs(mark: str) -> str:
-    return "".join(sign for word, sign in _MARKS.items() if word in mark)
 
 
 def draw_search(table: pd.DataFrame, search: Search, title: str, path: Path) -> None:
@@ -115,4 +103,4 @@ def draw_search(table: pd.DataFrame, search: Search, title: str, path: Path) -> 
         # Not every machine has a font with the signs; the frames mean the same.
         rows = rows.assign(text=rows["text"].str.rstrip("".join(_MARKS.values())))
     heading = alt.Title(title, subtitle=subtitle, anchor="start", subtitleColor="#59636e")
-    save(chart.properties(width=width, height=height, title=heading), rows, path, "png")
+    save(chart.properties(width=width, height=height, title=heading), rows, path)

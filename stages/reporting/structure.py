@@ -18,31 +18,24 @@ END_OF_BACKBONE = "pooled"
 
 @dataclass(frozen=True)
 class Block:
-    """A part of the backbone: convolutions whose names begin with `name`, as `block5`.
-
-    `shape` is that of its input: height, width, channels.
-    """
+    """A part of the backbone: convolutions whose names begin with `name`, as `block5`."""
 
     name: str
     convolutions: int
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of its input: height, width, channels
     learns: bool
 
 
 @dataclass(frozen=True)
 class Step:
-    """A layer of the heads.
-
-    `kind` is `dense`, `concatenate`, `multiply` or `dropout`; units and activation are those of a
-    dense layer. `reads` names its inputs, of which `pooled` is the backbone's output.
-    """
+    """A layer of the heads; units and activation are those of a dense layer."""
 
     name: str
-    kind: str
+    kind: str  # dense, concatenate, multiply or dropout
     units: int
     activation: str
     learns: bool
-    reads: tuple[str, ...]
+    reads: tuple[str, ...]  # its inputs, of which `pooled` is the backbone's output
 
 
 @dataclass(frozen=True)
@@ -56,11 +49,7 @@ class Structure:
 
 
 def read_structure(path: Path) -> Structure:
-    """Read a .keras file of this project.
-
-    Raises:
-        UserError: the file is missing or is not one.
-    """
+    """Read a .keras file of this project; a `UserError` if it is missing or not one."""
     remedy = f"run `dvc repro -f train@{path.parent.name}`"
     try:
         with zipfile.ZipFile(path) as archive:
@@ -96,12 +85,12 @@ def _step(layer: dict[str, Any]) -> Step:
     reads = tuple(dict.fromkeys(_sources(layer["inbound_nodes"])))
     if kind != "dense":
         return Step(layer["name"], kind, 0, "", False, reads)
-    units, activation, learns = (config[key] for key in ("units", "activation", "trainable"))
-    return Step(layer["name"], kind, units, activation, learns, reads)
+    return Step(
+        layer["name"], kind, config["units"], config["activation"], config["trainable"], reads
+    )
 
 
 def _sources(call: Any) -> Iterator[str]:
-    """The names of the layers whose outputs a serialised call reads."""
     if isinstance(call, dict) and call.get("class_name") == "__keras_tensor__":
         yield call["config"]["keras_history"][0]
     elif isinstance(call, dict | list):

@@ -8,6 +8,7 @@ import pandas as pd
 from tabulate import tabulate
 
 EMPTY = "-"
+TASK_TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 Format = Callable[[Any], str]
 
 
@@ -39,18 +40,8 @@ class Table:
 
 
 share: Format = "{:.3f}".format  # in [0, 1]
-signed: Format = "{:+.3f}".format
 percent: Format = "{:.1%}".format  # of a share in [0, 1]
-
-
-def count(value: float) -> str:
-    """A whole number with separators."""
-    return f"{int(value):,}"
-
-
-def p_value(value: float) -> str:
-    """A p-value; small ones by their bound."""
-    return "< 0.001" if value < 0.001 else share(value)
+count: Format = "{:,.0f}".format
 
 
 def with_interval(value: float, low: float, high: float) -> Cell:

@@ -1,13 +1,11 @@
 """Common parts of all charts: colours, sizes, zoom, tooltips, and output as JSON, SVG or PNG.
 
 Charts are built by Altair (https://altair-viz.github.io) without data; the rows are added when a
-chart becomes a specification. The report, the SVG and PNG files and the DVC templates take their
-colours from here.
+chart becomes a specification.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +17,7 @@ from stages.core.files import atomic_write
 
 Drawing = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart
 Spec = dict[str, Any]
+Figure = dict[str, Any]  # title, description (no full stop), spec
 
 ROWS = alt.NamedData(name="rows")  # stands for the rows until `to_spec` puts them in
 ROW, CELL = 26, 36  # height of a row of a dot or bar chart, and of a heat map, pixels
@@ -43,10 +42,6 @@ THEMES = {
     }
     for page, colours in CATEGORIES.items()
 }
-KIND_COLOURS = {"published": "#d55e00", "rerun": "#e69f00", "honest": "#0072b2"}
-KIND_SHAPES = {"published": "diamond", "rerun": "square", "honest": "circle"}
-GREY, BETTER, WORSE = "#888888", "#2a7f62", "#b5482a"
-DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]]
 # Scale whose domain need not begin at 0, with space for the points at its ends, pixels.
 FREE = alt.Scale(zero=False, nice=False, padding=8)
 
@@ -86,12 +81,7 @@ def tooltip(*fields: str, shares: Sequence[str] = ()) -> list[alt.Tooltip]:
 
 
 def to_spec(drawing: Drawing, rows: pd.DataFrame | str) -> Spec:
-    """A chart as a Vega-Lite specification without configuration.
-
-    Args:
-        drawing: the chart, whose data is `ROWS`.
-        rows: its data; missing values become null. Text is put in as it is.
-    """
+    """A chart of `ROWS` as a Vega-Lite specification; missing values become null, text stays."""
     spec = drawing.to_dict()
     for key in ("$schema", "config", "datasets"):
         spec.pop(key, None)
@@ -100,33 +90,22 @@ def to_spec(drawing: Drawing, rows: pd.DataFrame | str) -> Spec:
     return spec | {"data": {"values": rows}}
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A chart of the report: title, content in words (no full stop), Vega-Lite specification."""
-
-    title: str
-    description: str
-    spec: Spec
-
-
 def make_figure(
     title: str, description: str, drawing: Drawing, rows: pd.DataFrame, height: int
 ) -> Figure:
     """A chart of the report, as wide as the page; height in pixels, without axis and legend."""
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     sized = drawing.properties(width="container", height=height, autosize=fit)
-    return Figure(title, description, to_spec(sized, rows))
+    return {"title": title, "description": description, "spec": to_spec(sized, rows)}
 
 
-def save(
-    drawing: Drawing, rows: pd.DataFrame, path: Path, file: Literal["svg", "png"] = "svg"
-) -> None:
-    """Write a chart as an SVG or PNG file; the same chart and rows give the same bytes."""
+def save(drawing: Drawing, rows: pd.DataFrame, path: Path) -> None:
+    """Write a chart as an .svg file, else as PNG; the same chart and rows give the same bytes."""
     spec = to_spec(drawing, rows) | {"config": _FILE_CONFIG}
     # Vega numbers clip paths over the whole process; charts without zoom need none.
     spec = json.loads(json.dumps(spec).replace('"clip": true', '"clip": false'))
     with atomic_write(path) as partial:
-        if file == "svg":
+        if path.suffix == ".svg":
             partial.write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")
         else:
             partial.write_bytes(vl_convert.vegalite_to_png(spec, scale=1.5))

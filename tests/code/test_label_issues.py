@@ -4,10 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from stages.comparison.label_issues import find_label_issues
-from stages.core.errors import UserError
 from stages.core.files import write_csv
 
 CLASSES = {"gender": ["male", "female"], "race": ["a", "b", "c"]}
@@ -82,10 +80,3 @@ def test_without_folds_nothing_is_disputed(tmp_path):
     issues = find_label_issues(tmp_path, [], CLASSES)
     assert issues.empty
     assert list(issues) == ["name", "task", "given", "suggested", "confidence"]
-
-
-def test_an_image_that_two_folds_test_is_refused(tmp_path):
-    write_folds(tmp_path, "one", ["gender"])
-    first = runs_of("one")[0]
-    with pytest.raises(UserError, match="is tested in two of the folds"):
-        find_label_issues(tmp_path, [[*runs_of("one"), first]], CLASSES)
