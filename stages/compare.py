@@ -29,7 +29,7 @@ def main() -> None:
     curves = collect_curves(CURVES, runs)
     table = with_epochs(compare(EVALUATION, params.run_names), curves)
     table = with_intervals(table, EVALUATION)
-    costs = read_costs(EVALUATION, runs)
+    costs = read_costs(EVALUATION, params.evaluated)
     leakage = explain_leakage(PREDICTIONS, table)
     write_csv(COMPARISON / "curves.csv", curves)
     cost = accuracy_over_cost(curves, costs)
@@ -52,7 +52,8 @@ def main() -> None:
     # Networks that were trained on their test images are not tested against others.
     compare_pairs(params, [run.text for run in params.run_names if not run.is_published_split])
     print(f"experiments side by side:\n  {EXPERIMENTS.format(runs[0])}")
-    print(f"compare: {len(runs)} run{'s' * (len(runs) != 1)}; {COMPARISON / 'comparison.md'}")
+    number = len(params.evaluated)
+    print(f"compare: {number} run{'s' * (number != 1)}; {COMPARISON / 'comparison.md'}")
 
 
 def compare_pairs(params: Params, names: list[str]) -> None:

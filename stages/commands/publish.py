@@ -64,7 +64,7 @@ def main() -> None:
         blocks |= {f"tuning {search}": _search_block(page, search) for search in params.searches}
         filled[page] = fill_blocks(str(page), page.read_text(encoding="utf-8"), blocks)
     write_csv(split_file, split)
-    write_record(record, params, params.runs)
+    write_record(record, params, params.evaluated)
     copied = {DOCS / file: COMPARISON / file for file in charts}
     found = [search for search in params.searches if (TUNING / f"{search}.md").is_file()]
     copied |= {DOCS / "tuning" / f"{s}.png": TUNING / f"{s}.png" for s in found}

@@ -2,16 +2,15 @@
 
 - Keras networks: Grad-CAM (Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, equations 1
   and 2) on the last feature maps before pooling. The score is the logarithm of the probability.
-- ONNX and TFLite networks, which have no gradients: occlusion (Zeiler and Fergus 2014,
-  https://arxiv.org/abs/1311.2901, section 4.2): how much the probability decreases if a patch is
-  covered with the face's mean colour.
+- ONNX and TFLite networks, which have no gradients, and averages: occlusion (Zeiler and Fergus
+  2014, https://arxiv.org/abs/1311.2901, section 4.2): how much the probability decreases if a patch
+  is covered with the face's mean colour.
 """
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stages.inference.models import OnnxNetwork, TfliteNetwork
 from stages.networks.prediction import BATCH_SIZE, Network, predict_rows
 from stages.raw.images import Pixels
 
@@ -20,8 +19,9 @@ Heat = npt.NDArray[np.float32]
 
 def heat_of(network: Network, crop: Pixels, task: str, class_index: int) -> Heat:
     """How much each pixel of a crop supports a class of a task: float32 (size, size) in [0, 1]."""
-    without_gradients = isinstance(network, (OnnxNetwork, TfliteNetwork))
-    heat = (occlusion if without_gradients else grad_cam)(network, crop, task, class_index)
+    # An average has no feature maps of its own, the other formats no layers at all.
+    has_maps = any(layer.name == "pooled" for layer in getattr(network, "layers", ()))
+    heat = (grad_cam if has_maps else occlusion)(network, crop, task, class_index)
     heat = np.maximum(heat, 0)
     top = float(heat.max())
     return (heat / top if top > 0 else heat).astype(np.float32)

@@ -95,12 +95,14 @@ def read_results(params: Params) -> Results:
 def _read_run(params: Params, variant: str) -> RunResults:
     files, evaluated = RunPaths(variant), f"evaluate@{variant}"
     classes = {task: params.classes.of(task) for task in TASKS}
-    folder = files.evaluation
+    folder, plan = files.evaluation, read_plan(variant)
+    # An average has its own scores; network and training are shown of its first member.
+    trained = RunPaths(plan.members[0]) if plan.members else files
     return RunResults(
-        plan=read_plan(variant),
-        training=read_json(files.training, f"train@{variant}"),
-        weights=read_json(files.weights, "pretrained"),
-        structure=read_structure(files.network),
+        plan=plan,
+        training=read_json(trained.training, f"train@{trained.run}"),
+        weights=read_json(trained.weights, "pretrained"),
+        structure=read_structure(trained.network),
         predictions=read_predictions(files.predictions("test"), classes),
         costs=read_json(folder / "costs.json", evaluated),
         temperatures=read_json(folder / "calibration.json", evaluated)["temperatures"],

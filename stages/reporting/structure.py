@@ -64,8 +64,11 @@ def read_structure(path: Path) -> Structure:
     end = names.index(END_OF_BACKBONE)
     convolutions: dict[str, list[dict[str, Any]]] = {}
     for layer in layers[:end]:
-        if layer["class_name"] == "Conv2D":
-            convolutions.setdefault(layer["name"].split("_")[0], []).append(layer)
+        if layer["class_name"] in ("Conv2D", "DepthwiseConv2D"):
+            # A depthwise convolution of MobileNet and the pointwise one that follows are a block.
+            name = layer["name"].replace("conv_pw", "conv_dw")
+            block = name if name.startswith("conv_dw") else name.split("_")[0]
+            convolutions.setdefault(block, []).append(layer)
     return Structure(
         tuple(layers[0]["config"]["batch_shape"][1:]),
         next((x["name"] for x in layers if x["class_name"] == "Rescaling"), "none"),

@@ -31,6 +31,11 @@ def saved(tmp_path: Path, **parts: object) -> Structure:
             ("resnet50", "conv5", [f"conv{i}" for i in range(1, 6)], 4, 53),
         ),
         (
+            *("mobilenet", "conv_dw_4"),
+            ["conv1", *(f"conv_dw_{i}" for i in range(1, 14))],
+            *(4, 27),
+        ),
+        (
             *("densenet121", "all"),
             ["conv1", "conv2", "pool2", "conv3", "pool3", "conv4", "pool4", "conv5"],
             *(0, 120),
