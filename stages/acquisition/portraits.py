@@ -1,17 +1,10 @@
 """Synthetic portraits: drawn faces whose appearance depends on age, gender and race codes.
 
-They replace the real data set, which is large and may not be redistributed, in demos and tests. A
-face detector finds them, and a small network can learn the three labels from a few hundred.
-
-The labels use the UTKFace codes (age in years, gender 0-1, race 0-4) and determine arbitrary cues:
-
-- race: the base skin tone, one of five; the hair is kept darker than the skin;
-- gender: the length of the hair, the thickness of the brows and the colour of the lips;
-- age: the proportions of the face, the size of the eyes, the hairline, wrinkles and grey hair.
-
-Pose, light, expression, clothes, background and noise are random; the same state of the generator
-gives the same pixels. The tones and shapes are chosen to be distinguishable, not measured, and
-scores on these pictures say nothing about photographs or people.
+They replace the real data set, which may not be redistributed, in demos and tests. A face detector
+finds them, and a small network can learn the three labels from a few hundred: race decides the skin
+tone, gender hair length, brows and lips, age proportions, hairline, wrinkles and grey hair. All
+else is random. The cues are chosen to be distinguishable, not measured: scores on these pictures
+say nothing about photographs or people.
 """
 
 import math
@@ -47,23 +40,19 @@ class _Canvas:
     to_pixels: Floats
 
     def fill(self, outline: Floats, colour: Floats | float) -> None:
-        """Fill a closed outline with a colour."""
         points, tone = [self._fixed_point(outline)], np.ravel(colour).tolist()
         cv2.fillPoly(self.pixels, points, tone, cv2.LINE_AA, SUBPIXEL_BITS)
 
     def stroke(self, line: Floats, colour: Floats | float, width: float) -> None:
-        """Draw an open line; the width is in head units."""
         points, tone = [self._fixed_point(line)], np.ravel(colour).tolist()
         thickness = max(1, round(width * self.scale()))
         cv2.polylines(self.pixels, points, False, tone, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
 
-    def blank(self, value: int, reduction: int = 1) -> "_Canvas":
-        """Return a one-channel canvas of the same pose, with the resolution divided."""
+    def grey(self, value: int, reduction: int = 1) -> "_Canvas":
         shape = (self.pixels.shape[0] // reduction, self.pixels.shape[1] // reduction)
         return _Canvas(np.full(shape, value, np.uint8), self.to_pixels / reduction)
 
-    def scale(self) -> float:
-        """Return the pixels in one head unit."""
+    def scale(self) -> float:  # pixels in one head unit
         return math.hypot(self.to_pixels[0, 0], self.to_pixels[1, 0])
 
     def _fixed_point(self, points: Floats) -> NDArray[np.int32]:
@@ -74,10 +63,9 @@ class _Canvas:
 def draw_portrait(
     age: int, gender: int, race: int, generator: np.random.Generator, size: int = 200
 ) -> Image:
-    """Draw one face as an RGB image of ``size`` x ``size`` pixels.
+    """Draw one face with UTKFace's codes as labels: uint8 RGB (size, size, 3).
 
-    Raises:
-        ValueError: a label or the size is out of range.
+    Raises ValueError if a label is out of range or `size` below 32.
     """
     ranges = {"age": (age, 1, 116), "gender": (gender, 0, 1), "race": (race, 0, 4)}
     for name, (value, low, high) in ranges.items():
@@ -96,7 +84,7 @@ def draw_portrait(
 
 
 def draw_background(generator: np.random.Generator, size: int = 200) -> Image:
-    """Draw a scene of coloured shapes, without any face, as an RGB image."""
+    """Draw a scene of coloured shapes, without any face: uint8 RGB (size, size, 3)."""
     shapes = int(generator.integers(3, 9))
     return _photograph(_draw_scene(size * SUPERSAMPLING, shapes, generator), size, generator)
 
@@ -104,7 +92,6 @@ def draw_background(generator: np.random.Generator, size: int = 200) -> Image:
 def _choose_appearance(
     age: int, gender: int, race: int, generator: np.random.Generator
 ) -> SimpleNamespace:
-    """The appearance of one face, determined by the labels and at random."""
     # Apparent age differs a little from the label, so that the age groups overlap at their edges.
     years = max(0.5, age * math.exp(generator.normal(0, 0.05)))
     jitter = generator.normal(0, 0.04, 7)
@@ -136,7 +123,7 @@ def _choose_appearance(
 
 
 def _choose_pose(size: int, generator: np.random.Generator) -> Floats:
-    """Return the affine map from head units to pixels of the oversized canvas."""
+    """The affine map from head units to pixels of the oversized canvas."""
     pixels = size * SUPERSAMPLING
     scale = pixels * generator.uniform(0.29, 0.36)
     angle = math.radians(float(np.clip(generator.normal(0, 5), -15, 15)))
@@ -165,7 +152,6 @@ def _scene_colours(count: int, generator: np.random.Generator) -> Floats:
 
 
 def _draw_body(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
-    """Draw what lies behind the face: long hair, neck, clothes and ears."""
     width = face.half_width
     if face.long_hair:
         length = generator.uniform(0.95, 1.35)
@@ -184,7 +170,7 @@ def _draw_head(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gene
     fullness = 1 + (0.10 - 0.05 * face.child) * np.sin(np.pi * below) - 0.04 * below
     outline = np.column_stack([x * fullness, y])
     canvas.fill(outline, face.skin)
-    mask = canvas.blank(0)
+    mask = canvas.grey(0)
     mask.fill(outline, 255.0)
     shade = _Canvas(_soft_shade(canvas, face, generator), canvas.to_pixels)
     _draw_wrinkles(shade, face, generator)
@@ -193,11 +179,10 @@ def _draw_head(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gene
 
 
 def _soft_shade(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> Image:
-    """Return the relief of the head as a grey map, drawn small because it is smooth."""
-    reduction = 4
+    """The relief of the head as a grey map, drawn small because it is smooth."""
     width, level = face.half_width, face.eye_level
     light = generator.uniform(-0.12, 0.12)
-    relief = canvas.blank(96, reduction)
+    relief = canvas.grey(96, reduction=4)
     relief.fill(_ellipse(light, -0.05, width * 0.86, 0.88), 126.0)
     for side in (-1.0, 1.0):
         relief.fill(_ellipse(side * 0.30, level - 0.03, 0.20, 0.13), 108.0 - 6 * face.maturity)
@@ -212,7 +197,6 @@ def _soft_shade(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gen
 
 
 def _draw_wrinkles(shade: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
-    """Draw folds that come with age: beside the mouth first, then the eyes, then the forehead."""
     depth, level = face.maturity, face.eye_level
     if depth < 0.1:
         return
@@ -305,7 +289,6 @@ def _draw_hair(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gene
 
 
 def _photograph(drawing: Image, size: int, generator: np.random.Generator) -> Image:
-    """Reduce the drawing to its final size under uneven light, with blur and sensor noise."""
     small = cv2.resize(drawing, (size, size), interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (3, 3), float(generator.uniform(0.2, 0.8)))
     gain = generator.uniform(0.93, 1.06)
@@ -322,13 +305,13 @@ def _ellipse(x: float, y: float, width: float, height: float) -> Floats:
 
 
 def _bow(x: float, y: float, width: float, sag: float) -> Floats:
-    """Return a parabola from side to side, with its middle ``sag`` below its ends."""
+    """A parabola from side to side, with its middle `sag` below its ends."""
     across = np.linspace(-1, 1, 17)
     return np.column_stack([x + width * across, y + sag * (1 - across**2)])
 
 
 def _rise(value: float, middle: float, width: float) -> float:
-    """Return a smooth step from 0 to 1 around ``middle``."""
+    """A smooth step from 0 to 1 around `middle`."""
     return 0.5 + 0.5 * math.tanh((value - middle) / (2 * width))
 
 

@@ -1,8 +1,7 @@
 """The raw archives: UTKFace's official files, a mirror's, or the user's own.
 
-UTKFace's page (https://susanqq.github.io/UTKFace/) offers the files on Google Drive for
-non-commercial research only. It publishes neither sizes nor checksums, so an archive is verified by
-reading it to its end (gzip has a CRC) and counting its files.
+UTKFace's page (https://susanqq.github.io/UTKFace/) publishes neither sizes nor checksums, so an
+archive is verified by reading it to its end (gzip has a CRC) and counting its files.
 """
 
 import sys
@@ -27,7 +26,7 @@ Terms: https://susanqq.github.io/UTKFace/"""
 
 
 class OfficialArchive(NamedTuple):
-    """One file of UTKFace's page: its name, Google Drive id and number of images."""
+    """One file of UTKFace's page."""
 
     file: str
     drive_id: str
@@ -51,30 +50,28 @@ def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
     """Fetch UTKFace's archives into a folder; existing complete archives are kept.
 
     `mirror` is the address of a folder that serves the official file names (None: Google Drive);
-    archives at an s3:// address are recorded, not fetched.
-
-    Raises:
-        UserError: an archive is not available or damaged; the next call resumes the download.
+    archives at an s3:// address are recorded, not fetched. Raises UserError if an archive is not
+    available or damaged; the next call resumes the download.
     """
     print(LICENCE, file=sys.stderr)
     archives = OFFICIAL[source]
     mirror = mirror and mirror.rstrip("/")
     if mirror and is_remote(mirror):
         return [record(f"{mirror}/{archive.file}", folder) for archive in archives]
-    for archive in archives:
-        path = folder / archive.file
+    paths = [folder / archive.file for archive in archives]
+    for path, archive in zip(paths, archives, strict=True):
         if not path.exists() and mirror:
             download(f"{mirror}/{archive.file}", path)
         elif not path.exists():
             google_drive(archive.drive_id, path)
         _verify(path, archive.images)
-    return [folder / archive.file for archive in archives]
+    return paths
 
 
 def _verify(path: Path, images: int) -> None:
-    members = tqdm(read_members(path, COUNTING), f"verifying {path.name}", images, disable=None)
+    members = read_members(path, COUNTING)
     try:
-        files = sum(1 for _ in members)
+        files = sum(1 for _ in tqdm(members, f"verifying {path.name}", images, disable=None))
     except UserError:
         path.unlink()
         raise
@@ -86,9 +83,8 @@ def _verify(path: Path, images: int) -> None:
 def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
     """Copy archives, pack folders into tar files, and record archives at s3:// addresses.
 
-    Raises:
-        UserError: a path is missing or hidden, neither an archive nor a folder, or two targets have
-            the same name.
+    Raises UserError for a path that is missing, hidden, or neither an archive nor a folder, and for
+    two of the same name.
     """
     targets: dict[Path, str] = {}
     for source in sources:
@@ -111,7 +107,6 @@ def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
 
 
 def _target_name(source: str) -> str:
-    """The file name of a source in the folder of raw archives."""
     path = Path(source).expanduser()
     if is_remote(source):
         name = f"{PurePosixPath(source).name}{SUFFIX}"

@@ -13,10 +13,9 @@ LONGEST = 1024  # characters of a path; longer ones are abbreviated
 
 
 def spell(path: str) -> str:
-    """Escape a path; one longer than LONGEST becomes a digest and its end.
+    """Escape a path with forward slashes; one longer than LONGEST becomes a digest and its end.
 
-    Args:
-        path: with forward slashes; bytes that are not UTF-8 as lone surrogates.
+    Bytes that are not UTF-8 are lone surrogates in `path`.
     """
     escaped = "/".join(map(_escape_part, path.split("/")))
     if len(escaped) <= LONGEST:
