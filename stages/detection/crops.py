@@ -11,8 +11,6 @@ from PIL import Image
 from stages.detection.detector import Face
 from stages.raw.images import Pixels
 
-CHOICES = ("score", "largest", "central")
-
 
 def choose_face(faces: Sequence[Face], choice: str, height: int, width: int) -> Face:
     """Choose one of at least one face; the first one if several are equal.
@@ -20,13 +18,11 @@ def choose_face(faces: Sequence[Face], choice: str, height: int, width: int) -> 
     `choice` is `score` (highest score), `largest` (largest box) or `central` (centre nearest to
     that of the image, whose size is given in pixels).
     """
-    if choice == "score":
-        return max(faces, key=lambda face: face.score)
-    if choice == "largest":
-        return max(faces, key=lambda face: (face.x2 - face.x1) * (face.y2 - face.y1))
     if choice == "central":
         return min(faces, key=lambda f: (f.x1 + f.x2 - width) ** 2 + (f.y1 + f.y2 - height) ** 2)
-    raise ValueError(f"choice {choice!r} is not one of {CHOICES}")
+    if choice == "largest":
+        return max(faces, key=lambda f: (f.x2 - f.x1) * (f.y2 - f.y1))
+    return max(faces, key=lambda f: f.score)
 
 
 def pixel_box(face: Face) -> tuple[int, int, int, int]:

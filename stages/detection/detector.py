@@ -1,12 +1,12 @@
 """RetinaFace (Deng et al. 2020, https://arxiv.org/abs/1905.00641): where the faces are.
 
-- `mobilenet0.25`: the small network of the paper, an ONNX graph whose outputs (anchors, box deltas)
-  are decoded here.
+- `mobilenet0.25`: the small network of the paper, whose outputs (anchors, box deltas) are decoded
+  here.
 - `resnet50`: the package retina-face with its published weights and its own decoding, on its
   ONNX backend (its TensorFlow backend would switch the process to legacy Keras 2).
 
-A detector may be called from several threads at once. Each call uses one thread: processing images
-in parallel uses the cores better than parallelism within one image.
+A detector may be called from several threads at once. Each call uses one: images in parallel use
+the cores better than parallelism within one image.
 """
 
 import math
@@ -52,10 +52,9 @@ Detector = Callable[[Pixels], list[Face]]
 
 
 def scale_factor(scale: Scale, height: int, width: int) -> float:
-    """The factor by which an image of this size is resized before detection.
+    """The factor by which an image of this size in pixels is resized before detection.
 
-    The shorter side becomes `short_side` pixels unless the longer one would exceed `long_side`
-    (retina-face: 1024 and 1980). `upscale=False` leaves smaller images as they are.
+    The shorter side becomes `short_side` unless the longer one would exceed `long_side`.
     """
     factor = min(scale.short_side / min(height, width), scale.long_side / max(height, width))
     return factor if scale.upscale else min(1.0, factor)
@@ -64,18 +63,12 @@ def scale_factor(scale: Scale, height: int, width: int) -> float:
 def load_detector(cropping: Cropping, weights: Path | bytes, device: str = "auto") -> Detector:
     """Load a network once; the returned function detects the faces of one RGB image.
 
-    Args:
-        cropping: which detector, its score threshold and the scale of the images.
-        weights: its ONNX file, or the content of that file.
-        device: `auto` (a GPU where onnxruntime offers one), `cpu` or `gpu`.
-
-    Raises:
-        UserError: the file is missing or cannot be run, or `gpu` is requested but not available.
+    `weights` is the detector's ONNX file or its content, `device` as in `providers`. Raises
+    UserError if the file is missing or cannot be run, or the device is not available.
     """
     if isinstance(weights, Path) and not weights.is_file():
         raise UserError(f"{weights}: missing; run `dvc repro pretrained`")
-    small = cropping.detector == "mobilenet0.25"
-    chosen = providers(device)
+    small, chosen = cropping.detector == "mobilenet0.25", providers(device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -105,9 +98,8 @@ def load_detector(cropping: Cropping, weights: Path | bytes, device: str = "auto
             image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
         faces = []
         for score, *box in find(image):
-            limits = (width, height, width, height)
-            box = [min(max(x / factor, 0.0), limit) for x, limit in zip(box, limits, strict=True)]
-            face = Face(score, *box)
+            inside = np.clip(np.divide(box, factor), 0, (width, height, width, height))
+            face = Face(score, *inside.tolist())
             if int(face.x2) > int(face.x1) and int(face.y2) > int(face.y1):
                 faces.append(face)
         return faces
@@ -116,10 +108,9 @@ def load_detector(cropping: Cropping, weights: Path | bytes, device: str = "auto
 
 
 def providers(device: str) -> list[str]:
-    """The execution providers of onnxruntime for a `device`: the CPU, and a GPU before it if used.
+    """The execution providers of onnxruntime: the CPU, and a GPU before it if used.
 
-    Raises:
-        UserError: `gpu` is requested but not available.
+    `device` is `auto` (a GPU where onnxruntime offers one), `cpu` or `gpu` (else UserError).
     """
     gpu = "CUDAExecutionProvider"
     offered = gpu in onnxruntime.get_available_providers()

@@ -23,7 +23,7 @@ from stages.core.errors import UserError
 from stages.core.files import digest
 from stages.core.sections import Section
 from stages.detection.detector import Detector, load_detector, providers
-from stages.detection.forgetting import read_stale
+from stages.detection.forgetting import read_forgotten
 from stages.formats.untrusted import LARGEST, read_onnx
 from stages.networks.device import silenced_stderr
 from stages.networks.prediction import AGE_YEARS, Network
@@ -130,7 +130,7 @@ def _open_folder(path: Path, device: str) -> Model:
 
 def _warn_if_stale(network: Path) -> None:
     """Warn if forgotten/models.csv lists the network."""
-    if paths.FORGOTTEN_MODELS.is_file() and digest(network) in read_stale():
+    if (stale := paths.FORGOTTEN_MODELS).is_file() and digest(network) in read_forgotten(stale):
         print(
             f"warning: {network} was trained on images that were forgotten since; train it again",
             file=sys.stderr,
