@@ -10,13 +10,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from stages.core.files import (
-    PARTIAL_SUFFIX,
-    atomic_write,
-    digest,
-    remove_others,
-    write_json,
-)
+from stages.core.files import PARTIAL_SUFFIX, atomic_write, digest, remove_others, write_json
 from stages.core.params import load_params
 from stages.core.paths import NEEDED_WEIGHTS, PRETRAINED, WEIGHTS_OF_RUNS, RunPaths
 from stages.core.stage import run_stage

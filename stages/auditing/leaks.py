@@ -1,9 +1,9 @@
 """Leaks: test images that a network has seen, or of which it has seen a copy.
 
-The check does not use the split: all crops are compared again with separate thresholds, and the
-images that a model has seen are those in its own list, models/<run>/images.csv. So it finds copies
-that the split missed, errors of a split made by hand, and models of an earlier split. Validation
-images count as seen because they chose the epoch.
+All crops are compared again with separate thresholds, and the images that a model has seen are
+those in its own list, models/<run>/images.csv. So the check finds copies that the split missed,
+errors of a split made by hand, and models of an earlier split. Validation images count as seen
+because they chose the epoch.
 """
 
 from collections.abc import Sequence
@@ -44,11 +44,9 @@ def compare_pictures(
 def find_leaks(test: Sequence[str], used: pd.DataFrame, pictures: Pictures) -> pd.DataFrame:
     """All pairs of a test image and a used image that show the same picture.
 
-    `test` are names, `used` has the columns of `read_used`.
-
-    Returns:
-        Columns test, used, used_for, kind (`same image`, `copy` or `mirrored copy`) and
-        correlation (of the thumbnails; 1 for equal pixels), in the order of the test images.
+    `test` are names, `used` has the columns of `read_used`. Returns the columns test, used,
+    used_for, kind (`same image`, `copy` or `mirrored copy`) and correlation (of the thumbnails; 1
+    for equal pixels), in the order of the test images.
     """
     tested = pd.DataFrame({"test": list(test), "place": range(len(test))})
     seen = used.rename(columns={"name": "used"})
@@ -84,11 +82,8 @@ def count_leaks(test: Sequence[str], used: pd.DataFrame, leaks: pd.DataFrame) ->
 
 def used_by_lists(lists: pd.DataFrame) -> pd.DataFrame:
     """The images used by a run with these lists: columns name and used_for."""
-    parts = [
-        pd.DataFrame({"name": lists["name"][lists[split]], "used_for": split})
-        for split in ("train", "val")
-    ]
-    return pd.concat(parts, ignore_index=True)
+    used = lists.melt("name", ["train", "val"], "used_for", "is_used")
+    return used[used["is_used"]].reset_index(drop=True)[["name", "used_for"]]
 
 
 def list_differences(used: pd.DataFrame, lists: pd.DataFrame, whole: bool = True) -> list[str]:
@@ -96,8 +91,6 @@ def list_differences(used: pd.DataFrame, lists: pd.DataFrame, whole: bool = True
 
     With `whole` false the model used a subset of the lists, and omitted images are no difference.
     """
-    listed, actual = (
-        set(frame[["name", "used_for"]].itertuples(index=False, name=None))
-        for frame in (used_by_lists(lists), used)
-    )
-    return sorted({name for name, _ in (listed ^ actual if whole else actual - listed)})
+    both = used_by_lists(lists).merge(used, how="outer", indicator=True)
+    differs = both["_merge"].isin(["left_only", "right_only"] if whole else ["right_only"])
+    return sorted(set(both["name"][differs]))

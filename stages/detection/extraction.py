@@ -114,9 +114,7 @@ def _extractor(
     return extract
 
 
-def _with_unique_names(
-    results: Iterable[tuple[Member, Extraction | None]],
-) -> Iterator[Extraction]:
+def _with_unique_names(results: Iterable[tuple[Member, Extraction | None]]) -> Iterator[Extraction]:
     for name, (_, extraction) in named(results, lambda pair: pair[0]):
         if extraction is not None:
             yield extraction[0]._replace(name=name), extraction[1]

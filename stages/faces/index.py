@@ -62,7 +62,6 @@ def write_faces(
     `shard_above` bytes the crops are stored in shards. Returns the number of rows by status.
     """
     counts = dict.fromkeys(STATUSES, 0)
-    seen: set[str] = set()
     shutil.rmtree(unfinished(crops), ignore_errors=True)  # left by a killed process
     with (
         atomic_write(crops) as crops_file,
@@ -74,9 +73,6 @@ def write_faces(
         writer.writerow(COLUMNS)
         _write_header(pixels, 0, size)
         for row, crop in extractions:
-            if row.name in seen:
-                raise ValueError(f"{index}: {row.name!r} has two rows")
-            seen.add(row.name)
             writer.writerow(row)
             counts[row.status] += 1
             if crop is not None:
@@ -110,8 +106,7 @@ def read_cropped(path: Path) -> pd.DataFrame:
 def read_crops(path: Path) -> npt.NDArray[np.uint8]:
     """Memory-map crops.npy, uint8 RGB (N, size, size, 3); a folder gives a `ShardedCrops`.
 
-    Raises:
-        UserError: the file is missing or has other contents.
+    Raises UserError if the file is missing or has other contents.
     """
     if path.is_dir():
         return cast("npt.NDArray[np.uint8]", ShardedCrops(path))

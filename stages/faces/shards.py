@@ -1,11 +1,8 @@
 """Crops in many files: a Zarr array (version 3, https://zarr-specs.readthedocs.io).
 
-Training needs random access to rows. Without compression each chunk of a Zarr array is a file that
-contains only the pixels of its rows, so that it can be memory-mapped like crops.npy, and any Zarr
-library can open the folder (zarr-python reads random rows about a hundred times slower).
-
-The folder replaces the file: `data/faces/crops.npy/zarr.json` and `c/<i>/0/0/0`. The last file is
-padded with zeros, as Zarr requires.
+Without compression each chunk of a Zarr array is a file that contains only the pixels of its rows,
+so that it can be memory-mapped like crops.npy, and any Zarr library can open the folder
+(zarr-python reads random rows about a hundred times slower). The last file is padded with zeros.
 """
 
 import json
@@ -35,33 +32,24 @@ _FORM = {
 class ShardedCrops:
     """uint8 RGB (N, size, size, 3) in files of a folder, indexed along the first axis.
 
-    Raises:
-        UserError: the folder has other contents, or a file is missing or truncated.
+    Raises UserError if the folder has other contents, or a file is missing or truncated.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 4
 
     def __init__(self, folder: Path) -> None:
-        mend = "run `dvc repro -f detect`"
         try:
             meta = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
-            grid = meta["chunk_grid"]["configuration"]["chunk_shape"]
+            grid = tuple(meta["chunk_grid"]["configuration"]["chunk_shape"])
             self.shape: tuple[int, ...] = tuple(meta["shape"])
-            unlike = [key for key, value in _FORM.items() if meta[key] != value]
-            if unlike or tuple(grid[1:]) != self.shape[1:] or len(grid) != 4 or grid[0] < 1:
-                raise ValueError(f"unexpected {', '.join(unlike) or 'chunks'}")
+            self.folder, self.shard_rows = folder, grid[0]
+            self._rows = np.arange(self.shape[0])
+            files = [folder / _key(i) for i in range(-(-self.shape[0] // self.shard_rows))]
+            self._maps = [np.memmap(file, np.uint8, "r", shape=grid) for file in files]
         except (OSError, ValueError, LookupError, TypeError) as error:
+            mend = "run `dvc repro -f detect`"
             raise UserError(f"{folder}: not an array of crops ({error}); {mend}") from error
-        self.folder, self.shard_rows = folder, int(grid[0])
-        self._rows = np.arange(self.shape[0])
-        self._maps: list[npt.NDArray[np.uint8]] = []
-        for number in range(-(-self.shape[0] // self.shard_rows)):
-            file = folder / _key(number)
-            try:
-                self._maps.append(np.memmap(file, np.uint8, "r", shape=tuple(grid)))
-            except (OSError, ValueError) as error:
-                raise UserError(f"{file}: missing or truncated ({error}); {mend}") from error
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -81,11 +69,12 @@ class ShardedCrops:
         return crops
 
 
+Crops = npt.NDArray[np.uint8] | ShardedCrops
+Rows = npt.NDArray[np.int64]
+
+
 def write_shards(
-    crops: npt.NDArray[np.uint8] | ShardedCrops,
-    folder: Path,
-    shard_bytes: int = SHARD_BYTES,
-    rows: npt.NDArray[np.int64] | None = None,
+    crops: Crops, folder: Path, shard_bytes: int = SHARD_BYTES, rows: Rows | None = None
 ) -> None:
     """Write crops, uint8 (N, size, size, 3), or some rows of them into a new folder, file by file.
 
@@ -108,15 +97,8 @@ def write_shards(
     (folder / "zarr.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
 
-def put_shards(
-    crops: npt.NDArray[np.uint8] | ShardedCrops,
-    path: Path,
-    rows: npt.NDArray[np.int64] | None = None,
-) -> None:
-    """Write crops, or some rows of them, as shards that replace the file or folder at `path`.
-
-    They are written under a hidden name and renamed when complete.
-    """
+def put_shards(crops: Crops, path: Path, rows: Rows | None = None) -> None:
+    """Write crops, or some rows of them, as shards that replace the file or folder at `path`."""
     partial = unfinished(path)
     shutil.rmtree(partial, ignore_errors=True)
     write_shards(crops, partial, rows=rows)

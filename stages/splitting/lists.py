@@ -7,9 +7,8 @@ two folds, and `published-split` follows the protocol of the published figures:
     train, val, test = files.take(0.8 n), files.skip(0.8 n).take(0.1 n), files.skip(0.8 n + 0.1 n)
 
 `shuffle` draws a new order in each pass (https://github.com/tensorflow/tensorflow/issues/59279), so
-the three lists are cut from three independent orders of all images, copies included. A test image
-is in train with probability 0.8, in val with 0.1 and in neither with 0.18. This assumes that each
-list is read once and kept; a pipeline that reshuffles in each epoch trains on nearly all images.
+the three lists are cut from three independent orders of all images, copies included. This assumes
+that each list is read once and kept.
 """
 
 import numpy as np
@@ -37,8 +36,7 @@ def published_lists(names: pd.Series, seed: int) -> pd.DataFrame:
 def lists_of(run: RunName, split: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """The lists of a run from the tables of `read_split`, `read_folds` and `published_lists`.
 
-    Raises:
-        UserError: the split does not have this fold.
+    Raises UserError if the split does not have this fold.
     """
     if run.is_published_split:
         return published
