@@ -1,9 +1,8 @@
 """Checkpoints: a training that was killed continues from its last whole epoch.
 
-A checkpoint holds all state of the training (weights, optimizer, random generators of dropout and
-augmentation, the best weights so far) and the figures of the epochs done, so that the result is
-that of an undisturbed training. It belongs to an identity, a digest of data and settings; a
-training of another identity ignores it.
+A checkpoint holds all state of the training (weights, optimizer, random generators, the best
+weights so far) and the figures of the epochs done, so that the result is that of an undisturbed
+training. It belongs to an identity, a digest of data and settings.
 
 Two trainings of one identity may run at once (two experiments that differ in later stages). They
 write the same numbers, so the first to finish an epoch writes its checkpoint.
@@ -23,32 +22,24 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-Arrays = Sequence[npt.NDArray[Any]]
+Array = npt.NDArray[Any]
+History = list[dict[str, float]]
 
 
 class Checkpoints:
-    """The checkpoint of one training, in a folder of its own.
-
-    Args:
-        folder: is made when needed, and removed by `clear`.
-        identity: of the training; see above.
-    """
+    """The checkpoint of one training, in a folder of its own, made when needed."""
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self.identity = folder, identity
 
     def save(
-        self,
-        model: keras.Model,
-        best: Arrays,
-        history: list[dict[str, float]],
-        writes: bool = True,
+        self, model: keras.Model, best: Sequence[Array], history: History, writes: bool = True
     ) -> None:
         """Keep the state after an epoch; the one before stays until this one is whole.
 
         With `writes` false the state is read, as all workers of a training must, and dropped.
         """
-        state = _state(model)
+        state = [np.asarray(variable) for variable in state_variables(model)]
         if not writes:
             return
         name = f"epoch-{len(history)}"
@@ -70,13 +61,10 @@ class Checkpoints:
         for other in self._kept()[:-1]:
             self._remove(other)
 
-    def restore(
-        self, model: keras.Model
-    ) -> tuple[list[npt.NDArray[Any]], list[dict[str, float]]] | None:
+    def restore(self, model: keras.Model) -> tuple[list[Array], History] | None:
         """Put a model, built and compiled, into the state kept; None if there is none of its own.
 
-        Returns:
-            The best weights so far and the figures of the epochs done.
+        Returns the best weights so far and the figures of the epochs done.
         """
         for path in reversed(self._kept()):
             try:
@@ -102,7 +90,6 @@ class Checkpoints:
             self.folder.rmdir()
 
     def _kept(self) -> list[Path]:
-        """The checkpoints that are there, the latest last."""
         return sorted(self.folder.glob("epoch-*"), key=lambda path: int(path.name[6:]))
 
     def _hidden(self, name: str) -> Path:
@@ -124,10 +111,6 @@ def state_variables(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _state(model: keras.Model) -> list[npt.NDArray[Any]]:
-    return [np.asarray(variable) for variable in state_variables(model)]
-
-
-def _arrays(path: Path) -> list[npt.NDArray[Any]]:
+def _arrays(path: Path) -> list[Array]:
     with np.load(path, allow_pickle=False) as file:
         return [file[f"arr_{number}"] for number in range(len(file.files))]

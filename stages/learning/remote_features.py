@@ -18,10 +18,7 @@ from stages.parallel.cluster import spread
 
 
 def features_on(
-    cluster: Cluster,
-    setup: Sequence[Any],
-    frozen: keras.Model,
-    batches: Iterable[npt.NDArray[Any]],
+    cluster: Cluster, setup: Sequence[Any], frozen: keras.Model, batches: Iterable[npt.NDArray[Any]]
 ) -> Iterator[npt.NDArray[Any]]:
     """Yield a frozen part's output for each batch of images or features, in their order.
 

@@ -1,20 +1,17 @@
 """What each run is, resolved from params: `data/plan/<run>.json`.
 
-A training reads its plan and not params.yaml, so that a change of one recipe reruns the runs that
-follow it and no other.
+A training reads its plan and not params.yaml, so that a changed recipe reruns its own runs alone.
 """
 
 import argparse
 from typing import Literal
-
-from pydantic import ValidationError
 
 from stages.core.errors import UserError
 from stages.core.params import Params
 from stages.core.paths import RunPaths
 from stages.core.run_names import RunName
 from stages.core.sections import Section, Subset
-from stages.core.variants import NO_AUGMENTATION, NetworkSpec, Training, Variant
+from stages.core.variants import NetworkSpec, Training, Variant
 from stages.runs.input_spec import InputSpec
 
 # How the learning rate grows with the batch. linear: Goyal et al. 2017,
@@ -24,12 +21,7 @@ LR_SCALING_POWERS = {"keep": 0.0, "linear": 1.0, "sqrt": 0.5}
 
 
 class Plan(Section):
-    """One run: its network, how it is trained, and how it is fed.
-
-    Attributes:
-        xla: whether XLA compiles its steps where the machine allows it.
-        subset: the share of the images of each split that is used.
-    """
+    """One run: its network, how it is trained, and how it is fed."""
 
     run: str
     variant: str
@@ -37,8 +29,8 @@ class Plan(Section):
     training: Training
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
     deterministic: bool
-    xla: bool
-    subset: Subset
+    xla: bool  # whether XLA compiles its steps where the machine allows it
+    subset: Subset  # the share of the images of each split that is used
     input_spec: InputSpec
 
     @property
@@ -50,10 +42,7 @@ class Plan(Section):
 def resolve(params: Params, run: str, epochs: int | None = None) -> Plan:
     """The plan of a run of any variant of params.yaml, listed in `runs` or not.
 
-    Args:
-        params: of the workspace.
-        run: its name.
-        epochs: in place of those of the variant and of `train.max_epochs`.
+    `epochs` stands in place of those of the variant and of `train.max_epochs`.
     """
     name = RunName.parse(run)
     variant = params.variants[name.variant]
@@ -95,9 +84,9 @@ def _training(params: Params, variant: Variant, seed: int, epochs: int | None) -
         learning_rate *= (batch / batch_size) ** LR_SCALING_POWERS[params.train.lr_scaling]
         batch_size = batch
     epochs = epochs or min(variant.epochs, params.train.max_epochs)
-    augmentation = recipe["augmentation"]
+    kept = {key: value for key, value in recipe.items() if key in Training.model_fields}
     return Training(
-        **{key: value for key, value in recipe.items() if key in Training.model_fields}
+        **kept
         | {
             "seed": seed,
             "learning_rate": learning_rate,
@@ -106,27 +95,17 @@ def _training(params: Params, variant: Variant, seed: int, epochs: int | None) -
             # Rounded first: 0.29 of 100 is 28.999999999999996.
             "progressive_epochs": int(round(epochs * recipe["progressive_fraction"], 6)),
             "task_weights": params.train.task_weights,
-            "augmentation": None
-            if augmentation == NO_AUGMENTATION
-            else params.augmentations[augmentation],
+            "augmentation": params.augmentations.get(recipe["augmentation"]),
         }
     )
 
 
 def read_plan(run: str) -> Plan:
-    """The plan of a run of the workspace.
-
-    Raises:
-        UserError: it is missing or does not fit.
-    """
+    """The plan of a run of the workspace; UserError if it is missing or does not fit."""
     path = RunPaths(run).plan
     if not path.is_file():
         raise UserError(f"{path}: missing; {run} must be in runs of params.yaml; `dvc repro plan`")
-    try:
-        return Plan.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        field = ".".join(map(str, error.errors()[0]["loc"])) or "content"
-        raise UserError(f"{path}: {field} does not fit; run `dvc repro -f plan`") from None
+    return Plan.parse(path.read_bytes(), path, "run `dvc repro -f plan`")
 
 
 def run_parser(description: str | None) -> argparse.ArgumentParser:

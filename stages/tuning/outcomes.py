@@ -13,6 +13,11 @@ from stages.tuning.queue import FAILED, FINISHED, Queue, read_experiment
 from stages.tuning.searches import Combination
 
 OUTDATED, LOST = "outdated", "lost"  # states beside the queue's
+FAULTS = {
+    OUTDATED: "finished on this commit with other params; commit params.yaml, which begins anew, "
+    "or remove them",
+    LOST: "finished, but their figures are not in DVC's cache; remove them",
+}
 
 
 def judge(
@@ -22,19 +27,11 @@ def judge(
     metrics: str,
     inputs: Callable[[Params, str], object],
 ) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
-    """The states of experiments, and the figures of those that are finished, by name.
+    """The states of all existing experiments, and the figures of those that count, by name.
 
-    Args:
-        params: as they are now.
-        queue: of the repository.
-        wanted: the experiments to judge.
-        metrics: the file with the figures of an experiment, with `{variant}` in its path.
-        inputs: what an outcome follows from, of params and variant; equal inputs mean the same
-            experiment.
-
-    Returns:
-        The states of all existing experiments, with `OUTDATED` for finished ones of other params
-        and `LOST` for those whose figures are gone; the figures of the other finished ones.
+    `metrics` is the file with an experiment's figures, with `{variant}` in its path. `inputs` tells
+    what an outcome follows from, of params and variant. Finished experiments that `wanted` names
+    are `OUTDATED` if these are not equal now, and `LOST` if their figures are gone.
     """
     finished, states = queue.finished(), queue.states()
     found = {}
@@ -52,17 +49,8 @@ def judge(
 
 
 def missing(wanted: Sequence[Combination], states: dict[str, str]) -> list[Combination]:
-    """Those that are neither finished, running nor queued.
-
-    Raises:
-        UserError: experiments of these names are finished, but with other params or without
-            their figures.
-    """
-    for state, fault in {
-        OUTDATED: "finished on this commit with other params; commit params.yaml, which begins "
-        "anew, or remove them",
-        LOST: "finished, but their figures are not in DVC's cache; remove them",
-    }.items():
+    """Those that are neither finished, running nor queued; UserError for outdated or lost ones."""
+    for state, fault in FAULTS.items():
         if names := [each.name for each in wanted if states.get(each.name) == state]:
             raise UserError(f"{fault}: dvc exp remove {' '.join(names)}")
     return [each for each in wanted if states.get(each.name, FAILED) == FAILED]

@@ -1,9 +1,9 @@
 """DVC's experiment queue, for searches and suites, which can be resumed after any stop.
 
-Each experiment runs in a temporary copy of the workspace, started by a worker of DVC in the
-background. If the worker is killed, DVC counts its experiment as running for ever: here it becomes
-a failed one, which can be queued again. Whether a worker lives is read from its process: DVC asks
-it for an answer within a second, which a busy machine may miss, and would start a second one.
+A worker of DVC runs each experiment in a temporary copy of the workspace. If the worker is killed,
+DVC counts its experiment as running for ever: here it becomes a failed one, which can be queued
+again. Whether a worker lives is read from its process: DVC asks it for an answer within a second,
+which a busy machine may miss, and would start a second one.
 
 Experiments belong to the commit that they were queued on. Only those of the present one count.
 """
@@ -50,8 +50,8 @@ class Queue:
         """The state of each experiment of the present commit, by its name."""
         here = self._repo.scm.get_rev()
         failed = (result.entry for result in self._tasks.iter_failed())
-        found: dict[str, str] = {}
         queued, active = self._tasks.iter_queued(), self._tasks.iter_active()
+        found: dict[str, str] = {}
         for state, entries in ((FAILED, failed), (QUEUED, queued), (RUNNING, active)):
             found |= {entry.name: state for entry in entries if entry.baseline_rev == here}
         return found | dict.fromkeys(self.finished(), FINISHED)
@@ -74,9 +74,9 @@ class Queue:
         return sum(ref.name in wanted for refs in found.values() for ref in refs)
 
     def add(self, name: str, targets: list[str], changes: list[str]) -> None:
-        """Queue an experiment under a name that is free or that of a failed one.
+        """Queue an experiment on stages under a name that is free or that of a failed one.
 
-        It brings these stages up to date with changes of params, as `dvc exp run -S` takes them.
+        Changes of params are as `dvc exp run -S` takes them.
         """
         key = (name, self._repo.scm.get_rev())
         failed = [result.entry for result in self._tasks.iter_failed()]
@@ -89,9 +89,8 @@ class Queue:
     def work_off(self, jobs: int, tell: Tell) -> None:
         """Run everything that is queued with `jobs` workers; report each line of progress.
 
-        Raises:
-            UserError: no worker could be started.
-            KeyboardInterrupt: after what ran was ended; the rest is still queued.
+        Raises UserError if no worker could be started; on KeyboardInterrupt, what runs is ended
+        first and the rest stays queued.
         """
         progress = _Progress(self._tasks, tell)
         try:
@@ -130,7 +129,6 @@ class Queue:
             time.sleep(POLL_SECONDS / 4)
 
     def _stop(self) -> None:
-        """End the running experiments; workers that do not tidy up in time are killed."""
         workers = self._workers()
         self._tasks.shutdown()  # after the present experiment, which ends now
         for entry in list(self._tasks.iter_active()):
@@ -142,7 +140,6 @@ class Queue:
         self.forget_dead()
 
     def _workers(self) -> list[psutil.Process]:
-        """The living workers."""
         files = Path(self._tasks.wdir).glob("dvc-exp-worker-*.pid")
         return [process for file in files for process in _alive(file.read_text(), "queue-worker")]
 
@@ -211,11 +208,7 @@ class _Progress:
 
 @contextmanager
 def open_queue() -> Iterator[Queue]:
-    """The queue of the DVC repository around the working folder.
-
-    Raises:
-        UserError: there is none, or DVC refuses what is asked of it.
-    """
+    """The queue of the DVC repository around the working folder; DVC's errors are UserErrors."""
     try:
         with Repo() as repo:
             yield Queue(repo)
@@ -228,8 +221,7 @@ def open_queue() -> Iterator[Queue]:
 def read_experiment(rev: str, metrics: str) -> tuple[Params, dict[str, Any]] | None:
     """The params and a metrics file of a finished experiment; None: no longer in DVC's cache.
 
-    Raises:
-        UserError: its params do not fit this version of the project.
+    Raises UserError if its params do not fit this version of the project.
     """
     files = DVCFileSystem(rev=rev)
     try:
