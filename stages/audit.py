@@ -1,8 +1,7 @@
 """Stage audit: no test image, and no copy of one, was trained on or validated with.
 
-The lists are those that each model left; the pixels are compared anew. Runs under the published
-protocol are measured but do not fail. `data/audit/` gets runs.csv (the counts of each run) and
-leaks.csv (each pair).
+Runs under the published protocol are measured but do not fail. `data/audit/` gets runs.csv (the
+counts of each run) and leaks.csv (each pair).
 """
 
 from typing import Any
@@ -30,6 +29,9 @@ from stages.dataset.split_files import read_lists
 from stages.faces.index import read_cropped, read_crops
 
 SHOWN = 10  # faults of a kind in the error; the files have all
+ADVICE = """\
+  If they are one picture, split.duplicates must find at least what section audit finds; if not, \
+narrow section audit"""
 
 
 def main() -> None:
@@ -101,19 +103,12 @@ def audit_published_protocol(pictures: Pictures) -> dict[str, Any]:
 
 
 def _describe(run: str, leaks: pd.DataFrame) -> str:
-    """The error about a run: its leaks, and what to change."""
     lines = [f"{run}: {leaks['test'].nunique()} of its test images were seen in training:"]
-    lines += [
-        f"  {leak.test!r}: {leak.kind} of {leak.used!r} in {leak.used_for}"
-        for leak in leaks.head(SHOWN).itertuples()
-    ]
+    for leak in leaks.head(SHOWN).itertuples():
+        lines.append(f"  {leak.test!r}: {leak.kind} of {leak.used!r} in {leak.used_for}")
     if len(leaks) > SHOWN:
         lines.append(f"  and {len(leaks) - SHOWN} more in {AUDIT / 'leaks.csv'}")
-    lines.append(
-        "  If they are one picture, split.duplicates must find at least what section audit "
-        "finds; if not, narrow section audit"
-    )
-    return "\n".join(lines)
+    return "\n".join([*lines, ADVICE])
 
 
 if __name__ == "__main__":

@@ -11,13 +11,8 @@ from stages.core.files import write_json
 from stages.core.params import Params, load_params
 from stages.core.paths import DETECT_METRICS, FACES, PRETRAINED, RAW
 from stages.core.stage import run_stage
+from stages.detection import extraction
 from stages.detection.detector import load_detector, providers
-from stages.detection.extraction import (
-    Extraction,
-    extract_faces,
-    extract_in_processes,
-    extract_on_cluster,
-)
 from stages.detection.forgetting import read_forgotten
 from stages.faces.index import write_faces
 from stages.raw.archives import list_archives, read_members
@@ -44,7 +39,7 @@ def main() -> None:
     print("detect: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
 
 
-def _extract(params: Params, forgotten: frozenset[str]) -> Iterator[Extraction]:
+def _extract(params: Params, forgotten: frozenset[str]) -> Iterator[extraction.Extraction]:
     detect, device = params.detect, params.machine.device
     weights = PRETRAINED / f"retinaface-{detect.detector}.onnx"
     members = (
@@ -54,13 +49,13 @@ def _extract(params: Params, forgotten: frozenset[str]) -> Iterator[Extraction]:
     )
     if params.cluster.engine == "ray":
         load = partial(load_detector, detect, weights.read_bytes(), device=device)
-        return extract_on_cluster(params.cluster, members, load, detect, forgotten)
+        return extraction.extract_on_cluster(params.cluster, members, load, detect, forgotten)
     workers = params.machine.threads or os.cpu_count() or 1
     if len(providers(device)) > 1:  # threads share one network on the GPU
         detector = load_detector(detect, weights, device=device)
-        return extract_faces(members, detector, detect, workers, forgotten)
+        return extraction.extract_faces(members, detector, detect, workers, forgotten)
     load = partial(load_detector, detect, weights, device=device)
-    return extract_in_processes(members, load, detect, workers, forgotten)
+    return extraction.extract_in_processes(members, load, detect, workers, forgotten)
 
 
 if __name__ == "__main__":

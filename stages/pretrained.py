@@ -1,8 +1,7 @@
 """Stage pretrained: the weights that the chosen detector and runs need.
 
-`data/pretrained/` holds the files, and for each run a small `runs/<run>.json` with the name and
-SHA-256 of its file (null: it starts from random weights). A training depends on the latter, so
-that a file it does not use cannot rerun it.
+A training depends on its `runs/<run>.json`, the name and SHA-256 of its file (null: it starts from
+random weights), so that a file it does not use cannot rerun it.
 """
 
 import json

@@ -9,7 +9,15 @@ import pandas as pd
 
 from stages.core.files import write_csv, write_json
 from stages.core.params import load_params
-from stages.core.paths import CONFLICTING, FACES, FOLDS, PUBLISHED_LISTS, SPLIT, SPLIT_METRICS
+from stages.core.paths import (
+    CONFLICTING,
+    CROPS,
+    FOLDS,
+    INDEX,
+    PUBLISHED_LISTS,
+    SPLIT,
+    SPLIT_METRICS,
+)
 from stages.core.stage import run_stage
 from stages.dataset.split_files import DROPPED, FOLD, SPLITS
 from stages.faces.index import read_cropped, read_crops
@@ -22,21 +30,13 @@ from stages.splitting.stratified import count_duplicates, count_strata, divide
 def main() -> None:
     """Split, stratified by age group, gender and race, without separating copies; then count."""
     params = load_params()
-    faces = read_cropped(FACES / "index.csv")
-    duplicates = group_duplicates(
-        read_crops(FACES / "crops.npy"), **params.split.duplicates.model_dump()
-    )
+    split, seed = params.split, params.seed
+    faces, crops = read_cropped(INDEX), read_crops(CROPS)
+    duplicates = group_duplicates(crops, **split.duplicates.model_dump())
     age_groups = age_group(faces["age"], params.classes.age_upper_bounds)
     strata = list(zip(age_groups, faces["gender"], faces["race"], strict=True))
-    fractions = {name: getattr(params.split, name) for name in SPLITS}
-    result = divide(
-        strata,
-        duplicates.groups,
-        fractions,
-        params.split.conflicting,
-        params.split.folds,
-        params.seed,
-    )
+    fractions = {name: getattr(split, name) for name in SPLITS}
+    result = divide(strata, duplicates.groups, fractions, split.conflicting, split.folds, seed)
     table = pd.DataFrame({"name": faces["name"], "split": result.split, "group": duplicates.groups})
     listed = table.assign(age=faces["age"], gender=faces["gender"], race=faces["race"])
     listed = listed[result.conflicting].sort_values("group", kind="stable")
@@ -44,16 +44,11 @@ def main() -> None:
     write_csv(SPLIT, table)
     # A separate file, so that another number of folds does not rerun what depends on the split.
     write_csv(FOLDS, pd.DataFrame({"name": faces["name"], FOLD: result.fold}).dropna())
-    write_csv(PUBLISHED_LISTS, published_lists(faces["name"], params.seed))
+    write_csv(PUBLISHED_LISTS, published_lists(faces["name"], seed))
     sizes = {name: int((result.split == name).sum()) for name in (*SPLITS, DROPPED)}
-    write_json(
-        SPLIT_METRICS,
-        {
-            **sizes,
-            **count_duplicates(duplicates, strata, result.conflicting),
-            **count_strata(list(compress(strata, result.split != DROPPED)), len(SPLITS)),
-        },
-    )
+    used = list(compress(strata, result.split != DROPPED))
+    counts = count_duplicates(duplicates, strata, result.conflicting)
+    write_json(SPLIT_METRICS, {**sizes, **counts, **count_strata(used, len(SPLITS))})
     print("split: " + ", ".join(f"{n} {name}" for name, n in sizes.items()))
 
 

@@ -1,7 +1,6 @@
 """Stage validate: params.yaml fits its schema.
 
-All stages depend on this one, directly or through others. So DVC comes to a wrong param before it
-removes the outputs that the param would have changed.
+All stages depend on this one, so that DVC comes to a wrong param before it removes any output.
 """
 
 from stages.core.files import atomic_write

@@ -1,10 +1,8 @@
 """Synthetic portraits: drawn faces whose appearance depends on age, gender and race codes.
 
-They replace the real data set, which may not be redistributed, in demos and tests. A face detector
-finds them, and a small network can learn the three labels from a few hundred: race decides the skin
-tone, gender hair length, brows and lips, age proportions, hairline, wrinkles and grey hair. All
-else is random. The cues are chosen to be distinguishable, not measured: scores on these pictures
-say nothing about photographs or people.
+A face detector finds them, and a small network can learn the three labels from a few hundred: race
+decides the skin tone, gender hair length, brows and lips, age proportions, hairline, wrinkles and
+grey hair. The cues are chosen, not measured: scores on these pictures say nothing about people.
 """
 
 import math
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]
+Random = np.random.Generator
 
 SUPERSAMPLING = 2
 SUBPIXEL_BITS = 4
@@ -60,17 +59,8 @@ class _Canvas:
         return np.rint(pixels * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 
-def draw_portrait(
-    age: int, gender: int, race: int, generator: np.random.Generator, size: int = 200
-) -> Image:
-    """Draw one face with UTKFace's codes as labels: uint8 RGB (size, size, 3).
-
-    Raises ValueError if a label is out of range or `size` below 32.
-    """
-    ranges = {"age": (age, 1, 116), "gender": (gender, 0, 1), "race": (race, 0, 4)}
-    for name, (value, low, high) in ranges.items():
-        if not low <= value <= high:
-            raise ValueError(f"{name} must be between {low} and {high}, not {value}")
+def draw_portrait(age: int, gender: int, race: int, generator: Random, size: int = 200) -> Image:
+    """Draw one face with UTKFace's codes as labels: uint8 RGB (size, size, 3)."""
     face = _choose_appearance(age, gender, race, generator)
     canvas = _Canvas(_draw_scene(size * SUPERSAMPLING, 3, generator), _choose_pose(size, generator))
     _draw_body(canvas, face, generator)
@@ -83,15 +73,13 @@ def draw_portrait(
     return _photograph(canvas.pixels, size, generator)
 
 
-def draw_background(generator: np.random.Generator, size: int = 200) -> Image:
+def draw_background(generator: Random, size: int = 200) -> Image:
     """Draw a scene of coloured shapes, without any face: uint8 RGB (size, size, 3)."""
     shapes = int(generator.integers(3, 9))
     return _photograph(_draw_scene(size * SUPERSAMPLING, shapes, generator), size, generator)
 
 
-def _choose_appearance(
-    age: int, gender: int, race: int, generator: np.random.Generator
-) -> SimpleNamespace:
+def _choose_appearance(age: int, gender: int, race: int, generator: Random) -> SimpleNamespace:
     # Apparent age differs a little from the label, so that the age groups overlap at their edges.
     years = max(0.5, age * math.exp(generator.normal(0, 0.05)))
     jitter = generator.normal(0, 0.04, 7)
@@ -122,7 +110,7 @@ def _choose_appearance(
     )
 
 
-def _choose_pose(size: int, generator: np.random.Generator) -> Floats:
+def _choose_pose(size: int, generator: Random) -> Floats:
     """The affine map from head units to pixels of the oversized canvas."""
     pixels = size * SUPERSAMPLING
     scale = pixels * generator.uniform(0.29, 0.36)
@@ -132,9 +120,7 @@ def _choose_pose(size: int, generator: np.random.Generator) -> Floats:
     return np.array([[cos, -sin, centre[0]], [sin, cos, centre[1]]])
 
 
-def _draw_scene(pixels: int, shapes: int, generator: np.random.Generator) -> Image:
-    if pixels < 32 * SUPERSAMPLING:
-        raise ValueError(f"size must be at least 32, not {pixels // SUPERSAMPLING}")
+def _draw_scene(pixels: int, shapes: int, generator: Random) -> Image:
     gradient = _scene_colours(4, generator).reshape(2, 2, 3).astype(np.float32)
     smooth = cv2.resize(gradient, (pixels, pixels), interpolation=cv2.INTER_LINEAR)
     scene = _Canvas(smooth.astype(np.uint8), np.array([[pixels, 0.0, 0.0], [0.0, pixels, 0.0]]))
@@ -146,12 +132,12 @@ def _draw_scene(pixels: int, shapes: int, generator: np.random.Generator) -> Ima
     return scene.pixels
 
 
-def _scene_colours(count: int, generator: np.random.Generator) -> Floats:
+def _scene_colours(count: int, generator: Random) -> Floats:
     # Half grey: a scene of pure random colours is garish.
     return _mix(generator.uniform(30, 235, (count, 3)), generator.uniform(40, 220, (count, 1)), 0.5)
 
 
-def _draw_body(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
+def _draw_body(canvas: _Canvas, face: SimpleNamespace, generator: Random) -> None:
     width = face.half_width
     if face.long_hair:
         length = generator.uniform(0.95, 1.35)
@@ -163,7 +149,7 @@ def _draw_body(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gene
         canvas.fill(_ellipse(side * width, 0.12, 0.10, 0.20), face.skin * 0.86)
 
 
-def _draw_head(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
+def _draw_head(canvas: _Canvas, face: SimpleNamespace, generator: Random) -> None:
     x, y = _ellipse(0, 0, face.half_width, 1).T
     # Below the ears an ellipse narrows too fast for a jaw; children have rounder cheeks.
     below = np.clip(y, 0, 1)
@@ -178,7 +164,7 @@ def _draw_head(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gene
     canvas.pixels = cv2.multiply(canvas.pixels, shading, scale=1 / 128)
 
 
-def _soft_shade(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> Image:
+def _soft_shade(canvas: _Canvas, face: SimpleNamespace, generator: Random) -> Image:
     """The relief of the head as a grey map, drawn small because it is smooth."""
     width, level = face.half_width, face.eye_level
     light = generator.uniform(-0.12, 0.12)
@@ -196,7 +182,7 @@ def _soft_shade(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gen
     return np.asarray(full, np.uint8)
 
 
-def _draw_wrinkles(shade: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
+def _draw_wrinkles(shade: _Canvas, face: SimpleNamespace, generator: Random) -> None:
     depth, level = face.maturity, face.eye_level
     if depth < 0.1:
         return
@@ -255,7 +241,7 @@ def _draw_mouth(canvas: _Canvas, face: SimpleNamespace) -> None:
     canvas.stroke(line, face.lips * 0.45, 0.018)
 
 
-def _draw_hair(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
+def _draw_hair(canvas: _Canvas, face: SimpleNamespace, generator: Random) -> None:
     width, volume = face.half_width, 0.09 - 0.04 * face.child + generator.uniform(-0.01, 0.02)
     # The cap runs over the crown from temple to temple and back along the hairline.
     turn = np.linspace(-0.52, 0.52, 40) * np.pi
@@ -288,7 +274,7 @@ def _draw_hair(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gene
             canvas.stroke(strand, face.hair * generator.uniform(0.75, 1.25), 0.016)
 
 
-def _photograph(drawing: Image, size: int, generator: np.random.Generator) -> Image:
+def _photograph(drawing: Image, size: int, generator: Random) -> Image:
     small = cv2.resize(drawing, (size, size), interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (3, 3), float(generator.uniform(0.2, 0.8)))
     gain = generator.uniform(0.93, 1.06)

@@ -8,7 +8,6 @@ import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -16,7 +15,7 @@ from stages.core.errors import UserError
 from stages.core.files import atomic_write
 from stages.core.sections import ArchiveLimits
 from stages.raw.archives import is_archive, read_members
-from stages.raw.storage import SUFFIX, is_remote, read_record, record
+from stages.raw.storage import SCHEME, SUFFIX, read_record, record
 from stages.weights.fetch import copy_local, download, google_drive
 
 LICENCE = """\
@@ -25,21 +24,14 @@ belongs to their owners; the images must not be copied, published or distributed
 Terms: https://susanqq.github.io/UTKFace/"""
 
 
-class OfficialArchive(NamedTuple):
-    """One file of UTKFace's page."""
-
-    file: str
-    drive_id: str
-    images: int
-
-
+# The files of UTKFace's page: name, Google Drive id and number of images.
 OFFICIAL = {
-    "utkface-wild": (
-        OfficialArchive("part1.tar.gz", "0BxYys69jI14kb2o4ajJwQ3FOUm8", 10_137),
-        OfficialArchive("part2.tar.gz", "0BxYys69jI14kNEt1SnNJN1Z2WWc", 10_719),
-        OfficialArchive("part3.tar.gz", "0BxYys69jI14kVkVTZHZHa21zUXM", 3_253),
-    ),
-    "utkface-aligned": (OfficialArchive("UTKFace.tar.gz", "0BxYys69jI14kYVM3aVhKS1VhRUk", 23_708),),
+    "utkface-wild": {
+        "part1.tar.gz": ("0BxYys69jI14kb2o4ajJwQ3FOUm8", 10_137),
+        "part2.tar.gz": ("0BxYys69jI14kNEt1SnNJN1Z2WWc", 10_719),
+        "part3.tar.gz": ("0BxYys69jI14kVkVTZHZHa21zUXM", 3_253),
+    },
+    "utkface-aligned": {"UTKFace.tar.gz": ("0BxYys69jI14kYVM3aVhKS1VhRUk", 23_708)},
 }
 
 # For counting members; their content is skipped.
@@ -54,18 +46,17 @@ def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
     available or damaged; the next call resumes the download.
     """
     print(LICENCE, file=sys.stderr)
-    archives = OFFICIAL[source]
     mirror = mirror and mirror.rstrip("/")
-    if mirror and is_remote(mirror):
-        return [record(f"{mirror}/{archive.file}", folder) for archive in archives]
-    paths = [folder / archive.file for archive in archives]
-    for path, archive in zip(paths, archives, strict=True):
+    if mirror and mirror.startswith(SCHEME):
+        return [record(f"{mirror}/{name}", folder) for name in OFFICIAL[source]]
+    for name, (drive_id, images) in OFFICIAL[source].items():
+        path = folder / name
         if not path.exists() and mirror:
-            download(f"{mirror}/{archive.file}", path)
+            download(f"{mirror}/{name}", path)
         elif not path.exists():
-            google_drive(archive.drive_id, path)
-        _verify(path, archive.images)
-    return paths
+            google_drive(drive_id, path)
+        _verify(path, images)
+    return [folder / name for name in OFFICIAL[source]]
 
 
 def _verify(path: Path, images: int) -> None:
@@ -94,7 +85,7 @@ def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
             raise UserError(f"data.local: {both}; rename one")
         targets[target] = source
     for target, source in targets.items():
-        if is_remote(source):
+        if source.startswith(SCHEME):
             record(source, folder)
             if not is_archive(read_record(target)):
                 target.unlink()
@@ -108,16 +99,15 @@ def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
 
 def _target_name(source: str) -> str:
     path = Path(source).expanduser()
-    if is_remote(source):
+    if source.startswith(SCHEME):
         name = f"{PurePosixPath(source).name}{SUFFIX}"
-    elif not path.exists():
-        raise UserError(f"data.local: {path} does not exist")
     elif path.is_dir():
         name = f"{path.resolve().name}.tar"
     elif path.is_file() and is_archive(path):
         name = path.name
     else:
-        raise UserError(f"data.local: {path} is neither a .tar, .tar.gz or .zip file nor a folder")
+        fault = "is neither a .tar, .tar.gz or .zip file nor a folder"
+        raise UserError(f"data.local: {path} {fault if path.exists() else 'does not exist'}")
     if name.startswith("."):
         raise UserError(f"data.local: {source} is hidden and would not be read; rename it")
     return name

@@ -1,9 +1,8 @@
 """Leaks: test images that a network has seen, or of which it has seen a copy.
 
-All crops are compared again with separate thresholds, and the images that a model has seen are
-those in its own list, models/<run>/images.csv. So the check finds copies that the split missed,
-errors of a split made by hand, and models of an earlier split. Validation images count as seen
-because they chose the epoch.
+All crops are compared again, and the images that a model has seen are those in its own list,
+models/<run>/images.csv: the check also finds copies that the split missed and models of an earlier
+split. Validation images count as seen because they chose the epoch.
 """
 
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ COLUMNS = ("test", "used", "used_for", "kind", "correlation")
 class Pictures(NamedTuple):
     """Which crops show the same picture."""
 
-    identical: pd.DataFrame  # columns name and pixels, numbers that are equal if the pixels are
+    pixels: pd.Series  # by name, numbers that are equal if the pixels are
     copies: pd.DataFrame  # columns one, other, mirrored and correlation, in both directions
 
 
@@ -37,8 +36,8 @@ def compare_pictures(
     pairs = duplicates.pairs[["mirrored", "correlation"]]
     one, other = (known[duplicates.pairs[column]] for column in ("first", "second"))
     both = [pairs.assign(one=one, other=other), pairs.assign(one=other, other=one)]
-    identical = pd.DataFrame({"name": known, "pixels": duplicates.identical})
-    return Pictures(identical, pd.concat(both, ignore_index=True))
+    pixels = pd.Series(duplicates.identical, known)
+    return Pictures(pixels, pd.concat(both, ignore_index=True))
 
 
 def find_leaks(test: Sequence[str], used: pd.DataFrame, pictures: Pictures) -> pd.DataFrame:
@@ -50,10 +49,9 @@ def find_leaks(test: Sequence[str], used: pd.DataFrame, pictures: Pictures) -> p
     """
     tested = pd.DataFrame({"test": list(test), "place": range(len(test))})
     seen = used.rename(columns={"name": "used"})
-    pixels = pictures.identical.set_index("name")["pixels"]
-    equal = tested.assign(pixels=tested["test"].map(pixels)).merge(
-        seen.assign(pixels=seen["used"].map(pixels)).dropna(), on="pixels"
-    )
+    tested_pixels = tested.assign(pixels=tested["test"].map(pictures.pixels))
+    used_pixels = seen.assign(pixels=seen["used"].map(pictures.pixels)).dropna()
+    equal = tested_pixels.merge(used_pixels, on="pixels")
     kind = np.where(equal["test"] == equal["used"], SAME, COPY)
     equal = equal.assign(kind=kind, correlation=1.0)
     near = tested.merge(pictures.copies, left_on="test", right_on="one")

@@ -1,12 +1,10 @@
 """RetinaFace (Deng et al. 2020, https://arxiv.org/abs/1905.00641): where the faces are.
 
-- `mobilenet0.25`: the small network of the paper, whose outputs (anchors, box deltas) are decoded
-  here.
+- `mobilenet0.25`: the small network of the paper; its outputs are decoded here.
 - `resnet50`: the package retina-face with its published weights and its own decoding, on its
   ONNX backend (its TensorFlow backend would switch the process to legacy Keras 2).
 
-A detector may be called from several threads at once. Each call uses one: images in parallel use
-the cores better than parallelism within one image.
+A detector may be called from several threads at once; each call uses one.
 """
 
 import math
@@ -172,9 +170,7 @@ def _resnet50(session: onnxruntime.InferenceSession, threshold: float) -> Detect
 
     def find(image: Pixels) -> list[Face]:
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        found = RetinaFace.detect_faces(
-            bgr, threshold=threshold, model=network, allow_upscaling=False
-        )
+        found = RetinaFace.detect_faces(bgr, threshold, network, allow_upscaling=False)
         return [Face(*map(float, (f["score"], *f["facial_area"]))) for f in found.values()]
 
     return find

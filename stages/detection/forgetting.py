@@ -19,7 +19,7 @@ from stages.core.errors import UserError
 from stages.core.files import atomic_write, read_csv, write_csv
 from stages.core.paths import FORGOTTEN_IMAGES
 from stages.faces.index import read_cropped, read_crops
-from stages.faces.shards import ShardedCrops, put_shards
+from stages.faces.shards import ShardedCrops, write_shards
 from stages.raw.archives import Member
 
 Item = TypeVar("Item")
@@ -78,7 +78,7 @@ def remove_crops(names: Collection[str], index: Path, crops: Path) -> int:
         )
     kept = ~cropped["name"].isin(names).to_numpy()
     if isinstance(pixels, ShardedCrops):
-        put_shards(pixels, crops, np.flatnonzero(kept))
+        write_shards(pixels, crops, rows=np.flatnonzero(kept))
     else:
         with atomic_write(crops) as partial, partial.open("wb") as file:
             np.save(file, pixels[kept])

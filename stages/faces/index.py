@@ -18,7 +18,7 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, read_csv
-from stages.faces.shards import ShardedCrops, put_shards, unfinished
+from stages.faces.shards import ShardedCrops, unfinished, write_shards
 
 STATUSES = ("cropped", "no_face", "unreadable", "bad_label")
 
@@ -82,7 +82,7 @@ def write_faces(
         if crops.is_dir():
             shutil.rmtree(crops)  # a file cannot be moved over a folder
     if crops.stat().st_size > shard_above:
-        put_shards(np.load(crops, mmap_mode="r", allow_pickle=False), crops)
+        write_shards(np.load(crops, mmap_mode="r", allow_pickle=False), crops)
     return counts
 
 

@@ -58,10 +58,6 @@ def parse_name(name: str) -> Labels:
 def age_group(ages: npt.ArrayLike, upper_bounds: Sequence[int]) -> npt.NDArray[np.int64]:
     """Index of the age group of each age; group i is (bound i-1, bound i], the first (0, bound 0].
 
-    `upper_bounds` are rising inclusive bounds in years, as [14, 25, 40, 60, 116]. Raises ValueError
-    for an age outside (0, last bound].
+    `upper_bounds` are rising inclusive bounds in years, as [14, 25, 40, 60, 116].
     """
-    years = np.asarray(ages)
-    if years.size and (years.min() <= 0 or years.max() > upper_bounds[-1]):
-        raise ValueError(f"ages {years.min()}..{years.max()} are not in (0, {upper_bounds[-1]}]")
-    return np.searchsorted(np.asarray(upper_bounds), years, side="left")
+    return np.searchsorted(np.asarray(upper_bounds), np.asarray(ages), side="left")

@@ -74,12 +74,15 @@ Rows = npt.NDArray[np.int64]
 
 
 def write_shards(
-    crops: Crops, folder: Path, shard_bytes: int = SHARD_BYTES, rows: Rows | None = None
+    crops: Crops, path: Path, shard_bytes: int = SHARD_BYTES, rows: Rows | None = None
 ) -> None:
-    """Write crops, uint8 (N, size, size, 3), or some rows of them into a new folder, file by file.
+    """Write crops, uint8 (N, size, size, 3), or some rows of them in place of what is at `path`.
 
-    A file has at most `shard_bytes`, but at least one crop.
+    A file has at most `shard_bytes`, but at least one crop. The folder has a hidden name until it
+    is complete.
     """
+    folder = unfinished(path)
+    shutil.rmtree(folder, ignore_errors=True)
     rows = np.arange(len(crops)) if rows is None else rows
     crop_bytes = int(np.prod(crops.shape[1:]))
     in_file = max(1, shard_bytes // crop_bytes)
@@ -95,15 +98,8 @@ def write_shards(
     chunk = {"name": "regular", "configuration": {"chunk_shape": [in_file, *crops.shape[1:]]}}
     meta = _FORM | {"shape": [len(rows), *crops.shape[1:]], "chunk_grid": chunk}
     (folder / "zarr.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-
-
-def put_shards(crops: Crops, path: Path, rows: Rows | None = None) -> None:
-    """Write crops, or some rows of them, as shards that replace the file or folder at `path`."""
-    partial = unfinished(path)
-    shutil.rmtree(partial, ignore_errors=True)
-    write_shards(crops, partial, rows=rows)
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    partial.rename(path)
+    folder.rename(path)
 
 
 def unfinished(path: Path) -> Path:

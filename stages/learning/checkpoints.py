@@ -1,11 +1,9 @@
 """Checkpoints: a training that was killed continues from its last whole epoch.
 
-A checkpoint holds all state of the training (weights, optimizer, random generators, the best
-weights so far) and the figures of the epochs done, so that the result is that of an undisturbed
-training. It belongs to an identity, a digest of data and settings.
-
-Two trainings of one identity may run at once (two experiments that differ in later stages). They
-write the same numbers, so the first to finish an epoch writes its checkpoint.
+A checkpoint holds all state of the training and the figures of the epochs done, so that the result
+is that of an undisturbed training. It belongs to an identity, a digest of data and settings. Two
+trainings of one identity may run at once (two experiments that differ in later stages): the first
+to finish an epoch writes its checkpoint.
 """
 
 import json

@@ -5,10 +5,9 @@ What is learnt is what one device learns from the same batches, up to rounding:
 - The replicas divide a batch; unequal parts count by their examples. A last batch of fewer
   examples than replicas goes to all of them, and counts as one: oneDNN's convolutions of no images
   have wrong shapes.
-- Gradients are summed over the replicas and then clipped, as the gradient of the whole batch is.
+- Gradients are summed over the replicas and then clipped.
 - Batch normalisation takes the moments of the whole batch.
-
-Only dropout and augmentation draw other numbers, those of each replica apart.
+- Only dropout and augmentation draw other numbers, those of each replica apart.
 
 Keras's own `fit` clips each replica's gradients before it sums them, weights unequal parts alike,
 and cannot reduce its figures over several workers (Keras 3.15); hence the loop here.
@@ -40,12 +39,9 @@ def fit_distributed(
 ) -> None:
     """Train with all replicas a compiled learner that was made under their scope.
 
-    The batches of `train` and `val` are those of all replicas together; `epochs` are the numbers of
-    those to be done. Callbacks are called as by Keras, for batches once for each execution of
-    `steps_per_execution`.
-
-    Raises UserError if a worker was lost. One that neither answers nor fails ends this process with
-    the same error after `replicas.patience` seconds without progress.
+    The batches of `train` and `val` are those of all replicas together. Callbacks are called as by
+    Keras, for batches once for each execution of `steps_per_execution`. Raises UserError if a
+    worker was lost; one that does not answer ends this process with the same error.
     """
     notify = keras.callbacks.CallbackList(list(callbacks), model=learner, epochs=epochs.stop)
     learner.stop_training = False
@@ -58,7 +54,7 @@ def fit_distributed(
         validation = iter(_distributed(replicas, val, 0))
         # Compiled for each size of images that the learner takes.
         learn = {small: _steps(replicas, partial(_learn, learner)) for small in (False, True)}
-        test = _steps(replicas, partial(_test, learner))
+        test = _steps(replicas, partial(_mean_loss, learner))
         notify.on_train_begin()
         for epoch in epochs:
             learner.reset_metrics()
@@ -148,7 +144,7 @@ def _learn(learner: Learner, inputs: Any, labels: Any, number: Any, weight: Any)
     """One replica's part of a step on `number` examples, of which each has a weight here."""
     optimizer, variables = learner.optimizer, learner.trainable_weights
     with tf.GradientTape() as tape:
-        mean, counted = _mean_loss(learner, inputs, labels, weight, training=True)
+        mean, counted = _mean_loss(learner, inputs, labels, number, weight, training=True)
         loss = optimizer.scale_loss(mean * counted / number)
     pairs = zip(tape.gradient(loss, variables), variables, strict=True)
     learning = [(tf.convert_to_tensor(g), v) for g, v in pairs if g is not None]
@@ -159,12 +155,8 @@ def _learn(learner: Learner, inputs: Any, labels: Any, number: Any, weight: Any)
     optimizer.apply(gradients, [variable for _, variable in learning])
 
 
-def _test(learner: Learner, inputs: Any, labels: Any, _: Any, weight: Any) -> None:
-    _mean_loss(learner, inputs, labels, weight, training=False)
-
-
 def _mean_loss(
-    learner: Learner, inputs: Any, labels: Any, weight: Any, training: bool
+    learner: Learner, inputs: Any, labels: Any, _: Any, weight: Any, training: bool = False
 ) -> tuple[Any, Any]:
     """The mean of a part's examples, and how many of the batch they count for."""
     outputs = learner(inputs, training=training)

@@ -8,6 +8,7 @@ instance. The folder is a cache: what is missing is computed again.
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from stages.core.files import commit, partial_path
+from stages.core.sections import Cluster
+from stages.networks import device
 from stages.networks.network import separates
+from stages.parallel.cluster import spread
 
 BATCH = 64  # images a step; without influence on the features beyond the last float bit
 
@@ -33,6 +37,31 @@ def one_after_the_other(frozen: keras.Model, batches: Iterable[Array]) -> Iterat
     return (frozen.predict_on_batch(batch) for batch in batches)
 
 
+def features_on(
+    cluster: Cluster, setup: Sequence[Any], frozen: keras.Model, batches: Iterable[Array]
+) -> Iterator[Array]:
+    """Yield a frozen part's output for each batch of images or features, in their order.
+
+    `setup` are the arguments of `device.prepare`, which each worker calls.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frozen.keras"
+        frozen.save(path)
+        network = path.read_bytes()
+
+    def make() -> Callable[[Array], Array]:
+        device.prepare(*setup)
+        import keras as loader
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "frozen.keras"
+            path.write_bytes(network)
+            model = loader.saving.load_model(path, compile=False, safe_mode=True)
+        return lambda batch: np.asarray(model.predict_on_batch(batch))
+
+    return (features for _, features in spread(cluster, make, batches, size=1))
+
+
 def frozen_features(
     frozen: keras.Model,
     images: npt.NDArray[np.uint8],
@@ -43,13 +72,9 @@ def frozen_features(
 ) -> Array:
     """The output of a frozen part for all images, from the cache or computed into it.
 
-    Args:
-        frozen: the network from images to features.
-        images: uint8 (N, height, width, 3).
-        digest: of the images' bytes.
-        folder: of the cache.
-        limit: of the folder in bytes; what was not used for the longest time goes first.
-        compute: gives the output for each batch, in their order; called for what is missing.
+    `images` are uint8 (N, height, width, 3), `digest` is that of their bytes. Above `limit` bytes,
+    what was not used for the longest time leaves the folder. `compute` gives the output for each
+    batch, in their order.
 
     Returns (N, ...) in the order of the images, mapped; float32 or the network's lower precision.
     """

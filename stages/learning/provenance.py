@@ -1,9 +1,8 @@
 """Where a model comes from: what it follows from, and when in the project's history it was made.
 
-`models/<run>/provenance.json`, beside the network, has what the network follows from: params,
-digests of data, weights and code, versions, seed, machine. The git commit is not of that kind: the
-next commit trains the same network, and in a cached file it would make each of them another output.
-It stands in `data/provenance/<run>.json`, which is not tracked, with the digest of the network.
+`models/<run>/provenance.json` has what the network follows from. The git commit is not of that
+kind: in a cached file it would make each network another output. It stands in
+`data/provenance/<run>.json`, which is not tracked, with the digest of the network.
 """
 
 import hashlib

@@ -28,7 +28,6 @@ from stages.learning.checkpoints import state_variables
 Kept = tuple[list[npt.NDArray[Any]], list[dict[str, float]]] | None  # of a checkpoint
 
 CONFIG = "TF_CONFIG"
-AGAIN = "start all workers again: the training goes on from its last checkpoint"
 _WATCH = """
 import os, select, signal, sys
 while select.select([0], [], [], float(sys.argv[1]))[0]:
@@ -103,10 +102,9 @@ class Replicas:
     ) -> Kept:
         """What the chief's checkpoint holds, on every worker; the others need not see its files.
 
-        `learning` is the learner, on the chief as restored; the others' becomes the same. `network`
-        is the one whose best weights are kept, `kept` these and the history, on the chief (None:
-        nothing was kept). Raises UserError if this worker's `identity` of the training is not the
-        chief's.
+        The learner becomes the same as the chief's. `kept` are the best weights of `network` and
+        the history, on the chief (None: nothing was kept). Raises UserError if this worker's
+        `identity` of the training is not the chief's.
         """
         with self.watched():
             own = np.frombuffer(hashlib.sha256(identity.encode()).digest(), np.uint8)
@@ -135,8 +133,10 @@ class Replicas:
     @property
     def lost(self) -> str:
         """The error where a worker does not answer any more; empty where there are none."""
-        listed = ", ".join(self.peers)
-        return f"a worker of {CONFIG} ({listed}) was lost; {AGAIN}" if self.peers else ""
+        if not self.peers:
+            return ""
+        again = "start all workers again: the training goes on from its last checkpoint"
+        return f"a worker of {CONFIG} ({', '.join(self.peers)}) was lost; {again}"
 
 
 def find_replicas(choice: str, patience: float) -> Replicas | None:
@@ -144,11 +144,8 @@ def find_replicas(choice: str, patience: float) -> Replicas | None:
 
     `choice` is `none` (None: one device trains), `mirrored` (all devices of this machine),
     `multi-worker` (those of all workers in TF_CONFIG), or `auto`: multi-worker if TF_CONFIG names
-    several workers, mirrored if there are several GPUs, else none. `patience`, in seconds, is also
-    that for the other workers to come.
-
-    Raises UserError if the choice needs several devices or workers and there are none, or if the
-    others do not come.
+    several workers, mirrored if there are several GPUs, else none. Raises UserError if there are
+    not several, or if the other workers do not come within `patience` seconds.
     """
     peers, worker = _workers()
     if choice == "auto":

@@ -16,7 +16,7 @@ from stages.core.errors import UserError
 from stages.core.files import write_json
 from stages.core.sections import Section
 
-SUFFIX = ".remote.json"
+SCHEME, SUFFIX = "s3://", ".remote.json"  # of an address in params, and of its record
 AHEAD = 8 << 20  # bytes of one request
 
 
@@ -48,11 +48,6 @@ class RemoteArchive(Section):
             file = _system().open(self.address, "rb", block_size=AHEAD, cache_type="readahead")
         raw = _File(file, self.address)
         return raw if buffering == 0 else io.BufferedReader(raw, 1 << 16)
-
-
-def is_remote(text: str) -> bool:
-    """Whether a source in params is an s3:// address."""
-    return text.startswith("s3://")
 
 
 def _look_up(address: str) -> RemoteArchive:

@@ -27,9 +27,5 @@ def remove_older(folder: Path, days: float, pattern: str = "*") -> None:
     """Remove the entries of a folder that were last changed more than `days` ago."""
     for path in folder.glob(pattern):
         with suppress(FileNotFoundError):  # another process has just removed it
-            if time.time() - path.stat().st_mtime <= days * DAY:
-                continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
+            if time.time() - path.stat().st_mtime > days * DAY:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()

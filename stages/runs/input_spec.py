@@ -27,10 +27,9 @@ class InputSpec(Section):
     @classmethod
     def of(cls, params: Params, tasks: Sequence[str]) -> "InputSpec":
         """What params say, for a network that answers these tasks."""
-        detect = Cropping(**params.detect.model_dump(include=set(Cropping.model_fields)))
-        return cls.model_validate(
-            {"tasks": list(tasks), "detect": detect, "classes": params.classes}
-        )
+        detect = params.detect.model_dump(include=set(Cropping.model_fields))
+        content = {"tasks": list(tasks), "detect": detect, "classes": params.classes.model_dump()}
+        return cls.model_validate(content)
 
 
 def read_input_spec(folder: Path) -> InputSpec:

@@ -8,8 +8,7 @@ All pairs of crops are compared, in two steps on thumbnails of 32 x 32 pixels.
 2. The correlation of the candidates' pixels, since most candidates are different people. Colour is
    more robust to small shifts, grey to changed colours; the higher correlation counts.
 
-Not detected: copies that are rotated, cropped by more than about 2 %, or covered to a larger part,
-and other photographs of the same person.
+Not detected: copies that are rotated, cropped by more than about 2 %, or covered to a larger part.
 """
 
 import hashlib

@@ -25,11 +25,11 @@ def published_lists(names: pd.Series, seed: int) -> pd.DataFrame:
     """The lists of the published protocol over all images; `seed` is that of the three orders."""
     number = len(names)
     train, val = (int(fraction * number) for fraction in PUBLISHED_FRACTIONS)
-    cuts = (slice(0, train), slice(train, train + val), slice(train + val, number))
     table = pd.DataFrame({"name": names.to_numpy()})
-    for index, (split, cut) in enumerate(zip(SPLITS, cuts, strict=True)):
+    for index, split in enumerate(SPLITS):
         order = np.random.default_rng([seed, index]).permutation(number)
-        table[split] = np.isin(np.arange(number), order[cut]).astype(int)
+        chosen = np.split(order, [train, train + val])[index]
+        table[split] = np.isin(np.arange(number), chosen).astype(int)
     return table
 
 

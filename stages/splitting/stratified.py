@@ -1,11 +1,10 @@
 """Stratified splits and folds with groups: every image in exactly one of train, val and test.
 
-A stratum is a combination of age group, gender and race. A group (copies of one picture, whose
-labels may differ) is never divided. scikit-learn's splitters either stratify or keep groups
-together, or do both without a bound on the deviation. Here the groups are assigned first, then
-the single images compensate for them: each stratum is within one image of its target in every
-split (within the size of a group if a stratum has too few single images, rarely more). Rounding
-errors of one stratum are compensated in the next, so that the totals are right too.
+A stratum is a combination of age group, gender and race. A group (copies of one picture) is never
+divided. scikit-learn's splitters either stratify or keep groups together, or do both without a
+bound on the deviation. Here the groups are assigned first, then the single images compensate: each
+stratum is within one image of its target in every split (within the size of a group if it has too
+few single images, rarely more). Rounding errors are compensated in the next stratum.
 
 A group is conflicting if its images differ in age group, gender or race: at least one label is
 wrong. Training tolerates some wrong labels, but a score against one is wrong. So by default

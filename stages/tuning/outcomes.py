@@ -4,12 +4,16 @@ A finished experiment counts only if it follows from the params as they are now,
 cache still has its figures.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dvc.api import DVCFileSystem
+
 from stages.core.errors import UserError
-from stages.core.params import Params
-from stages.tuning.queue import FAILED, FINISHED, Queue, read_experiment
+from stages.core.params import Params, parse_params
+from stages.core.paths import PARAMS_FILE, VARIANTS_FILE
+from stages.tuning.queue import FAILED, FINISHED, Queue
 from stages.tuning.searches import Combination
 
 OUTDATED, LOST = "outdated", "lost"  # states beside the queue's
@@ -38,13 +42,19 @@ def judge(
     for each in wanted:
         if states.get(each.name) != FINISHED:
             continue
-        then = read_experiment(finished[each.name], metrics.format(variant=each.variant))
-        if then is None:
+        rev = finished[each.name]
+        files = DVCFileSystem(rev=rev)
+        try:
+            figures = json.loads(files.read_text(metrics.format(variant=each.variant)))
+        except FileNotFoundError:
             states[each.name] = LOST
-        elif inputs(each.applied(params), each.variant) != inputs(then[0], each.variant):
-            states[each.name] = OUTDATED
+            continue
+        texts = files.read_text(str(PARAMS_FILE)), files.read_bytes(str(VARIANTS_FILE))
+        then = parse_params(*texts, f"{PARAMS_FILE} of experiment {rev[:7]}")
+        if inputs(each.applied(params), each.variant) == inputs(then, each.variant):
+            found[each.name] = figures
         else:
-            found[each.name] = then[1]
+            states[each.name] = OUTDATED
     return states, found
 
 

@@ -2,10 +2,8 @@
 
 Each function stores the complete file (or returns the bytes), or raises `FetchError` if the source
 fails, so that a caller can try several, and UserError if the disk fails. A dead source fails within
-seconds: retries are few, and long Retry-After times are ignored.
-
-An interrupted HTTP download resumes, in the same call or a later one. `If-Range` (RFC 9110, 13.1.5)
-with the server's strong ETag, or else Last-Modified, ensures that the file has not changed.
+seconds: retries are few, and long Retry-After times are ignored. An interrupted HTTP download
+resumes, in the same call or a later one, if by `If-Range` (RFC 9110, 13.1.5) the file is the same.
 
 Not covered: two processes that fetch the same target, servers that require a login, and an
 interruption by a server that sends no length (without checksum).

@@ -20,7 +20,7 @@ from stage_processes import Workspace, make_workspace
 
 from stages.core.errors import UserError
 from stages.core.sections import Cluster
-from stages.learning.remote_features import features_on
+from stages.learning.features import features_on
 from stages.networks import device
 from stages.parallel import cluster as module
 from stages.parallel.cluster import run_tasks, spread
