@@ -42,17 +42,14 @@ def main() -> None:
 
 
 def _bring(weights: WeightsFile, given: str | None, user: str) -> Path:
-    """As `obtain`, but a file that another copy of the workspace has fetched is copied.
-
-    The digest beside the shared copy names what was fetched first where none is pinned.
-    """
+    """As `obtain`, but a file that another copy of the workspace has fetched is copied."""
     target = PRETRAINED / weights.file
     if given is not None:
         return obtain(weights, PRETRAINED, given, user)
     shared = shared_folder("pretrained")
     kept, note = shared / weights.file, shared / f"{weights.file}.sha256"
     remove_older(shared, PARTIAL_DAYS, f"*{PARTIAL_SUFFIX}")
-    if weights.sha256 is None and note.is_file():
+    if weights.sha256 is None and note.is_file():  # what was fetched first
         weights = replace(weights, sha256=note.read_text(encoding="utf-8").strip())
     if not target.is_file() and kept.is_file():
         with atomic_write(target) as partial:

@@ -1,23 +1,12 @@
-"""Stage split: each cropped image in exactly one of train, val and test.
-
-It also writes published.csv, the overlapping lists of the published protocol.
-"""
+"""Stage split: each cropped image in one of train, val and test, and the published lists."""
 
 from itertools import compress
 
 import pandas as pd
 
+from stages.core import paths
 from stages.core.files import write_csv, write_json
 from stages.core.params import load_params
-from stages.core.paths import (
-    CONFLICTING,
-    CROPS,
-    FOLDS,
-    INDEX,
-    PUBLISHED_LISTS,
-    SPLIT,
-    SPLIT_METRICS,
-)
 from stages.core.stage import run_stage
 from stages.dataset.split_files import DROPPED, FOLD, SPLITS
 from stages.faces.index import read_cropped, read_crops
@@ -31,7 +20,7 @@ def main() -> None:
     """Split, stratified by age group, gender and race, without separating copies; then count."""
     params = load_params()
     split, seed = params.split, params.seed
-    faces, crops = read_cropped(INDEX), read_crops(CROPS)
+    faces, crops = read_cropped(paths.INDEX), read_crops(paths.CROPS)
     duplicates = group_duplicates(crops, **split.duplicates.model_dump())
     age_groups = age_group(faces["age"], params.classes.age_upper_bounds)
     strata = list(zip(age_groups, faces["gender"], faces["race"], strict=True))
@@ -40,15 +29,15 @@ def main() -> None:
     table = pd.DataFrame({"name": faces["name"], "split": result.split, "group": duplicates.groups})
     listed = table.assign(age=faces["age"], gender=faces["gender"], race=faces["race"])
     listed = listed[result.conflicting].sort_values("group", kind="stable")
-    write_csv(CONFLICTING, listed[["group", "name", "age", "gender", "race", "split"]])
-    write_csv(SPLIT, table)
+    write_csv(paths.CONFLICTING, listed[["group", "name", "age", "gender", "race", "split"]])
+    write_csv(paths.SPLIT, table)
     # A separate file, so that another number of folds does not rerun what depends on the split.
-    write_csv(FOLDS, pd.DataFrame({"name": faces["name"], FOLD: result.fold}).dropna())
-    write_csv(PUBLISHED_LISTS, published_lists(faces["name"], seed))
+    write_csv(paths.FOLDS, pd.DataFrame({"name": faces["name"], FOLD: result.fold}).dropna())
+    write_csv(paths.PUBLISHED_LISTS, published_lists(faces["name"], seed))
     sizes = {name: int((result.split == name).sum()) for name in (*SPLITS, DROPPED)}
     used = list(compress(strata, result.split != DROPPED))
     counts = count_duplicates(duplicates, strata, result.conflicting)
-    write_json(SPLIT_METRICS, {**sizes, **counts, **count_strata(used, len(SPLITS))})
+    write_json(paths.SPLIT_METRICS, {**sizes, **counts, **count_strata(used, len(SPLITS))})
     print("split: " + ", ".join(f"{n} {name}" for name, n in sizes.items()))
 
 

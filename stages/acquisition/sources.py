@@ -42,8 +42,7 @@ def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
     """Fetch UTKFace's archives into a folder; existing complete archives are kept.
 
     `mirror` is the address of a folder that serves the official file names (None: Google Drive);
-    archives at an s3:// address are recorded, not fetched. Raises UserError if an archive is not
-    available or damaged; the next call resumes the download.
+    archives at an s3:// address are recorded. Raises UserError if one is not available or damaged.
     """
     print(LICENCE, file=sys.stderr)
     mirror = mirror and mirror.rstrip("/")

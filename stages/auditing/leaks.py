@@ -43,9 +43,8 @@ def compare_pictures(
 def find_leaks(test: Sequence[str], used: pd.DataFrame, pictures: Pictures) -> pd.DataFrame:
     """All pairs of a test image and a used image that show the same picture.
 
-    `test` are names, `used` has the columns of `read_used`. Returns the columns test, used,
-    used_for, kind (`same image`, `copy` or `mirrored copy`) and correlation (of the thumbnails; 1
-    for equal pixels), in the order of the test images.
+    `used` has the columns of `read_used`. Returns the columns test, used, used_for, kind (`same
+    image`, `copy` or `mirrored copy`) and correlation (1 for equal pixels), in the order of `test`.
     """
     tested = pd.DataFrame({"test": list(test), "place": range(len(test))})
     seen = used.rename(columns={"name": "used"})

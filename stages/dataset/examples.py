@@ -34,13 +34,9 @@ class LabelledFaces:
         """
         order = np.random.default_rng(seed).permutation(len(self.names))
         kept = np.sort(order[: max(1, round(fraction * len(order)))])
-        return LabelledFaces(
-            self.crops,
-            [self.names[i] for i in kept],
-            self.rows[kept],
-            {task: labels[kept] for task, labels in self.labels.items()},
-            self.ages[kept],
-        )
+        labels = {task: labels[kept] for task, labels in self.labels.items()}
+        names = [self.names[i] for i in kept]
+        return LabelledFaces(self.crops, names, self.rows[kept], labels, self.ages[kept])
 
 
 def read_examples(

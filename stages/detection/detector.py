@@ -3,8 +3,6 @@
 - `mobilenet0.25`: the small network of the paper; its outputs are decoded here.
 - `resnet50`: the package retina-face with its published weights and its own decoding, on its
   ONNX backend (its TensorFlow backend would switch the process to legacy Keras 2).
-
-A detector may be called from several threads at once; each call uses one.
 """
 
 import math
@@ -61,8 +59,8 @@ def scale_factor(scale: Scale, height: int, width: int) -> float:
 def load_detector(cropping: Cropping, weights: Path | bytes, device: str = "auto") -> Detector:
     """Load a network once; the returned function detects the faces of one RGB image.
 
-    `weights` is the detector's ONNX file or its content, `device` as in `providers`. Raises
-    UserError if the file is missing or cannot be run, or the device is not available.
+    Several threads may call it; a call uses one. `weights` is the detector's ONNX file or its
+    content, `device` as in `providers`. Raises UserError if either cannot be used.
     """
     if isinstance(weights, Path) and not weights.is_file():
         raise UserError(f"{weights}: missing; run `dvc repro pretrained`")
@@ -79,9 +77,8 @@ def load_detector(cropping: Cropping, weights: Path | bytes, device: str = "auto
     except Exception as error:  # protobuf, onnx and onnxruntime share no public base class
         reason = str(error).splitlines()[0][:200]
         file = weights if isinstance(weights, Path) else "detector weights"
-        raise UserError(
-            f"{file}: no ONNX file that can be run ({reason}); run `dvc repro -f pretrained`"
-        ) from error
+        fault = f"{file}: no ONNX file that can be run ({reason})"
+        raise UserError(f"{fault}; run `dvc repro -f pretrained`") from error
     find = (_mobilenet if small else _resnet50)(session, cropping.score_threshold)
 
     def detect(image: Pixels) -> list[Face]:
@@ -153,9 +150,7 @@ def _anchors(height: int, width: int) -> Floats:
     """Anchor boxes as (centre x, centre y, width, height) in pixels, in the graph's order."""
     layers = []
     for stride, sizes in ANCHORS:
-        rows, columns = (
-            (np.arange(math.ceil(length / stride)) + 0.5) * stride for length in (height, width)
-        )
+        rows, columns = ((np.arange(math.ceil(n / stride)) + 0.5) * stride for n in (height, width))
         y, x, size = np.meshgrid(rows, columns, sizes, indexing="ij")
         layers.append(np.stack([x, y, size, size], axis=-1).reshape(-1, 4))
     return np.concatenate(layers).astype(np.float32)

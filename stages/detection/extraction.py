@@ -115,6 +115,6 @@ def _extractor(
 
 
 def _with_unique_names(results: Iterable[tuple[Member, Extraction | None]]) -> Iterator[Extraction]:
-    for name, (_, extraction) in named(results, lambda pair: pair[0]):
+    for name, extraction in named(results):
         if extraction is not None:
             yield extraction[0]._replace(name=name), extraction[1]

@@ -8,7 +8,7 @@ archive and under any name. `forgotten/models.csv` lists the networks trained on
 import csv
 import hashlib
 import mmap
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,14 +37,13 @@ def read_forgotten(path: Path = FORGOTTEN_IMAGES) -> frozenset[str]:
     return frozenset(read_csv(path, ["sha256"], "detect", dtype="str")["sha256"])
 
 
-def named(items: Iterable[Item], member_of: Callable[[Item], Member]) -> Iterator[tuple[str, Item]]:
-    """Yield the unique name of each member in index.csv, in linear time.
+def named(pairs: Iterable[tuple[Member, Item]]) -> Iterator[tuple[str, Item]]:
+    """Yield the unique name of each member in index.csv with what belongs to it, in linear time.
 
     A second member with a base name is named by its archive and path, further ones get a number.
     """
     taken: dict[str, int] = {}  # by name, the number for the next member of that name
-    for item in items:
-        member = member_of(item)
+    for member, item in pairs:
         name, full = member.name, f"{member.archive}/{member.path}"
         if name in taken:
             name = full
@@ -73,9 +72,8 @@ def remove_crops(names: Collection[str], index: Path, crops: Path) -> int:
     """Remove images from crops.npy, before they are removed from index.csv; return their number."""
     cropped, pixels = read_cropped(index), read_crops(crops)
     if len(cropped) != len(pixels):
-        raise UserError(
-            f"{crops}: {len(pixels)} crops for {len(cropped)} rows; run `dvc repro -f detect`"
-        )
+        fault = f"{len(pixels)} crops for {len(cropped)} rows"
+        raise UserError(f"{crops}: {fault}; run `dvc repro -f detect`")
     kept = ~cropped["name"].isin(names).to_numpy()
     if isinstance(pixels, ShardedCrops):
         write_shards(pixels, crops, rows=np.flatnonzero(kept))

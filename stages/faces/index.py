@@ -1,8 +1,7 @@
 """`data/faces/`: the index of the raw members, and the crops.
 
-`index.csv` has one `Row` for each member of the raw archives, in archive order.
-`crops.npy` is uint8 RGB (N, size, size, 3): the crops in the order of the `cropped` rows. Above
-`detect.shard_gib` it is a folder of shards, which is read in the same way (see `shards`).
+`index.csv` has one `Row` for each member of the raw archives, in archive order. `crops.npy` has the
+crops in the order of the `cropped` rows; above `detect.shard_gib` it is a folder (see `shards`).
 """
 
 import csv

@@ -85,9 +85,8 @@ SHAPES: Mapping[str, Shapes] = {
 def read_h5_layers(path: Path, shapes: Shapes) -> Layers:
     """Arrays of each layer of a Keras 1 or 2 .h5 weights file, or of a model saved as one.
 
-    Slashes in layer names, as in Keras's DenseNet files, become underscores. Returns float32 arrays
-    by layer, in the order of `shapes`. Raises ValueError if `open_hdf5` refuses the file, or the
-    layers or shapes differ.
+    Slashes in layer names become underscores. Returns float32 arrays by layer, in the order of
+    `shapes`. Raises ValueError if `open_hdf5` refuses the file, or the layers or shapes differ.
     """
     layers: dict[str, tuple[Array, ...]] = {}
 

@@ -112,7 +112,6 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 
 def _messages(message: Message) -> Iterator[Message]:
-    """A message and all nested messages."""
     yield message
     for field, value in message.ListFields():
         if field.message_type is not None:

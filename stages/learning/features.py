@@ -1,8 +1,7 @@
 """Features: the output of a frozen part, computed once per image and shared by all trainings.
 
-There is one .npy file per frozen part and set of images, named by the digests of both. Features of
-a deeper layer are computed from stored ones: those of a frozen VGG16 from those of its block 4, for
-instance. The folder is a cache: what is missing is computed again.
+There is one .npy file per frozen part and set of images, named by the digests of both. Features
+of a deeper layer are computed from stored ones: of a frozen VGG16 from those of its block 4.
 """
 
 import hashlib
@@ -74,9 +73,7 @@ def frozen_features(
 
     `images` are uint8 (N, height, width, 3), `digest` is that of their bytes. Above `limit` bytes,
     what was not used for the longest time leaves the folder. `compute` gives the output for each
-    batch, in their order.
-
-    Returns (N, ...) in the order of the images, mapped; float32 or the network's lower precision.
+    batch. Returns (N, ...), mapped; float32 or the network's lower precision.
     """
     names = _identities(frozen, digest)
     path = folder / f"{names[-1]}.npy"

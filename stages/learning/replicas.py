@@ -39,11 +39,8 @@ os.kill(int(sys.argv[2]), signal.SIGKILL)
 """
 # What TensorFlow raises where a peer is gone; which of them depends on what it was doing.
 _LOST = (
-    tf.errors.UnavailableError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.InternalError,
+    *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),
+    *(tf.errors.DeadlineExceededError, tf.errors.InternalError),
 )
 
 
@@ -102,9 +99,8 @@ class Replicas:
     ) -> Kept:
         """What the chief's checkpoint holds, on every worker; the others need not see its files.
 
-        The learner becomes the same as the chief's. `kept` are the best weights of `network` and
-        the history, on the chief (None: nothing was kept). Raises UserError if this worker's
-        `identity` of the training is not the chief's.
+        The learner becomes that of the chief. `kept` are the best weights of `network` and the
+        history, if any, on the chief. Raises UserError if `identity`, of the training, differs.
         """
         with self.watched():
             own = np.frombuffer(hashlib.sha256(identity.encode()).digest(), np.uint8)
@@ -155,18 +151,15 @@ def find_replicas(choice: str, patience: float) -> Replicas | None:
         return None
     if choice == "multi-worker":
         if len(peers) < 2:
-            raise UserError(
-                f"machine.strategy is multi-worker, but the environment variable {CONFIG} names no "
-                "two workers; see docs/scale.md"
-            )
+            fault = f"but the environment variable {CONFIG} names no two workers"
+            raise UserError(f"machine.strategy is multi-worker, {fault}; see docs/scale.md")
         with _watched(patience, f"not all workers of {CONFIG} ({', '.join(peers)}) have come"):
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
         return Replicas(strategy, peers, worker, patience)
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if len(devices) < 2:
-        raise UserError(
-            "machine.strategy is mirrored, but TensorFlow sees one device; use auto or none"
-        )
+        fault = "machine.strategy is mirrored, but TensorFlow sees one device"
+        raise UserError(f"{fault}; use auto or none")
     return Replicas(tf.distribute.MirroredStrategy([device.name for device in devices]))
 
 
@@ -185,19 +178,15 @@ def _workers() -> tuple[tuple[str, ...], int]:
         if set(cluster) - {"chief", "worker"} or (peers and not 0 <= place < len(peers)):
             raise ValueError("roles must be chief and worker, and task one of them")
     except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"environment variable {CONFIG}: {error}; it is JSON as in docs/scale.md"
-        ) from error
+        mend = "it is JSON as in docs/scale.md"
+        raise UserError(f"environment variable {CONFIG}: {error}; {mend}") from error
     return tuple(peers), place
 
 
 @contextmanager
 def _watched(patience: float, lost: str) -> Iterator[Callable[[], object]]:
-    """End this process by one error when it no longer calls what is yielded, or TensorFlow fails.
-
-    A thread could not watch: while TensorFlow waits for its peers at the start, it holds Python's
-    lock. So a process does, and kills this one.
-    """
+    """One error ends this process when it no longer calls what is yielded, or TensorFlow fails."""
+    # A thread could not watch: TensorFlow holds Python's lock while it waits for its peers.
     watch = None
     if patience:
         words = f"error: {lost} (silent for {patience:g} s)\n"

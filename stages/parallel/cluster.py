@@ -117,10 +117,9 @@ def _room(ray: Any, cluster: Cluster) -> int:
     room = sum(min(int(node.get(kind, 0) / n) for kind, n in wanted.items()) for node in nodes)
     if not room:
         have = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
-        raise UserError(
-            f"cluster: no machine has room for one worker of {cluster.cpus:g} CPUs and "
-            f"{cluster.gpus:g} GPUs (they have {have}); lower cluster.cpus or cluster.gpus"
-        )
+        worker = f"{cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs"
+        fault = f"no machine has room for one worker of {worker} (they have {have})"
+        raise UserError(f"cluster: {fault}; lower cluster.cpus or cluster.gpus")
     return room
 
 

@@ -1,7 +1,7 @@
 """Process a stream by threads, with results in the order of the stream.
 
-For work that releases Python's global lock, such as decoding, networks and resizing. The number
-and the total size of items in progress are bounded, and with them the memory.
+For work that releases Python's global lock. The number and the size of items in progress are
+bounded.
 """
 
 from collections import deque

@@ -59,10 +59,8 @@ class DamagedArchiveError(UserError):
 
     def __init__(self, archive: Archive, fault: str) -> None:
         self.fault = fault
-        super().__init__(
-            f"{archive}: {fault}; delete it and run `dvc repro download` again, or see "
-            "detect.damaged in params.yaml"
-        )
+        mend = "delete it and run `dvc repro download` again, or see detect.damaged in params.yaml"
+        super().__init__(f"{archive}: {fault}; {mend}")
 
 
 class _DamageError(Exception):
@@ -91,11 +89,9 @@ def _is_tar(path: Archive) -> bool:
     try:
         with _unpacked(path) as file, _open_tar(_Bounded(file, _START_BYTES, "no header")):
             return True
-    except OSError as error:
-        if error.errno is not None:
+    except Exception as error:  # gzip and tarfile raise many types on arbitrary bytes
+        if getattr(error, "errno", None) is not None:  # that of a disk
             raise
-        return False  # gzip's own errors have no number
-    except Exception:  # gzip and tarfile raise many types on arbitrary bytes
         return False
 
 
@@ -105,8 +101,7 @@ def read_members(
     """Yield the members of a tar or zip archive in their stored order.
 
     Raises DamagedArchiveError if the file is not an archive, is damaged or exceeds the limits; with
-    `keep_damaged`, one member then represents the rest instead. Raises UserError if the file cannot
-    be read.
+    `keep_damaged`, one member then represents the rest. Raises UserError if it cannot be read.
     """
     name, whole = spell(archive.name), 0  # members read
     try:

@@ -45,14 +45,12 @@ def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pi
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            pixels = image.width * image.height
+            pixels, size = image.width * image.height, f"{image.width}x{image.height}"
             if pixels > max_pixels:
-                raise UnreadableImageError(
-                    f"{image.width}x{image.height} is more than {named} {max_pixels}"
-                )
+                raise UnreadableImageError(f"{size} is more than {named} {max_pixels}")
             passes = data.count(_SCAN) if image.format in ("JPEG", "MPO") else 1
             if passes * pixels > PASSES * max_pixels:
-                raise UnreadableImageError(f"{passes} passes over {image.width}x{image.height}")
+                raise UnreadableImageError(f"{passes} passes over {size}")
             with _turn if pixels > _LARGE else nullcontext():
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image))

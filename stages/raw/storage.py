@@ -40,10 +40,8 @@ class RemoteArchive(Section):
         assert mode == "rb"
         current = _look_up(self.address)
         if current != self:
-            raise UserError(
-                f"{self.address}: is another object than recorded in data/raw (etag "
-                f"{current.etag}, not {self.etag}); run `dvc repro -f download`"
-            )
+            fault = f"another object than recorded (etag {current.etag}, not {self.etag})"
+            raise UserError(f"{self.address}: is {fault}; run `dvc repro -f download`")
         with _storage_errors(self.address):
             file = _system().open(self.address, "rb", block_size=AHEAD, cache_type="readahead")
         raw = _File(file, self.address)

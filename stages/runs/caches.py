@@ -1,7 +1,7 @@
 """Folders that outlive a run and are shared by all copies of the workspace.
 
-A queued experiment runs in a temporary copy of the workspace that is removed at its end. What it
-computed for others, or for itself if it is killed, stands beside DVC's own cache.
+A queued experiment runs in a temporary copy of the workspace: what it computed for others, or for
+itself if it is killed, stands beside DVC's own cache.
 """
 
 import shutil

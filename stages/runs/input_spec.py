@@ -1,8 +1,7 @@
 """The input and output of a model: `models/<run>/preprocessor_config.json`, beside the network.
 
 It holds the tasks that the network answers, and of params.yaml as it stood when it was trained the
-section `classes`, and `detect` without its limits. What is fed to the network later is cut by them,
-whatever params.yaml says by then. Preprocessing is inside the network.
+section `classes`, and `detect` without its limits. Preprocessing is inside the network.
 """
 
 from collections.abc import Sequence

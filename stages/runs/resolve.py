@@ -61,20 +61,16 @@ def resolve(params: Params, run: str, epochs: int | None = None) -> Plan:
 
 
 def _network(params: Params, variant: Variant, native: bool) -> NetworkSpec:
-    recipe = params.recipes[variant.recipe]
-    return NetworkSpec(
-        backbone=variant.backbone,
-        trainable=variant.trainable,
-        heads=variant.heads,
-        preprocessing="native" if native else variant.preprocessing,
-        classes={task: len(params.classes.of(task)) for task in variant.task_list},
-        size=params.detect.size,
-        weights=variant.weights,
-        head_width=recipe.head_width,
-        dropout=recipe.dropout,
-        age_head=recipe.age_head if "age" in variant.task_list else "groups",
-        age_upper_bounds=params.classes.age_upper_bounds,
-    )
+    both = params.recipes[variant.recipe].model_dump() | variant.model_dump()
+    network = {key: value for key, value in both.items() if key in NetworkSpec.model_fields}
+    network["classes"] = {task: len(params.classes.of(task)) for task in variant.task_list}
+    network["size"] = params.detect.size
+    network["age_upper_bounds"] = params.classes.age_upper_bounds
+    if native:
+        network["preprocessing"] = "native"
+    if "age" not in variant.task_list:
+        network["age_head"] = "groups"
+    return NetworkSpec(**network)
 
 
 def _training(params: Params, variant: Variant, seed: int, epochs: int | None) -> Training:
@@ -84,20 +80,13 @@ def _training(params: Params, variant: Variant, seed: int, epochs: int | None) -
         learning_rate *= (batch / batch_size) ** LR_SCALING_POWERS[params.train.lr_scaling]
         batch_size = batch
     epochs = epochs or min(variant.epochs, params.train.max_epochs)
-    kept = {key: value for key, value in recipe.items() if key in Training.model_fields}
-    return Training(
-        **kept
-        | {
-            "seed": seed,
-            "learning_rate": learning_rate,
-            "batch_size": batch_size,
-            "epochs": epochs,
-            # Rounded first: 0.29 of 100 is 28.999999999999996.
-            "progressive_epochs": int(round(epochs * recipe["progressive_fraction"], 6)),
-            "task_weights": params.train.task_weights,
-            "augmentation": params.augmentations.get(recipe["augmentation"]),
-        }
-    )
+    training = {key: value for key, value in recipe.items() if key in Training.model_fields}
+    training |= {"seed": seed, "learning_rate": learning_rate, "batch_size": batch_size}
+    training |= {"epochs": epochs, "task_weights": params.train.task_weights}
+    # Rounded first: 0.29 of 100 is 28.999999999999996.
+    training["progressive_epochs"] = int(round(epochs * recipe["progressive_fraction"], 6))
+    training["augmentation"] = params.augmentations.get(recipe["augmentation"])
+    return Training(**training)
 
 
 def read_plan(run: str) -> Plan:

@@ -67,12 +67,10 @@ def group_identical(crops: Crops) -> Numbers:
 def near_duplicates(crops: Crops, max_bits: int, min_correlation: float) -> pd.DataFrame:
     """All pairs of crops that show the same picture, mirrored or not.
 
-    Of a pair, the hashes differ in at most `max_bits`, 0..64, and the Pearson correlation of the
+    Their hashes differ in at most `max_bits`, 0..64, and the Pearson correlation of their
     thumbnails is at least `min_correlation`, 0..1. `crops` are uint8 RGB (N, height, width, 3),
-    height and width >= 32; they may be mapped.
-
-    Returns one row per pair, sorted: `first` (row in `crops`), `second` (a later row), `mirrored`
-    (only the mirror image of the second matches), `bits` (that differ), `correlation`.
+    height and width >= 32. Returns one row per pair, sorted: `first` (row in `crops`), `second` (a
+    later row), `mirrored` (only the mirror image of the second matches), `bits`, `correlation`.
     """
     plain = thumbnails(crops)
     hashes = perceptual_hashes(plain)
@@ -117,8 +115,7 @@ def close_hashes(
     """All pairs of a hash and a later one that differ in few bits.
 
     `hashes` and `others`, of the same images or of their mirror images, are uint64 (N,). Yields
-    index in `hashes`, index in `others` and number of different bits, int64 each, for at most 2048
-    pairs at a time. Memory does not depend on the number of hashes.
+    index in `hashes`, index in `others` and number of different bits, int64, of <= 2048 pairs each.
     """
     height, width = TILE
 

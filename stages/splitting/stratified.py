@@ -46,9 +46,6 @@ def divide(
 ) -> SplitAssignment:
     """Assign all images to splits and, for cross-validation, to folds, by `stratified_split`.
 
-    Fold i is tested by a network that is validated on fold i + 1 (modulo the number of folds) and
-    trained on all other images that are not dropped.
-
     `policy` is that of conflicting groups: `keep` treats them as others, `train-only` assigns them
     to train and to no fold, `drop` to no split and no fold.
     """
@@ -171,10 +168,8 @@ def _classes(strata: Sequence[object], cell: Numbers) -> Masks:
 
 
 def _round_all(lacking: Floats, numbers: Sequence[int], levels: Masks) -> Numbers:
-    """Round what the splits lack of each cell (cells, splits) to rows that sum to `numbers`.
-
-    Rounding errors are compensated in later cells of the same level, bool (levels, cells).
-    """
+    """Round what splits lack of each cell (cells, splits) to rows that sum to `numbers`."""
+    # Rounding errors are compensated in later cells of the same level, bool (levels, cells).
     owed = np.zeros((len(levels), lacking.shape[1]))
     counts = np.empty(lacking.shape, np.int64)
     for index, number in enumerate(numbers):

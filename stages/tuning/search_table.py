@@ -24,11 +24,9 @@ def tabulate_search(
     """One row for each setting, in the order of the grid.
 
     `states` and `summaries`, which the finished trainings wrote, are by an experiment's name;
-    `published` is the setting that the published project found best, if any.
-
-    Returns the columns experiment, state, one for each param of the grid, val_score,
-    <task>_val_accuracy, best_epoch, epochs (empty unless finished) and mark: `best`, `published`,
-    `best, published` or empty.
+    `published` is the setting that the published project found best, if any. The columns are
+    experiment, state, one for each param of the grid, val_score, <task>_val_accuracy, best_epoch,
+    epochs (empty unless finished) and mark: `best`, `published`, `best, published` or empty.
     """
     table = _rows(combinations, states, summaries)
     for place, param in enumerate(combinations[0].setting, 2):
@@ -64,7 +62,7 @@ def _rows(
     summaries: Mapping[str, Mapping[str, Any]],
 ) -> pd.DataFrame:
     rows, last = [], ["best_epoch", "epochs"]
-    for name in [combination.name for combination in combinations]:
+    for name in (combination.name for combination in combinations):
         summary = summaries.get(name, {})
         row = {"experiment": name, "state": states.get(name, "not queued")}
         row |= {SCORE: summary.get(SCORE, np.nan)} | {key: summary.get(key) for key in last}

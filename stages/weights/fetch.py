@@ -172,7 +172,10 @@ def _transfer(session: requests.Session, address: str, target: Path, timeout: fl
                 "whether it is a login, quota or error page"
             )
         begin = held if response.status_code == 206 else 0
-        total = _total_length(response)
+        length = response.headers.get("Content-Length", "")
+        if begin:  # a server may send less than the rest
+            length = response.headers.get("Content-Range", "").rpartition("/")[2]
+        total = int(length) if length.isdecimal() else None
         with partial.open("ab" if begin else "wb") as file:
             # Only now: opening with `wb` has removed the bytes of the older version.
             if not begin:
@@ -187,9 +190,9 @@ def _transfer(session: requests.Session, address: str, target: Path, timeout: fl
                         bar.update(file.write(block))
                 except urllib3.exceptions.HTTPError as error:
                     raise _CutError(str(error)) from error
-    length = partial.stat().st_size
-    if total not in (None, length):
-        raise _CutError(f"received {length} of {total} bytes")
+    received = partial.stat().st_size
+    if total not in (None, received):
+        raise _CutError(f"received {received} of {total} bytes")
 
 
 def _held(address: str, partial: Path) -> tuple[int, dict[str, Any]]:
@@ -223,13 +226,6 @@ def _continues(response: requests.Response, held: int, validator: str) -> bool:
     starts_there = response.headers.get("Content-Range", "").startswith(f"bytes {held}-")
     # Some servers support Range but ignore If-Range; a 206 need not repeat the validator.
     return starts_there and _validator(response) in (None, validator)
-
-
-def _total_length(response: requests.Response) -> int | None:
-    length = response.headers.get("Content-Length", "")
-    if response.status_code == 206:
-        length = response.headers.get("Content-Range", "").rpartition("/")[2]
-    return int(length) if length.isdecimal() else None
 
 
 def _validator(response: requests.Response) -> str | None:
