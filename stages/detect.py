@@ -9,15 +9,10 @@ from tqdm import tqdm
 from stages.core.errors import UserError
 from stages.core.files import write_json
 from stages.core.params import Params, load_params
-from stages.core.paths import DETECT_METRICS, FACES, PRETRAINED, RAW
+from stages.core.paths import CROPS, DETECT_METRICS, INDEX, PRETRAINED, RAW
 from stages.core.stage import run_stage
+from stages.detection import extraction
 from stages.detection.detector import load_detector, providers
-from stages.detection.extraction import (
-    Extraction,
-    extract_faces,
-    extract_in_processes,
-    extract_on_cluster,
-)
 from stages.detection.forgetting import read_forgotten
 from stages.faces.index import write_faces
 from stages.raw.archives import list_archives, read_members
@@ -31,36 +26,30 @@ def main() -> None:
     detect = params.detect
     forgotten = read_forgotten()
     extractions = tqdm(_extract(params, forgotten), "detecting", unit="image", disable=None)
-    files, limit = (FACES / "index.csv", FACES / "crops.npy"), detect.shard_gib * GIB
-    counts = write_faces(extractions, *files, detect.size, limit)
+    counts = write_faces(extractions, INDEX, CROPS, detect.size, detect.shard_gib * GIB)
     total = sum(counts.values())
     if not counts["cropped"]:
-        raise UserError(
-            f"{RAW}: none of {total} files gave a face crop; {FACES / 'index.csv'} lists the "
-            "reasons (see detect.detector and detect.score_threshold)"
-        )
+        reasons = f"{INDEX} lists the reasons (see detect.detector and detect.score_threshold)"
+        raise UserError(f"{RAW}: none of {total} files gave a face crop; {reasons}")
     percent = {f"{status}_percent": round(100 * n / total, 3) for status, n in counts.items()}
     write_json(DETECT_METRICS, {"members": total, **counts, **percent, "forgotten": len(forgotten)})
     print("detect: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
 
 
-def _extract(params: Params, forgotten: frozenset[str]) -> Iterator[Extraction]:
+def _extract(params: Params, forgotten: frozenset[str]) -> Iterator[extraction.Extraction]:
     detect, device = params.detect, params.machine.device
     weights = PRETRAINED / f"retinaface-{detect.detector}.onnx"
-    members = (
-        member
-        for archive in list_archives(RAW)
-        for member in read_members(archive, detect, keep_damaged=detect.damaged == "keep")
-    )
+    keep = detect.damaged == "keep"
+    members = (m for archive in list_archives(RAW) for m in read_members(archive, detect, keep))
     if params.cluster.engine == "ray":
         load = partial(load_detector, detect, weights.read_bytes(), device=device)
-        return extract_on_cluster(params.cluster, members, load, detect, forgotten)
+        return extraction.extract_on_cluster(params.cluster, members, load, detect, forgotten)
     workers = params.machine.threads or os.cpu_count() or 1
     if len(providers(device)) > 1:  # threads share one network on the GPU
         detector = load_detector(detect, weights, device=device)
-        return extract_faces(members, detector, detect, workers, forgotten)
+        return extraction.extract_faces(members, detector, detect, workers, forgotten)
     load = partial(load_detector, detect, weights, device=device)
-    return extract_in_processes(members, load, detect, workers, forgotten)
+    return extraction.extract_in_processes(members, load, detect, workers, forgotten)
 
 
 if __name__ == "__main__":

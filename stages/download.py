@@ -14,9 +14,8 @@ def main() -> None:
     data = load_params().data
     RAW.mkdir(parents=True, exist_ok=True)
     if data.source in OFFICIAL:
-        archives = fetch_official(
-            data.source, RAW, None if data.mirror == GOOGLE_DRIVE else data.mirror
-        )
+        mirror = None if data.mirror == GOOGLE_DRIVE else data.mirror
+        archives = fetch_official(data.source, RAW, mirror)
     elif data.source == "local":
         archives = take_local(data.local, RAW)
     else:

@@ -1,7 +1,6 @@
 """Stage lists: what each run trains on, validates with and is tested on, in data/lists/.
 
-A training depends on its own list and not on split.csv, so that more folds or runs, or a change
-of the split that a run does not follow, rerun nothing that they do not touch.
+A training depends on its own list and not on split.csv, so that more folds or runs rerun nothing.
 """
 
 from stages.core.files import remove_others, write_csv

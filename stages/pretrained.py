@@ -1,8 +1,7 @@
 """Stage pretrained: the weights that the chosen detector and runs need.
 
-`data/pretrained/` holds the files, and for each run a small `runs/<run>.json` with the name and
-SHA-256 of its file (null: it starts from random weights). A training depends on the latter, so
-that a file it does not use cannot rerun it.
+A training depends on its `runs/<run>.json`, the name and SHA-256 of its file (null: it starts from
+random weights), so that a file it does not use cannot rerun it.
 """
 
 import json
@@ -10,13 +9,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from stages.core.files import (
-    PARTIAL_SUFFIX,
-    atomic_write,
-    digest,
-    remove_others,
-    write_json,
-)
+from stages.core.files import PARTIAL_SUFFIX, atomic_write, digest, remove_others, write_json
 from stages.core.params import load_params
 from stages.core.paths import NEEDED_WEIGHTS, PRETRAINED, WEIGHTS_OF_RUNS, RunPaths
 from stages.core.stage import run_stage
@@ -49,17 +42,14 @@ def main() -> None:
 
 
 def _bring(weights: WeightsFile, given: str | None, user: str) -> Path:
-    """As `obtain`, but a file that another copy of the workspace has fetched is copied.
-
-    The digest beside the shared copy names what was fetched first where none is pinned.
-    """
+    """As `obtain`, but a file that another copy of the workspace has fetched is copied."""
     target = PRETRAINED / weights.file
     if given is not None:
         return obtain(weights, PRETRAINED, given, user)
     shared = shared_folder("pretrained")
     kept, note = shared / weights.file, shared / f"{weights.file}.sha256"
     remove_older(shared, PARTIAL_DAYS, f"*{PARTIAL_SUFFIX}")
-    if weights.sha256 is None and note.is_file():
+    if weights.sha256 is None and note.is_file():  # what was fetched first
         weights = replace(weights, sha256=note.read_text(encoding="utf-8").strip())
     if not target.is_file() and kept.is_file():
         with atomic_write(target) as partial:

@@ -1,15 +1,12 @@
-"""Stage split: each cropped image in exactly one of train, val and test.
-
-It also writes published.csv, the overlapping lists of the published protocol.
-"""
+"""Stage split: each cropped image in one of train, val and test, and the published lists."""
 
 from itertools import compress
 
 import pandas as pd
 
+from stages.core import paths
 from stages.core.files import write_csv, write_json
 from stages.core.params import load_params
-from stages.core.paths import CONFLICTING, FACES, FOLDS, PUBLISHED_LISTS, SPLIT, SPLIT_METRICS
 from stages.core.stage import run_stage
 from stages.dataset.split_files import DROPPED, FOLD, SPLITS
 from stages.faces.index import read_cropped, read_crops
@@ -22,38 +19,25 @@ from stages.splitting.stratified import count_duplicates, count_strata, divide
 def main() -> None:
     """Split, stratified by age group, gender and race, without separating copies; then count."""
     params = load_params()
-    faces = read_cropped(FACES / "index.csv")
-    duplicates = group_duplicates(
-        read_crops(FACES / "crops.npy"), **params.split.duplicates.model_dump()
-    )
+    split, seed = params.split, params.seed
+    faces, crops = read_cropped(paths.INDEX), read_crops(paths.CROPS)
+    duplicates = group_duplicates(crops, **split.duplicates.model_dump())
     age_groups = age_group(faces["age"], params.classes.age_upper_bounds)
     strata = list(zip(age_groups, faces["gender"], faces["race"], strict=True))
-    fractions = {name: getattr(params.split, name) for name in SPLITS}
-    result = divide(
-        strata,
-        duplicates.groups,
-        fractions,
-        params.split.conflicting,
-        params.split.folds,
-        params.seed,
-    )
+    fractions = {name: getattr(split, name) for name in SPLITS}
+    result = divide(strata, duplicates.groups, fractions, split.conflicting, split.folds, seed)
     table = pd.DataFrame({"name": faces["name"], "split": result.split, "group": duplicates.groups})
     listed = table.assign(age=faces["age"], gender=faces["gender"], race=faces["race"])
     listed = listed[result.conflicting].sort_values("group", kind="stable")
-    write_csv(CONFLICTING, listed[["group", "name", "age", "gender", "race", "split"]])
-    write_csv(SPLIT, table)
+    write_csv(paths.CONFLICTING, listed[["group", "name", "age", "gender", "race", "split"]])
+    write_csv(paths.SPLIT, table)
     # A separate file, so that another number of folds does not rerun what depends on the split.
-    write_csv(FOLDS, pd.DataFrame({"name": faces["name"], FOLD: result.fold}).dropna())
-    write_csv(PUBLISHED_LISTS, published_lists(faces["name"], params.seed))
+    write_csv(paths.FOLDS, pd.DataFrame({"name": faces["name"], FOLD: result.fold}).dropna())
+    write_csv(paths.PUBLISHED_LISTS, published_lists(faces["name"], seed))
     sizes = {name: int((result.split == name).sum()) for name in (*SPLITS, DROPPED)}
-    write_json(
-        SPLIT_METRICS,
-        {
-            **sizes,
-            **count_duplicates(duplicates, strata, result.conflicting),
-            **count_strata(list(compress(strata, result.split != DROPPED)), len(SPLITS)),
-        },
-    )
+    used = list(compress(strata, result.split != DROPPED))
+    counts = count_duplicates(duplicates, strata, result.conflicting)
+    write_json(paths.SPLIT_METRICS, {**sizes, **counts, **count_strata(used, len(SPLITS))})
     print("split: " + ", ".join(f"{n} {name}" for name, n in sizes.items()))
 
 

@@ -53,9 +53,8 @@ def main() -> None:
     setup = (machine.device, growth, plan.precision, plan.deterministic, seed, plan.xla)
     precision, xla = device.prepare(*setup)
     from stages.learning.checkpoints import Checkpoints
-    from stages.learning.features import frozen_features, one_after_the_other
+    from stages.learning.features import features_on, frozen_features, one_after_the_other
     from stages.learning.fit import Execution
-    from stages.learning.remote_features import features_on
     from stages.learning.replicas import find_replicas
 
     replicas = find_replicas(machine.strategy, machine.worker_patience)

@@ -1,8 +1,4 @@
-"""Stage validate: params.yaml fits its schema.
-
-All stages depend on this one, directly or through others. So DVC comes to a wrong param before it
-removes the outputs that the param would have changed.
-"""
+"""Stage validate: params.yaml fits its schema, or DVC stops before it removes any output."""
 
 from stages.core.files import atomic_write
 from stages.core.params import load_params

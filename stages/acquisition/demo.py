@@ -1,7 +1,7 @@
 """The demo data: an archive of drawn portraits with UTKFace-style names, without a download.
 
-The labels, balanced over age groups, genders and races, determine the drawings. A few files are
-invalid on purpose, so that every status of the index occurs. Scores say nothing about people.
+The labels are balanced over age groups, genders and races. A few files are invalid on purpose, so
+that every status of the index occurs.
 """
 
 import io

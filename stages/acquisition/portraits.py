@@ -1,17 +1,8 @@
 """Synthetic portraits: drawn faces whose appearance depends on age, gender and race codes.
 
-They replace the real data set, which is large and may not be redistributed, in demos and tests. A
-face detector finds them, and a small network can learn the three labels from a few hundred.
-
-The labels use the UTKFace codes (age in years, gender 0-1, race 0-4) and determine arbitrary cues:
-
-- race: the base skin tone, one of five; the hair is kept darker than the skin;
-- gender: the length of the hair, the thickness of the brows and the colour of the lips;
-- age: the proportions of the face, the size of the eyes, the hairline, wrinkles and grey hair.
-
-Pose, light, expression, clothes, background and noise are random; the same state of the generator
-gives the same pixels. The tones and shapes are chosen to be distinguishable, not measured, and
-scores on these pictures say nothing about photographs or people.
+A face detector finds them, and a small network can learn the three labels from a few hundred: race
+decides the skin tone, gender hair length, brows and lips, age proportions, hairline, wrinkles and
+grey hair. The cues are chosen, not measured: scores on these pictures say nothing about people.
 """
 
 import math
@@ -24,6 +15,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]
+Random = np.random.Generator
 
 SUPERSAMPLING = 2
 SUBPIXEL_BITS = 4
@@ -47,23 +39,19 @@ class _Canvas:
     to_pixels: Floats
 
     def fill(self, outline: Floats, colour: Floats | float) -> None:
-        """Fill a closed outline with a colour."""
         points, tone = [self._fixed_point(outline)], np.ravel(colour).tolist()
         cv2.fillPoly(self.pixels, points, tone, cv2.LINE_AA, SUBPIXEL_BITS)
 
     def stroke(self, line: Floats, colour: Floats | float, width: float) -> None:
-        """Draw an open line; the width is in head units."""
         points, tone = [self._fixed_point(line)], np.ravel(colour).tolist()
         thickness = max(1, round(width * self.scale()))
         cv2.polylines(self.pixels, points, False, tone, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
 
-    def blank(self, value: int, reduction: int = 1) -> "_Canvas":
-        """Return a one-channel canvas of the same pose, with the resolution divided."""
+    def grey(self, value: int, reduction: int = 1) -> "_Canvas":
         shape = (self.pixels.shape[0] // reduction, self.pixels.shape[1] // reduction)
         return _Canvas(np.full(shape, value, np.uint8), self.to_pixels / reduction)
 
-    def scale(self) -> float:
-        """Return the pixels in one head unit."""
+    def scale(self) -> float:  # pixels in one head unit
         return math.hypot(self.to_pixels[0, 0], self.to_pixels[1, 0])
 
     def _fixed_point(self, points: Floats) -> NDArray[np.int32]:
@@ -71,18 +59,8 @@ class _Canvas:
         return np.rint(pixels * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 
-def draw_portrait(
-    age: int, gender: int, race: int, generator: np.random.Generator, size: int = 200
-) -> Image:
-    """Draw one face as an RGB image of ``size`` x ``size`` pixels.
-
-    Raises:
-        ValueError: a label or the size is out of range.
-    """
-    ranges = {"age": (age, 1, 116), "gender": (gender, 0, 1), "race": (race, 0, 4)}
-    for name, (value, low, high) in ranges.items():
-        if not low <= value <= high:
-            raise ValueError(f"{name} must be between {low} and {high}, not {value}")
+def draw_portrait(age: int, gender: int, race: int, generator: Random, size: int = 200) -> Image:
+    """Draw one face with UTKFace's codes as labels: uint8 RGB (size, size, 3)."""
     face = _choose_appearance(age, gender, race, generator)
     canvas = _Canvas(_draw_scene(size * SUPERSAMPLING, 3, generator), _choose_pose(size, generator))
     _draw_body(canvas, face, generator)
@@ -95,16 +73,13 @@ def draw_portrait(
     return _photograph(canvas.pixels, size, generator)
 
 
-def draw_background(generator: np.random.Generator, size: int = 200) -> Image:
-    """Draw a scene of coloured shapes, without any face, as an RGB image."""
+def draw_background(generator: Random, size: int = 200) -> Image:
+    """Draw a scene of coloured shapes, without any face: uint8 RGB (size, size, 3)."""
     shapes = int(generator.integers(3, 9))
     return _photograph(_draw_scene(size * SUPERSAMPLING, shapes, generator), size, generator)
 
 
-def _choose_appearance(
-    age: int, gender: int, race: int, generator: np.random.Generator
-) -> SimpleNamespace:
-    """The appearance of one face, determined by the labels and at random."""
+def _choose_appearance(age: int, gender: int, race: int, generator: Random) -> SimpleNamespace:
     # Apparent age differs a little from the label, so that the age groups overlap at their edges.
     years = max(0.5, age * math.exp(generator.normal(0, 0.05)))
     jitter = generator.normal(0, 0.04, 7)
@@ -135,8 +110,8 @@ def _choose_appearance(
     )
 
 
-def _choose_pose(size: int, generator: np.random.Generator) -> Floats:
-    """Return the affine map from head units to pixels of the oversized canvas."""
+def _choose_pose(size: int, generator: Random) -> Floats:
+    """The affine map from head units to pixels of the oversized canvas."""
     pixels = size * SUPERSAMPLING
     scale = pixels * generator.uniform(0.29, 0.36)
     angle = math.radians(float(np.clip(generator.normal(0, 5), -15, 15)))
@@ -145,9 +120,7 @@ def _choose_pose(size: int, generator: np.random.Generator) -> Floats:
     return np.array([[cos, -sin, centre[0]], [sin, cos, centre[1]]])
 
 
-def _draw_scene(pixels: int, shapes: int, generator: np.random.Generator) -> Image:
-    if pixels < 32 * SUPERSAMPLING:
-        raise ValueError(f"size must be at least 32, not {pixels // SUPERSAMPLING}")
+def _draw_scene(pixels: int, shapes: int, generator: Random) -> Image:
     gradient = _scene_colours(4, generator).reshape(2, 2, 3).astype(np.float32)
     smooth = cv2.resize(gradient, (pixels, pixels), interpolation=cv2.INTER_LINEAR)
     scene = _Canvas(smooth.astype(np.uint8), np.array([[pixels, 0.0, 0.0], [0.0, pixels, 0.0]]))
@@ -159,13 +132,12 @@ def _draw_scene(pixels: int, shapes: int, generator: np.random.Generator) -> Ima
     return scene.pixels
 
 
-def _scene_colours(count: int, generator: np.random.Generator) -> Floats:
+def _scene_colours(count: int, generator: Random) -> Floats:
     # Half grey: a scene of pure random colours is garish.
     return _mix(generator.uniform(30, 235, (count, 3)), generator.uniform(40, 220, (count, 1)), 0.5)
 
 
-def _draw_body(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
-    """Draw what lies behind the face: long hair, neck, clothes and ears."""
+def _draw_body(canvas: _Canvas, face: SimpleNamespace, generator: Random) -> None:
     width = face.half_width
     if face.long_hair:
         length = generator.uniform(0.95, 1.35)
@@ -177,14 +149,14 @@ def _draw_body(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gene
         canvas.fill(_ellipse(side * width, 0.12, 0.10, 0.20), face.skin * 0.86)
 
 
-def _draw_head(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
+def _draw_head(canvas: _Canvas, face: SimpleNamespace, generator: Random) -> None:
     x, y = _ellipse(0, 0, face.half_width, 1).T
     # Below the ears an ellipse narrows too fast for a jaw; children have rounder cheeks.
     below = np.clip(y, 0, 1)
     fullness = 1 + (0.10 - 0.05 * face.child) * np.sin(np.pi * below) - 0.04 * below
     outline = np.column_stack([x * fullness, y])
     canvas.fill(outline, face.skin)
-    mask = canvas.blank(0)
+    mask = canvas.grey(0)
     mask.fill(outline, 255.0)
     shade = _Canvas(_soft_shade(canvas, face, generator), canvas.to_pixels)
     _draw_wrinkles(shade, face, generator)
@@ -192,12 +164,11 @@ def _draw_head(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gene
     canvas.pixels = cv2.multiply(canvas.pixels, shading, scale=1 / 128)
 
 
-def _soft_shade(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> Image:
-    """Return the relief of the head as a grey map, drawn small because it is smooth."""
-    reduction = 4
+def _soft_shade(canvas: _Canvas, face: SimpleNamespace, generator: Random) -> Image:
+    """The relief of the head as a grey map, drawn small because it is smooth."""
     width, level = face.half_width, face.eye_level
     light = generator.uniform(-0.12, 0.12)
-    relief = canvas.blank(96, reduction)
+    relief = canvas.grey(96, reduction=4)
     relief.fill(_ellipse(light, -0.05, width * 0.86, 0.88), 126.0)
     for side in (-1.0, 1.0):
         relief.fill(_ellipse(side * 0.30, level - 0.03, 0.20, 0.13), 108.0 - 6 * face.maturity)
@@ -211,8 +182,7 @@ def _soft_shade(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gen
     return np.asarray(full, np.uint8)
 
 
-def _draw_wrinkles(shade: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
-    """Draw folds that come with age: beside the mouth first, then the eyes, then the forehead."""
+def _draw_wrinkles(shade: _Canvas, face: SimpleNamespace, generator: Random) -> None:
     depth, level = face.maturity, face.eye_level
     if depth < 0.1:
         return
@@ -271,7 +241,7 @@ def _draw_mouth(canvas: _Canvas, face: SimpleNamespace) -> None:
     canvas.stroke(line, face.lips * 0.45, 0.018)
 
 
-def _draw_hair(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Generator) -> None:
+def _draw_hair(canvas: _Canvas, face: SimpleNamespace, generator: Random) -> None:
     width, volume = face.half_width, 0.09 - 0.04 * face.child + generator.uniform(-0.01, 0.02)
     # The cap runs over the crown from temple to temple and back along the hairline.
     turn = np.linspace(-0.52, 0.52, 40) * np.pi
@@ -304,8 +274,7 @@ def _draw_hair(canvas: _Canvas, face: SimpleNamespace, generator: np.random.Gene
             canvas.stroke(strand, face.hair * generator.uniform(0.75, 1.25), 0.016)
 
 
-def _photograph(drawing: Image, size: int, generator: np.random.Generator) -> Image:
-    """Reduce the drawing to its final size under uneven light, with blur and sensor noise."""
+def _photograph(drawing: Image, size: int, generator: Random) -> Image:
     small = cv2.resize(drawing, (size, size), interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (3, 3), float(generator.uniform(0.2, 0.8)))
     gain = generator.uniform(0.93, 1.06)
@@ -322,13 +291,13 @@ def _ellipse(x: float, y: float, width: float, height: float) -> Floats:
 
 
 def _bow(x: float, y: float, width: float, sag: float) -> Floats:
-    """Return a parabola from side to side, with its middle ``sag`` below its ends."""
+    """A parabola from side to side, with its middle `sag` below its ends."""
     across = np.linspace(-1, 1, 17)
     return np.column_stack([x + width * across, y + sag * (1 - across**2)])
 
 
 def _rise(value: float, middle: float, width: float) -> float:
-    """Return a smooth step from 0 to 1 around ``middle``."""
+    """A smooth step from 0 to 1 around `middle`."""
     return 0.5 + 0.5 * math.tanh((value - middle) / (2 * width))
 
 

@@ -1,15 +1,13 @@
 """The raw archives: UTKFace's official files, a mirror's, or the user's own.
 
-UTKFace's page (https://susanqq.github.io/UTKFace/) offers the files on Google Drive for
-non-commercial research only. It publishes neither sizes nor checksums, so an archive is verified by
-reading it to its end (gzip has a CRC) and counting its files.
+UTKFace's page (https://susanqq.github.io/UTKFace/) publishes neither sizes nor checksums, so an
+archive is verified by reading it to its end (gzip has a CRC) and counting its files.
 """
 
 import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -17,7 +15,7 @@ from stages.core.errors import UserError
 from stages.core.files import atomic_write
 from stages.core.sections import ArchiveLimits
 from stages.raw.archives import is_archive, read_members
-from stages.raw.storage import SUFFIX, is_remote, read_record, record
+from stages.raw.storage import SCHEME, SUFFIX, read_record, record
 from stages.weights.fetch import copy_local, download, google_drive
 
 LICENCE = """\
@@ -26,21 +24,14 @@ belongs to their owners; the images must not be copied, published or distributed
 Terms: https://susanqq.github.io/UTKFace/"""
 
 
-class OfficialArchive(NamedTuple):
-    """One file of UTKFace's page: its name, Google Drive id and number of images."""
-
-    file: str
-    drive_id: str
-    images: int
-
-
+# The files of UTKFace's page: name, Google Drive id and number of images.
 OFFICIAL = {
-    "utkface-wild": (
-        OfficialArchive("part1.tar.gz", "0BxYys69jI14kb2o4ajJwQ3FOUm8", 10_137),
-        OfficialArchive("part2.tar.gz", "0BxYys69jI14kNEt1SnNJN1Z2WWc", 10_719),
-        OfficialArchive("part3.tar.gz", "0BxYys69jI14kVkVTZHZHa21zUXM", 3_253),
-    ),
-    "utkface-aligned": (OfficialArchive("UTKFace.tar.gz", "0BxYys69jI14kYVM3aVhKS1VhRUk", 23_708),),
+    "utkface-wild": {
+        "part1.tar.gz": ("0BxYys69jI14kb2o4ajJwQ3FOUm8", 10_137),
+        "part2.tar.gz": ("0BxYys69jI14kNEt1SnNJN1Z2WWc", 10_719),
+        "part3.tar.gz": ("0BxYys69jI14kVkVTZHZHa21zUXM", 3_253),
+    },
+    "utkface-aligned": {"UTKFace.tar.gz": ("0BxYys69jI14kYVM3aVhKS1VhRUk", 23_708)},
 }
 
 # For counting members; their content is skipped.
@@ -51,30 +42,26 @@ def fetch_official(source: str, folder: Path, mirror: str | None) -> list[Path]:
     """Fetch UTKFace's archives into a folder; existing complete archives are kept.
 
     `mirror` is the address of a folder that serves the official file names (None: Google Drive);
-    archives at an s3:// address are recorded, not fetched.
-
-    Raises:
-        UserError: an archive is not available or damaged; the next call resumes the download.
+    archives at an s3:// address are recorded. Raises UserError if one is not available or damaged.
     """
     print(LICENCE, file=sys.stderr)
-    archives = OFFICIAL[source]
     mirror = mirror and mirror.rstrip("/")
-    if mirror and is_remote(mirror):
-        return [record(f"{mirror}/{archive.file}", folder) for archive in archives]
-    for archive in archives:
-        path = folder / archive.file
+    if mirror and mirror.startswith(SCHEME):
+        return [record(f"{mirror}/{name}", folder) for name in OFFICIAL[source]]
+    for name, (drive_id, images) in OFFICIAL[source].items():
+        path = folder / name
         if not path.exists() and mirror:
-            download(f"{mirror}/{archive.file}", path)
+            download(f"{mirror}/{name}", path)
         elif not path.exists():
-            google_drive(archive.drive_id, path)
-        _verify(path, archive.images)
-    return [folder / archive.file for archive in archives]
+            google_drive(drive_id, path)
+        _verify(path, images)
+    return [folder / name for name in OFFICIAL[source]]
 
 
 def _verify(path: Path, images: int) -> None:
-    members = tqdm(read_members(path, COUNTING), f"verifying {path.name}", images, disable=None)
+    members = read_members(path, COUNTING)
     try:
-        files = sum(1 for _ in members)
+        files = sum(1 for _ in tqdm(members, f"verifying {path.name}", images, disable=None))
     except UserError:
         path.unlink()
         raise
@@ -86,9 +73,8 @@ def _verify(path: Path, images: int) -> None:
 def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
     """Copy archives, pack folders into tar files, and record archives at s3:// addresses.
 
-    Raises:
-        UserError: a path is missing or hidden, neither an archive nor a folder, or two targets have
-            the same name.
+    Raises UserError for a path that is missing, hidden, or neither an archive nor a folder, and for
+    two of the same name.
     """
     targets: dict[Path, str] = {}
     for source in sources:
@@ -98,7 +84,7 @@ def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
             raise UserError(f"data.local: {both}; rename one")
         targets[target] = source
     for target, source in targets.items():
-        if is_remote(source):
+        if source.startswith(SCHEME):
             record(source, folder)
             if not is_archive(read_record(target)):
                 target.unlink()
@@ -111,18 +97,16 @@ def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
 
 
 def _target_name(source: str) -> str:
-    """The file name of a source in the folder of raw archives."""
     path = Path(source).expanduser()
-    if is_remote(source):
+    if source.startswith(SCHEME):
         name = f"{PurePosixPath(source).name}{SUFFIX}"
-    elif not path.exists():
-        raise UserError(f"data.local: {path} does not exist")
     elif path.is_dir():
         name = f"{path.resolve().name}.tar"
     elif path.is_file() and is_archive(path):
         name = path.name
     else:
-        raise UserError(f"data.local: {path} is neither a .tar, .tar.gz or .zip file nor a folder")
+        fault = "is neither a .tar, .tar.gz or .zip file nor a folder"
+        raise UserError(f"data.local: {path} {fault if path.exists() else 'does not exist'}")
     if name.startswith("."):
         raise UserError(f"data.local: {source} is hidden and would not be read; rename it")
     return name

@@ -1,9 +1,8 @@
 """Leaks: test images that a network has seen, or of which it has seen a copy.
 
-The check does not use the split: all crops are compared again with separate thresholds, and the
-images that a model has seen are those in its own list, models/<run>/images.csv. So it finds copies
-that the split missed, errors of a split made by hand, and models of an earlier split. Validation
-images count as seen because they chose the epoch.
+All crops are compared again, and the images that a model has seen are those in its own list,
+models/<run>/images.csv: the check also finds copies that the split missed and models of an earlier
+split. Validation images count as seen because they chose the epoch.
 """
 
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ COLUMNS = ("test", "used", "used_for", "kind", "correlation")
 class Pictures(NamedTuple):
     """Which crops show the same picture."""
 
-    identical: pd.DataFrame  # columns name and pixels, numbers that are equal if the pixels are
+    pixels: pd.Series  # by name, numbers that are equal if the pixels are
     copies: pd.DataFrame  # columns one, other, mirrored and correlation, in both directions
 
 
@@ -37,25 +36,21 @@ def compare_pictures(
     pairs = duplicates.pairs[["mirrored", "correlation"]]
     one, other = (known[duplicates.pairs[column]] for column in ("first", "second"))
     both = [pairs.assign(one=one, other=other), pairs.assign(one=other, other=one)]
-    identical = pd.DataFrame({"name": known, "pixels": duplicates.identical})
-    return Pictures(identical, pd.concat(both, ignore_index=True))
+    pixels = pd.Series(duplicates.identical, known)
+    return Pictures(pixels, pd.concat(both, ignore_index=True))
 
 
 def find_leaks(test: Sequence[str], used: pd.DataFrame, pictures: Pictures) -> pd.DataFrame:
     """All pairs of a test image and a used image that show the same picture.
 
-    `test` are names, `used` has the columns of `read_used`.
-
-    Returns:
-        Columns test, used, used_for, kind (`same image`, `copy` or `mirrored copy`) and
-        correlation (of the thumbnails; 1 for equal pixels), in the order of the test images.
+    `used` has the columns of `read_used`. Returns the columns test, used, used_for, kind (`same
+    image`, `copy` or `mirrored copy`) and correlation (1 for equal pixels), in the order of `test`.
     """
     tested = pd.DataFrame({"test": list(test), "place": range(len(test))})
     seen = used.rename(columns={"name": "used"})
-    pixels = pictures.identical.set_index("name")["pixels"]
-    equal = tested.assign(pixels=tested["test"].map(pixels)).merge(
-        seen.assign(pixels=seen["used"].map(pixels)).dropna(), on="pixels"
-    )
+    tested_pixels = tested.assign(pixels=tested["test"].map(pictures.pixels))
+    used_pixels = seen.assign(pixels=seen["used"].map(pictures.pixels)).dropna()
+    equal = tested_pixels.merge(used_pixels, on="pixels")
     kind = np.where(equal["test"] == equal["used"], SAME, COPY)
     equal = equal.assign(kind=kind, correlation=1.0)
     near = tested.merge(pictures.copies, left_on="test", right_on="one")
@@ -84,11 +79,8 @@ def count_leaks(test: Sequence[str], used: pd.DataFrame, leaks: pd.DataFrame) ->
 
 def used_by_lists(lists: pd.DataFrame) -> pd.DataFrame:
     """The images used by a run with these lists: columns name and used_for."""
-    parts = [
-        pd.DataFrame({"name": lists["name"][lists[split]], "used_for": split})
-        for split in ("train", "val")
-    ]
-    return pd.concat(parts, ignore_index=True)
+    used = lists.melt("name", ["train", "val"], "used_for", "is_used")
+    return used[used["is_used"]].reset_index(drop=True)[["name", "used_for"]]
 
 
 def list_differences(used: pd.DataFrame, lists: pd.DataFrame, whole: bool = True) -> list[str]:
@@ -96,8 +88,6 @@ def list_differences(used: pd.DataFrame, lists: pd.DataFrame, whole: bool = True
 
     With `whole` false the model used a subset of the lists, and omitted images are no difference.
     """
-    listed, actual = (
-        set(frame[["name", "used_for"]].itertuples(index=False, name=None))
-        for frame in (used_by_lists(lists), used)
-    )
-    return sorted({name for name, _ in (listed ^ actual if whole else actual - listed)})
+    both = used_by_lists(lists).merge(used, how="outer", indicator=True)
+    differs = both["_merge"].isin(["left_only", "right_only"] if whole else ["right_only"])
+    return sorted(set(both["name"][differs]))

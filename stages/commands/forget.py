@@ -80,7 +80,7 @@ def fingerprints(names: list[str], detect: Detect) -> list[str]:
         for member in read_members(archive, detect, detect.damaged == "keep")
     )
     found = {}
-    for name, member in tqdm(forgetting.named(members, lambda m: m), "searching", disable=None):
+    for name, member in tqdm(forgetting.named((m, m) for m in members), "searching", disable=None):
         if name in names and (value := forgetting.fingerprint(member)) is not None:
             found[name] = value
     if without := [name for name in names if name not in found]:

@@ -14,57 +14,38 @@ from stages.dataset.split_files import read_lists
 from stages.faces.index import read_cropped, read_crops
 from stages.faces.labels import age_group
 
+Numbers = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class LabelledFaces:
-    """The images of one split.
+    """The images of one split."""
 
-    Attributes:
-        crops: uint8 RGB (M, size, size, 3), of all images.
-        names: of the images of this split (N).
-        rows: int64 (N), their rows in `crops`.
-        labels: class indices by task, int64 (N).
-        ages: in years, int64 (N).
-    """
-
-    crops: npt.NDArray[np.uint8]
-    names: list[str]
-    rows: npt.NDArray[np.int64]
-    labels: dict[str, npt.NDArray[np.int64]]
-    ages: npt.NDArray[np.int64]
+    crops: npt.NDArray[np.uint8]  # RGB (M, size, size, 3), of all images
+    names: list[str]  # of the images of this split (N)
+    rows: Numbers  # (N), their rows in `crops`
+    labels: dict[str, Numbers]  # class indices by task (N)
+    ages: Numbers  # in years (N)
 
     def subset(self, fraction: float, seed: int) -> "LabelledFaces":
         """A random subset of at least one image; smaller subsets are part of larger ones.
 
-        Args:
-            fraction: of the images, > 0, <= 1.
-            seed: of the random choice.
+        `fraction` is that of the images, > 0, <= 1.
         """
         order = np.random.default_rng(seed).permutation(len(self.names))
         kept = np.sort(order[: max(1, round(fraction * len(order)))])
-        return LabelledFaces(
-            self.crops,
-            [self.names[i] for i in kept],
-            self.rows[kept],
-            {task: labels[kept] for task, labels in self.labels.items()},
-            self.ages[kept],
-        )
+        labels = {task: labels[kept] for task, labels in self.labels.items()}
+        names = [self.names[i] for i in kept]
+        return LabelledFaces(self.crops, names, self.rows[kept], labels, self.ages[kept])
 
 
 def read_examples(
     faces: Path, lists_file: Path, split: str, tasks: Sequence[str], age_upper_bounds: Sequence[int]
 ) -> LabelledFaces:
-    """Read the examples of one split, in the order of the list file.
+    """Read the examples of one split, `train`, `val` or `test`, in the order of the list file.
 
-    Args:
-        faces: folder of index.csv and crops.npy.
-        lists_file: see `stages.dataset.split_files`.
-        split: `train`, `val` or `test`.
-        tasks: of age, gender and race.
-        age_upper_bounds: of the age groups, in years.
-
-    Raises:
-        UserError: a file is missing or malformed, the split is empty, or an image has no crop.
+    `faces` is the folder of index.csv and crops.npy; `age_upper_bounds` are in years. Raises
+    UserError if a file is missing or malformed, the split is empty, or an image has no crop.
     """
     cropped = read_cropped(faces / "index.csv").set_index("name")
     table = read_lists(lists_file)
@@ -75,14 +56,11 @@ def read_examples(
     if (rows < 0).any():
         missing = names[rows < 0].iloc[0]
         raise UserError(f"{lists_file}: {missing!r} has no crop in {faces}; run `dvc repro split`")
-    chosen = cropped.iloc[rows]
-    ages = chosen["age"].to_numpy(np.int64)
-    codes = {
-        "age": age_group(ages, age_upper_bounds),
-        "gender": chosen["gender"].to_numpy(np.int64),
-        "race": chosen["race"].to_numpy(np.int64),
-    }
-    labels = {task: codes[task] for task in tasks}
+    codes = cropped.iloc[rows][["age", "gender", "race"]].astype(np.int64)
+    ages = codes["age"].to_numpy()
+    labels = {task: codes[task].to_numpy() for task in tasks}
+    if "age" in labels:
+        labels["age"] = age_group(ages, age_upper_bounds)
     return LabelledFaces(read_crops(faces / "crops.npy"), names.tolist(), rows, labels, ages)
 
 
@@ -108,16 +86,13 @@ def places_of_copies(path: Path, names: Sequence[str]) -> list[npt.NDArray[np.in
 def read_used(path: Path) -> pd.DataFrame:
     """Read models/<run>/images.csv, the images a model was made with: columns name and used_for.
 
-    used_for is `train` or `val`; an image used for both has two rows.
-
-    Raises:
-        UserError: the file is missing or malformed, or lacks a column.
+    used_for is `train` or `val`; an image used for both has two rows. Raises as `read_csv`.
     """
     columns = ["name", "used_for"]
     return read_csv(path, columns, "train", dtype=dict.fromkeys(columns, "str"))[columns]
 
 
-def was_trained_on(names: Sequence[str], path: Path) -> npt.NDArray[np.int64]:
+def was_trained_on(names: Sequence[str], path: Path) -> Numbers:
     """1 for each name that images.csv at `path` lists as a training image, else 0: int64 (N)."""
     used = read_used(path)
     return np.isin(names, used["name"][used["used_for"] == "train"]).astype(np.int64)

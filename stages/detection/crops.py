@@ -11,7 +11,7 @@ from PIL import Image
 from stages.detection.detector import Face
 from stages.raw.images import Pixels
 
-CHOICES = ("score", "largest", "central")
+Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
 
 
 def choose_face(faces: Sequence[Face], choice: str, height: int, width: int) -> Face:
@@ -20,30 +20,26 @@ def choose_face(faces: Sequence[Face], choice: str, height: int, width: int) -> 
     `choice` is `score` (highest score), `largest` (largest box) or `central` (centre nearest to
     that of the image, whose size is given in pixels).
     """
-    if choice == "score":
-        return max(faces, key=lambda face: face.score)
-    if choice == "largest":
-        return max(faces, key=lambda face: (face.x2 - face.x1) * (face.y2 - face.y1))
     if choice == "central":
         return min(faces, key=lambda f: (f.x1 + f.x2 - width) ** 2 + (f.y1 + f.y2 - height) ** 2)
-    raise ValueError(f"choice {choice!r} is not one of {CHOICES}")
+    if choice == "largest":
+        return max(faces, key=lambda f: (f.x2 - f.x1) * (f.y2 - f.y1))
+    return max(faces, key=lambda f: f.score)
 
 
-def pixel_box(face: Face) -> tuple[int, int, int, int]:
+def pixel_box(face: Face) -> Box:
     """A face's box (x1, y1, x2, y2) in whole pixels."""
     return int(face.x1), int(face.y1), int(face.x2), int(face.y2)
 
 
-def widen(
-    box: tuple[int, int, int, int], margin: float, height: int, width: int
-) -> tuple[int, int, int, int]:
+def widen(box: Box, margin: float, height: int, width: int) -> Box:
     """Widen a box (x1, y1, x2, y2) by `margin` of its size on each side, within the image."""
     x1, y1, x2, y2 = box
     dx, dy = int(margin * (x2 - x1)), int(margin * (y2 - y1))
     return max(0, x1 - dx), max(0, y1 - dy), min(width, x2 + dx), min(height, y2 + dy)
 
 
-def crop(image: Pixels, box: tuple[int, int, int, int], margin: float, size: int) -> Pixels:
+def crop(image: Pixels, box: Box, margin: float, size: int) -> Pixels:
     """Crop a widened box, at least 1x1 pixels, and resize it to uint8 RGB (size, size, 3)."""
     x1, y1, x2, y2 = widen(box, margin, *image.shape[:2])
     # Crop first: the filter of resize(box=...) would use pixels outside the box.

@@ -1,12 +1,8 @@
 """RetinaFace (Deng et al. 2020, https://arxiv.org/abs/1905.00641): where the faces are.
 
-- `mobilenet0.25`: the small network of the paper, an ONNX graph whose outputs (anchors, box deltas)
-  are decoded here.
+- `mobilenet0.25`: the small network of the paper; its outputs are decoded here.
 - `resnet50`: the package retina-face with its published weights and its own decoding, on its
   ONNX backend (its TensorFlow backend would switch the process to legacy Keras 2).
-
-A detector may be called from several threads at once. Each call uses one thread: processing images
-in parallel uses the cores better than parallelism within one image.
 """
 
 import math
@@ -52,10 +48,9 @@ Detector = Callable[[Pixels], list[Face]]
 
 
 def scale_factor(scale: Scale, height: int, width: int) -> float:
-    """The factor by which an image of this size is resized before detection.
+    """The factor by which an image of this size in pixels is resized before detection.
 
-    The shorter side becomes `short_side` pixels unless the longer one would exceed `long_side`
-    (retina-face: 1024 and 1980). `upscale=False` leaves smaller images as they are.
+    The shorter side becomes `short_side` unless the longer one would exceed `long_side`.
     """
     factor = min(scale.short_side / min(height, width), scale.long_side / max(height, width))
     return factor if scale.upscale else min(1.0, factor)
@@ -64,18 +59,12 @@ def scale_factor(scale: Scale, height: int, width: int) -> float:
 def load_detector(cropping: Cropping, weights: Path | bytes, device: str = "auto") -> Detector:
     """Load a network once; the returned function detects the faces of one RGB image.
 
-    Args:
-        cropping: which detector, its score threshold and the scale of the images.
-        weights: its ONNX file, or the content of that file.
-        device: `auto` (a GPU where onnxruntime offers one), `cpu` or `gpu`.
-
-    Raises:
-        UserError: the file is missing or cannot be run, or `gpu` is requested but not available.
+    Several threads may call it; a call uses one. `weights` is the detector's ONNX file or its
+    content, `device` as in `providers`. Raises UserError if either cannot be used.
     """
     if isinstance(weights, Path) and not weights.is_file():
         raise UserError(f"{weights}: missing; run `dvc repro pretrained`")
-    small = cropping.detector == "mobilenet0.25"
-    chosen = providers(device)
+    small, chosen = cropping.detector == "mobilenet0.25", providers(device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -88,9 +77,8 @@ def load_detector(cropping: Cropping, weights: Path | bytes, device: str = "auto
     except Exception as error:  # protobuf, onnx and onnxruntime share no public base class
         reason = str(error).splitlines()[0][:200]
         file = weights if isinstance(weights, Path) else "detector weights"
-        raise UserError(
-            f"{file}: no ONNX file that can be run ({reason}); run `dvc repro -f pretrained`"
-        ) from error
+        fault = f"{file}: no ONNX file that can be run ({reason})"
+        raise UserError(f"{fault}; run `dvc repro -f pretrained`") from error
     find = (_mobilenet if small else _resnet50)(session, cropping.score_threshold)
 
     def detect(image: Pixels) -> list[Face]:
@@ -105,9 +93,8 @@ def load_detector(cropping: Cropping, weights: Path | bytes, device: str = "auto
             image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
         faces = []
         for score, *box in find(image):
-            limits = (width, height, width, height)
-            box = [min(max(x / factor, 0.0), limit) for x, limit in zip(box, limits, strict=True)]
-            face = Face(score, *box)
+            inside = np.clip(np.divide(box, factor), 0, (width, height, width, height))
+            face = Face(score, *inside.tolist())
             if int(face.x2) > int(face.x1) and int(face.y2) > int(face.y1):
                 faces.append(face)
         return faces
@@ -116,10 +103,9 @@ def load_detector(cropping: Cropping, weights: Path | bytes, device: str = "auto
 
 
 def providers(device: str) -> list[str]:
-    """The execution providers of onnxruntime for a `device`: the CPU, and a GPU before it if used.
+    """The execution providers of onnxruntime: the CPU, and a GPU before it if used.
 
-    Raises:
-        UserError: `gpu` is requested but not available.
+    `device` is `auto` (a GPU where onnxruntime offers one), `cpu` or `gpu` (else UserError).
     """
     gpu = "CUDAExecutionProvider"
     offered = gpu in onnxruntime.get_available_providers()
@@ -164,9 +150,7 @@ def _anchors(height: int, width: int) -> Floats:
     """Anchor boxes as (centre x, centre y, width, height) in pixels, in the graph's order."""
     layers = []
     for stride, sizes in ANCHORS:
-        rows, columns = (
-            (np.arange(math.ceil(length / stride)) + 0.5) * stride for length in (height, width)
-        )
+        rows, columns = ((np.arange(math.ceil(n / stride)) + 0.5) * stride for n in (height, width))
         y, x, size = np.meshgrid(rows, columns, sizes, indexing="ij")
         layers.append(np.stack([x, y, size, size], axis=-1).reshape(-1, 4))
     return np.concatenate(layers).astype(np.float32)
@@ -181,9 +165,7 @@ def _resnet50(session: onnxruntime.InferenceSession, threshold: float) -> Detect
 
     def find(image: Pixels) -> list[Face]:
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        found = RetinaFace.detect_faces(
-            bgr, threshold=threshold, model=network, allow_upscaling=False
-        )
+        found = RetinaFace.detect_faces(bgr, threshold, network, allow_upscaling=False)
         return [Face(*map(float, (f["score"], *f["facial_area"]))) for f in found.values()]
 
     return find

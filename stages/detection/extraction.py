@@ -1,7 +1,6 @@
 """From each archive member to its row in index.csv and, where a face was found, its crop.
 
-Members are processed by threads, by processes of this machine or by workers of a cluster. All
-three give the same rows and crops in the order of the members.
+Threads, processes and the workers of a cluster give the same, in the order of the members.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -64,7 +63,7 @@ def extract_faces(
     `forgotten` has the hexadecimal SHA-256 of the bytes of members that are skipped. They still
     take their names, so that a name never comes to mean another image.
     """
-    work = partial(_extract, detector, detect, forgotten)
+    work = _extractor(lambda: detector, detect, forgotten)
     return _with_unique_names(threads.side_by_side(work, members, number, Member.weight))
 
 
@@ -77,10 +76,9 @@ def extract_in_processes(
 ) -> Iterator[Extraction]:
     """As `extract_faces`, in processes; `load`, picklable, loads the detector once in each.
 
-    Raises:
-        UserError: a process was killed.
+    Raises UserError if a process was killed.
     """
-    make = partial(_make_in_process, load, detect, forgotten, processes.CONTEXT.Lock())
+    make = partial(_extractor, load, detect, forgotten, processes.CONTEXT.Lock())
     return _with_unique_names(processes.side_by_side(make, members, number, Member.weight))
 
 
@@ -92,34 +90,31 @@ def extract_on_cluster(
     forgotten: Collection[str] = (),
 ) -> Iterator[Extraction]:
     """As `extract_in_processes`, on the workers of a cluster."""
-
-    def make() -> Callable[[list[Member]], list[Extraction | None]]:
-        work = partial(_extract, load(), detect, forgotten)
-        return lambda batch: [work(member) for member in batch]
-
+    make = partial(_extractor, load, detect, forgotten)
     return _with_unique_names(ray_cluster.spread(cluster, make, members))
 
 
-def _extract(
-    detector: Detector, detect: Detect, forgotten: Collection[str], member: Member
-) -> Extraction | None:
-    """Process one member; None for a forgotten one."""
-    if forgotten and fingerprint(member) in forgotten:
-        return None
-    return extract_face(member, detector, detect)
-
-
-def _make_in_process(
-    load: Callable[[], Detector], detect: Detect, forgotten: Collection[str], lock: Lock
+def _extractor(
+    load: Callable[[], Detector],
+    detect: Detect,
+    forgotten: Collection[str],
+    lock: Lock | None = None,  # of this process and those beside it
 ) -> Callable[[Member], Extraction | None]:
-    cv2.setNumThreads(0)  # OpenCV's threads would oversubscribe the cores and do not survive a fork
-    images.take_turns(lock)
-    return partial(_extract, load(), detect, forgotten)
+    if lock is not None:
+        images.take_turns(lock)
+        # OpenCV's threads would oversubscribe the cores and do not survive a fork.
+        cv2.setNumThreads(0)
+    detector = load()
+
+    def extract(member: Member) -> Extraction | None:
+        if forgotten and fingerprint(member) in forgotten:
+            return None
+        return extract_face(member, detector, detect)
+
+    return extract
 
 
-def _with_unique_names(
-    results: Iterable[tuple[Member, Extraction | None]],
-) -> Iterator[Extraction]:
-    for name, (_, extraction) in named(results, lambda pair: pair[0]):
+def _with_unique_names(results: Iterable[tuple[Member, Extraction | None]]) -> Iterator[Extraction]:
+    for name, extraction in named(results):
         if extraction is not None:
             yield extraction[0]._replace(name=name), extraction[1]

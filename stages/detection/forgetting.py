@@ -1,17 +1,14 @@
 """Permanently removed images.
 
-`forgotten/images.csv` is tracked by git and read by stage detect: an image whose bytes are listed
-gets no row and no crop, in any archive and under any name. It contains no names, only the SHA-256
-of the file (`sha256`) and the date (`forgotten_on`).
-
-`forgotten/models.csv` lists the networks trained on such images by the SHA-256 of their files
-(`sha256`), with the `run` and the number of `images`. These networks and their copies are stale.
+`forgotten/images.csv`: an image whose bytes have a listed `sha256` gets no row and no crop, in any
+archive and under any name. `forgotten/models.csv` lists the networks trained on such images by the
+`sha256` of their files, with the `run` and the number of `images`: they are stale.
 """
 
 import csv
 import hashlib
 import mmap
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,9 +17,9 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, read_csv, write_csv
-from stages.core.paths import FORGOTTEN_IMAGES, FORGOTTEN_MODELS
+from stages.core.paths import FORGOTTEN_IMAGES
 from stages.faces.index import read_cropped, read_crops
-from stages.faces.shards import ShardedCrops, put_shards
+from stages.faces.shards import ShardedCrops, write_shards
 from stages.raw.archives import Member
 
 Item = TypeVar("Item")
@@ -34,29 +31,19 @@ def fingerprint(member: Member) -> str | None:
 
 
 def read_forgotten(path: Path = FORGOTTEN_IMAGES) -> frozenset[str]:
-    """The fingerprints of all forgotten images; an error if the file is missing or malformed."""
-    return frozenset(_read(path, ["sha256", "forgotten_on"])["sha256"])
-
-
-def read_stale(path: Path = FORGOTTEN_MODELS) -> frozenset[str]:
-    """SHA-256 of the files of all networks that were trained on a forgotten image."""
-    return frozenset(_read(path, ["sha256", "run", "images"])["sha256"])
-
-
-def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    """The SHA-256 listed in one of the two files; an error if it is missing or malformed."""
     if not path.is_file():
         raise UserError(f"{path}: missing; restore it with `git checkout {path}`")
-    return read_csv(path, columns, "detect", dtype="str")
+    return frozenset(read_csv(path, ["sha256"], "detect", dtype="str")["sha256"])
 
 
-def named(items: Iterable[Item], member_of: Callable[[Item], Member]) -> Iterator[tuple[str, Item]]:
-    """Yield the unique name of each member in index.csv, in linear time.
+def named(pairs: Iterable[tuple[Member, Item]]) -> Iterator[tuple[str, Item]]:
+    """Yield the unique name of each member in index.csv with what belongs to it, in linear time.
 
     A second member with a base name is named by its archive and path, further ones get a number.
     """
     taken: dict[str, int] = {}  # by name, the number for the next member of that name
-    for item in items:
-        member = member_of(item)
+    for member, item in pairs:
         name, full = member.name, f"{member.archive}/{member.path}"
         if name in taken:
             name = full
@@ -77,22 +64,19 @@ def with_copies(names: Collection[str], split: pd.DataFrame) -> list[str]:
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Add the rows with new `sha256` to one of the two files."""
-    table = pd.concat(
-        [pd.read_csv(path, dtype="str", keep_default_na=False), pd.DataFrame(list(rows))]
-    )
-    write_csv(path, table.drop_duplicates("sha256"))
+    known = pd.read_csv(path, dtype="str", keep_default_na=False)
+    write_csv(path, pd.concat([known, pd.DataFrame(list(rows))]).drop_duplicates("sha256"))
 
 
 def remove_crops(names: Collection[str], index: Path, crops: Path) -> int:
     """Remove images from crops.npy, before they are removed from index.csv; return their number."""
     cropped, pixels = read_cropped(index), read_crops(crops)
     if len(cropped) != len(pixels):
-        raise UserError(
-            f"{crops}: {len(pixels)} crops for {len(cropped)} rows; run `dvc repro -f detect`"
-        )
+        fault = f"{len(pixels)} crops for {len(cropped)} rows"
+        raise UserError(f"{crops}: {fault}; run `dvc repro -f detect`")
     kept = ~cropped["name"].isin(names).to_numpy()
     if isinstance(pixels, ShardedCrops):
-        put_shards(pixels, crops, np.flatnonzero(kept))
+        write_shards(pixels, crops, rows=np.flatnonzero(kept))
     else:
         with atomic_write(crops) as partial, partial.open("wb") as file:
             np.save(file, pixels[kept])

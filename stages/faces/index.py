@@ -1,8 +1,7 @@
 """`data/faces/`: the index of the raw members, and the crops.
 
-`index.csv` has one `Row` for each member of the raw archives, in archive order.
-`crops.npy` is uint8 RGB (N, size, size, 3): the crops in the order of the `cropped` rows. Above
-`detect.shard_gib` it is a folder of shards, which is read in the same way (see `shards`).
+`index.csv` has one `Row` for each member of the raw archives, in archive order. `crops.npy` has the
+crops in the order of the `cropped` rows; above `detect.shard_gib` it is a folder (see `shards`).
 """
 
 import csv
@@ -18,7 +17,7 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, read_csv
-from stages.faces.shards import ShardedCrops, put_shards, unfinished
+from stages.faces.shards import ShardedCrops, unfinished, write_shards
 
 STATUSES = ("cropped", "no_face", "unreadable", "bad_label")
 
@@ -62,7 +61,6 @@ def write_faces(
     `shard_above` bytes the crops are stored in shards. Returns the number of rows by status.
     """
     counts = dict.fromkeys(STATUSES, 0)
-    seen: set[str] = set()
     shutil.rmtree(unfinished(crops), ignore_errors=True)  # left by a killed process
     with (
         atomic_write(crops) as crops_file,
@@ -74,9 +72,6 @@ def write_faces(
         writer.writerow(COLUMNS)
         _write_header(pixels, 0, size)
         for row, crop in extractions:
-            if row.name in seen:
-                raise ValueError(f"{index}: {row.name!r} has two rows")
-            seen.add(row.name)
             writer.writerow(row)
             counts[row.status] += 1
             if crop is not None:
@@ -86,7 +81,7 @@ def write_faces(
         if crops.is_dir():
             shutil.rmtree(crops)  # a file cannot be moved over a folder
     if crops.stat().st_size > shard_above:
-        put_shards(np.load(crops, mmap_mode="r", allow_pickle=False), crops)
+        write_shards(np.load(crops, mmap_mode="r", allow_pickle=False), crops)
     return counts
 
 
@@ -110,8 +105,7 @@ def read_cropped(path: Path) -> pd.DataFrame:
 def read_crops(path: Path) -> npt.NDArray[np.uint8]:
     """Memory-map crops.npy, uint8 RGB (N, size, size, 3); a folder gives a `ShardedCrops`.
 
-    Raises:
-        UserError: the file is missing or has other contents.
+    Raises UserError if the file is missing or has other contents.
     """
     if path.is_dir():
         return cast("npt.NDArray[np.uint8]", ShardedCrops(path))

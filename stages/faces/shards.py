@@ -1,11 +1,8 @@
 """Crops in many files: a Zarr array (version 3, https://zarr-specs.readthedocs.io).
 
-Training needs random access to rows. Without compression each chunk of a Zarr array is a file that
-contains only the pixels of its rows, so that it can be memory-mapped like crops.npy, and any Zarr
-library can open the folder (zarr-python reads random rows about a hundred times slower).
-
-The folder replaces the file: `data/faces/crops.npy/zarr.json` and `c/<i>/0/0/0`. The last file is
-padded with zeros, as Zarr requires.
+Without compression each chunk of a Zarr array is a file that contains only the pixels of its rows,
+so that it can be memory-mapped like crops.npy, and any Zarr library can open the folder
+(zarr-python reads random rows about a hundred times slower). The last file is padded with zeros.
 """
 
 import json
@@ -35,33 +32,24 @@ _FORM = {
 class ShardedCrops:
     """uint8 RGB (N, size, size, 3) in files of a folder, indexed along the first axis.
 
-    Raises:
-        UserError: the folder has other contents, or a file is missing or truncated.
+    Raises UserError if the folder has other contents, or a file is missing or truncated.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 4
 
     def __init__(self, folder: Path) -> None:
-        mend = "run `dvc repro -f detect`"
         try:
             meta = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
-            grid = meta["chunk_grid"]["configuration"]["chunk_shape"]
+            grid = tuple(meta["chunk_grid"]["configuration"]["chunk_shape"])
             self.shape: tuple[int, ...] = tuple(meta["shape"])
-            unlike = [key for key, value in _FORM.items() if meta[key] != value]
-            if unlike or tuple(grid[1:]) != self.shape[1:] or len(grid) != 4 or grid[0] < 1:
-                raise ValueError(f"unexpected {', '.join(unlike) or 'chunks'}")
+            self.folder, self.shard_rows = folder, grid[0]
+            self._rows = np.arange(self.shape[0])
+            files = [folder / _key(i) for i in range(-(-self.shape[0] // self.shard_rows))]
+            self._maps = [np.memmap(file, np.uint8, "r", shape=grid) for file in files]
         except (OSError, ValueError, LookupError, TypeError) as error:
+            mend = "run `dvc repro -f detect`"
             raise UserError(f"{folder}: not an array of crops ({error}); {mend}") from error
-        self.folder, self.shard_rows = folder, int(grid[0])
-        self._rows = np.arange(self.shape[0])
-        self._maps: list[npt.NDArray[np.uint8]] = []
-        for number in range(-(-self.shape[0] // self.shard_rows)):
-            file = folder / _key(number)
-            try:
-                self._maps.append(np.memmap(file, np.uint8, "r", shape=tuple(grid)))
-            except (OSError, ValueError) as error:
-                raise UserError(f"{file}: missing or truncated ({error}); {mend}") from error
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -81,16 +69,20 @@ class ShardedCrops:
         return crops
 
 
-def write_shards(
-    crops: npt.NDArray[np.uint8] | ShardedCrops,
-    folder: Path,
-    shard_bytes: int = SHARD_BYTES,
-    rows: npt.NDArray[np.int64] | None = None,
-) -> None:
-    """Write crops, uint8 (N, size, size, 3), or some rows of them into a new folder, file by file.
+Crops = npt.NDArray[np.uint8] | ShardedCrops
+Rows = npt.NDArray[np.int64]
 
-    A file has at most `shard_bytes`, but at least one crop.
+
+def write_shards(
+    crops: Crops, path: Path, shard_bytes: int = SHARD_BYTES, rows: Rows | None = None
+) -> None:
+    """Write crops, uint8 (N, size, size, 3), or some rows of them in place of what is at `path`.
+
+    A file has at most `shard_bytes`, but at least one crop. The folder has a hidden name until it
+    is complete.
     """
+    folder = unfinished(path)
+    shutil.rmtree(folder, ignore_errors=True)
     rows = np.arange(len(crops)) if rows is None else rows
     crop_bytes = int(np.prod(crops.shape[1:]))
     in_file = max(1, shard_bytes // crop_bytes)
@@ -106,22 +98,8 @@ def write_shards(
     chunk = {"name": "regular", "configuration": {"chunk_shape": [in_file, *crops.shape[1:]]}}
     meta = _FORM | {"shape": [len(rows), *crops.shape[1:]], "chunk_grid": chunk}
     (folder / "zarr.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-
-
-def put_shards(
-    crops: npt.NDArray[np.uint8] | ShardedCrops,
-    path: Path,
-    rows: npt.NDArray[np.int64] | None = None,
-) -> None:
-    """Write crops, or some rows of them, as shards that replace the file or folder at `path`.
-
-    They are written under a hidden name and renamed when complete.
-    """
-    partial = unfinished(path)
-    shutil.rmtree(partial, ignore_errors=True)
-    write_shards(crops, partial, rows=rows)
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    partial.rename(path)
+    folder.rename(path)
 
 
 def unfinished(path: Path) -> Path:

@@ -1,7 +1,7 @@
 """Read and write weights files of backbones: the arrays of each layer, by name and shape.
 
-The names and order of the layers are those of `keras.applications`. A file must contain exactly
-these layers, so that the file of another backbone, or one with a classifier, is refused.
+The names and order of the layers are those of `keras.applications`. A file of another backbone, or
+one with a classifier, is refused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,16 +46,13 @@ def _resnet(blocks: Sequence[int]) -> Shapes:
     for stage, width in enumerate((64, 128, 256, 512)):
         for i in range(blocks[stage]):
             block = f"conv{stage + 2}_block{i + 1}"
-            shapes[f"{block}_1_conv"] = _convolution(1, channels, width)
-            shapes[f"{block}_1_bn"] = _batch_norm(width)
-            shapes[f"{block}_2_conv"] = _convolution(3, width, width)
-            shapes[f"{block}_2_bn"] = _batch_norm(width)
-            if i == 0:  # the shortcut is projected to the new width
-                shapes[f"{block}_0_conv"] = _convolution(1, channels, 4 * width)
-            shapes[f"{block}_3_conv"] = _convolution(1, width, 4 * width)
-            if i == 0:
-                shapes[f"{block}_0_bn"] = _batch_norm(4 * width)
-            shapes[f"{block}_3_bn"] = _batch_norm(4 * width)
+            for part, size, inputs in ((1, 1, channels), (2, 3, width)):
+                shapes[f"{block}_{part}_conv"] = _convolution(size, inputs, width)
+                shapes[f"{block}_{part}_bn"] = _batch_norm(width)
+            # The first shortcut is projected to the new width.
+            wide = {3: width} if i else {0: channels, 3: width}
+            shapes |= {f"{block}_{n}_conv": _convolution(1, c, 4 * width) for n, c in wide.items()}
+            shapes |= {f"{block}_{n}_bn": _batch_norm(4 * width) for n in wide}
             channels = 4 * width
     return shapes
 
@@ -104,12 +101,8 @@ SHAPES: Mapping[str, Shapes] = {
 def read_h5_layers(path: Path, shapes: Shapes) -> Layers:
     """Arrays of each layer of a Keras 1 or 2 .h5 weights file, or of a model saved as one.
 
-    The file has a group per layer, whose attribute `weight_names` lists its arrays. Slashes in
-    layer names, as in Keras's DenseNet files, become underscores. Returns float32 arrays by layer,
-    in the order of `shapes`.
-
-    Raises:
-        ValueError: refused by `open_hdf5`, or the layers or shapes differ.
+    Slashes in layer names become underscores. Returns float32 arrays by layer, in the order of
+    `shapes`. Raises ValueError if `open_hdf5` refuses the file, or the layers or shapes differ.
     """
     layers: dict[str, tuple[Array, ...]] = {}
 
@@ -146,8 +139,7 @@ def _few(names: list[str]) -> str:
 def read_onnx_layers(path: Path, shapes: Shapes) -> Layers:
     """Kernel and bias of each named convolution of an ONNX graph made from a Keras model.
 
-    Raises:
-        ValueError: refused by `read_onnx`, or the layers or shapes differ.
+    Raises ValueError if `read_onnx` refuses the file, or the layers or shapes differ.
     """
     graph = read_onnx(path).graph
     values = {tensor.name: tensor for tensor in graph.initializer}
@@ -165,18 +157,15 @@ def read_onnx_layers(path: Path, shapes: Shapes) -> Layers:
 
 
 def write_h5_layers(path: Path, layers: Layers) -> None:
-    """Write layers in the layout that `keras.applications` loads from an .h5 file.
-
-    The bytes depend on the values alone.
-    """
+    """Write layers as `keras.applications` loads them; the bytes depend on the values alone."""
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [name.encode() for name in layers]
         for name, arrays in layers.items():
             group = file.create_group(name)
-            suffixes = ["gamma:0", "beta:0", "moving_mean:0", "moving_variance:0"]
-            if arrays[0].ndim == 4:
-                suffixes = ["W_1:0", "b_1:0"]
-            names = [f"{name}_{suffix}" for suffix in suffixes[: len(arrays)]]
+            kinds = ["W_1", "b_1"]
+            if arrays[0].ndim == 1:
+                kinds = ["gamma", "beta", "moving_mean", "moving_variance"]
+            names = [f"{name}_{kind}:0" for kind in kinds[: len(arrays)]]
             group.attrs["weight_names"] = [text.encode() for text in names]
             for text, array in zip(names, arrays, strict=True):
                 group.create_dataset(text, data=array)

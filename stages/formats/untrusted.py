@@ -46,8 +46,7 @@ _TENSOR = "__keras_tensor__"  # what connects the parts; has no module
 def open_hdf5(source: Path | BinaryIO) -> Iterator[h5py.File]:
     """Open a file that refers to no other file and has at most LARGEST bytes of weights.
 
-    Raises:
-        ValueError: not HDF5, damaged, a link, an external or virtual array, or too large.
+    Raises ValueError for any other and for a damaged one.
     """
     try:
         file = h5py.File(source, "r")
@@ -89,9 +88,8 @@ def check_hdf5(file: h5py.File) -> None:
 def read_onnx(path: Path) -> onnx.ModelProto:
     """Read a graph whose weights, also of nested graphs, are in the file in the declared length.
 
-    Raises:
-        ValueError: not ONNX, more than LARGEST bytes, weights in another file or of another
-            length, or an operation that ONNX does not define.
+    Raises ValueError for any other, for one of more than LARGEST bytes, and for operations that
+    ONNX does not define.
     """
     if path.stat().st_size > LARGEST:
         raise ValueError(f"more than {LARGEST} bytes")
@@ -115,7 +113,6 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 
 def _messages(message: Message) -> Iterator[Message]:
-    """A message and all nested messages."""
     yield message
     for field, value in message.ListFields():
         if field.message_type is not None:
@@ -124,11 +121,9 @@ def _messages(message: Message) -> Iterator[Message]:
 
 
 def check_model_file(path: Path) -> None:
-    """Refuse a .keras file with other members or parts than a network of this project has.
+    """Raise ValueError for a .keras file with other parts than a network of this project has.
 
-    Raises:
-        ValueError: it is refused, damaged or too large.
-        OSError: it cannot be read.
+    Raises OSError if it cannot be read.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -23,7 +23,7 @@ from stages.core.errors import UserError
 from stages.core.files import digest
 from stages.core.sections import Section
 from stages.detection.detector import Detector, load_detector, providers
-from stages.detection.forgetting import read_stale
+from stages.detection.forgetting import read_forgotten
 from stages.formats.untrusted import LARGEST, read_onnx
 from stages.networks.device import silenced_stderr
 from stages.networks.prediction import AGE_YEARS, Network
@@ -125,7 +125,7 @@ def _open_folder(path: Path, device: str) -> Model:
 
 
 def _warn_if_stale(network: Path) -> None:
-    if paths.FORGOTTEN_MODELS.is_file() and digest(network) in read_stale():
+    if (stale := paths.FORGOTTEN_MODELS).is_file() and digest(network) in read_forgotten(stale):
         warning = "was trained on images that were forgotten since; train it again"
         print(f"warning: {network} {warning}", file=sys.stderr)
 

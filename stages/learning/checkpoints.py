@@ -1,17 +1,12 @@
 """Checkpoints: a training that was killed continues from its last whole epoch.
 
-A checkpoint holds all state of the training (weights, optimizer, random generators of dropout and
-augmentation, the best weights so far) and the figures of the epochs done, so that the result is
-that of an undisturbed training. It belongs to an identity, a digest of data and settings; a
-training of another identity ignores it.
-
-Two trainings of one identity may run at once (two experiments that differ in later stages). They
-write the same numbers, so the first to finish an epoch writes its checkpoint.
+A checkpoint holds all state of the training and the figures of the epochs done, so that the result
+is that of an undisturbed training. It belongs to an identity, a digest of data and settings. Two
+trainings of one identity may run at once (two experiments that differ in later stages): the first
+to finish an epoch writes its checkpoint.
 """
 
 import json
-import os
-import shutil
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -23,111 +18,68 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-Arrays = Sequence[npt.NDArray[Any]]
+from stages.core.files import atomic_write
+
+Array = npt.NDArray[Any]
+History = list[dict[str, float]]
 
 
 class Checkpoints:
-    """The checkpoint of one training, in a folder of its own.
-
-    Args:
-        folder: is made when needed, and removed by `clear`.
-        identity: of the training; see above.
-    """
+    """The checkpoint of one training, in a folder of its own, made when needed."""
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self.identity = folder, identity
 
     def save(
-        self,
-        model: keras.Model,
-        best: Arrays,
-        history: list[dict[str, float]],
-        writes: bool = True,
+        self, model: keras.Model, best: Sequence[Array], history: History, writes: bool = True
     ) -> None:
         """Keep the state after an epoch; the one before stays until this one is whole.
 
         With `writes` false the state is read, as all workers of a training must, and dropped.
         """
-        state = _state(model)
+        state = [np.asarray(variable) for variable in state_variables(model)]
         if not writes:
             return
-        name = f"epoch-{len(history)}"
-        partial = self._hidden(name)
-        partial.mkdir(parents=True)
-        np.savez(partial / "state.npz", *state)
-        np.savez(partial / "best.npz", *best)
-        content = {"identity": self.identity, "history": history}
-        (partial / "history.json").write_text(json.dumps(content), encoding="utf-8")
-        for file in partial.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        try:
-            partial.rename(self.folder / name)
-        except OSError:
-            if not (self.folder / name).is_dir():  # else the other training was first
-                raise
-            shutil.rmtree(partial)
+        about = json.dumps({"identity": self.identity, "history": history, "state": len(state)})
+        path = self.folder / f"epoch-{len(history)}.npz"
+        with atomic_write(path, shared=True) as partial, partial.open("wb") as file:
+            np.savez(file, *state, *best, about=about)
         for other in self._kept()[:-1]:
-            self._remove(other)
+            other.unlink(missing_ok=True)
 
-    def restore(
-        self, model: keras.Model
-    ) -> tuple[list[npt.NDArray[Any]], list[dict[str, float]]] | None:
+    def restore(self, model: keras.Model) -> tuple[list[Array], History] | None:
         """Put a model, built and compiled, into the state kept; None if there is none of its own.
 
-        Returns:
-            The best weights so far and the figures of the epochs done.
+        Returns the best weights so far and the figures of the epochs done.
         """
         for path in reversed(self._kept()):
             try:
-                content = json.loads((path / "history.json").read_text(encoding="utf-8"))
-                if content["identity"] != self.identity:
-                    return None
-                state, best = _arrays(path / "state.npz"), _arrays(path / "best.npz")
-                history = content["history"]
+                with np.load(path, allow_pickle=False) as file:
+                    about = json.loads(str(file["about"]))
+                    if about["identity"] != self.identity:
+                        return None
+                    arrays = [file[f"arr_{number}"] for number in range(len(file.files) - 1)]
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 print(f"warning: {path}: not whole, removed ({error})", file=sys.stderr)
-                self._remove(path)
+                path.unlink(missing_ok=True)
                 continue
+            state, best = arrays[: about["state"]], arrays[about["state"] :]
             for variable, value in zip(state_variables(model), state, strict=True):
                 variable.assign(value)
-            return best, history
+            return best, about["history"]
         return None
 
     def clear(self) -> None:
         """Remove the checkpoint: the training is done."""
         for path in self._kept():
-            self._remove(path)
+            path.unlink(missing_ok=True)
         with suppress(OSError):  # another training of this identity writes here
             self.folder.rmdir()
 
     def _kept(self) -> list[Path]:
-        """The checkpoints that are there, the latest last."""
-        return sorted(self.folder.glob("epoch-*"), key=lambda path: int(path.name[6:]))
-
-    def _hidden(self, name: str) -> Path:
-        """A path of this process alone, which is no checkpoint's; what is there is removed."""
-        path = self.folder / f".{name}-{os.getpid()}"
-        shutil.rmtree(path, ignore_errors=True)
-        return path
-
-    def _remove(self, path: Path) -> None:
-        """Remove a checkpoint; a half-removed one is not found any more."""
-        gone = self._hidden(f"gone-{path.name}")
-        with suppress(OSError):  # another training of this identity removed it
-            path.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        return sorted(self.folder.glob("epoch-*.npz"), key=lambda path: int(path.stem[6:]))
 
 
 def state_variables(model: keras.Model) -> list[Any]:
     """All that the rest of a training follows from, in the order of a checkpoint."""
     return [*model.variables, *model.optimizer.variables]
-
-
-def _state(model: keras.Model) -> list[npt.NDArray[Any]]:
-    return [np.asarray(variable) for variable in state_variables(model)]
-
-
-def _arrays(path: Path) -> list[npt.NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as file:
-        return [file[f"arr_{number}"] for number in range(len(file.files))]

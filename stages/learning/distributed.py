@@ -2,17 +2,15 @@
 
 What is learnt is what one device learns from the same batches, up to rounding:
 
-- A batch is the same whatever the number of replicas, which divide it; unequal parts count by
-  their examples. A last batch of fewer examples than replicas goes to all of them, and counts
-  as one: oneDNN's convolutions of no images have wrong shapes.
-- Gradients are summed over the replicas and then clipped, as the gradient of the whole batch is.
+- The replicas divide a batch; unequal parts count by their examples. A last batch of fewer
+  examples than replicas goes to all of them, and counts as one: oneDNN's convolutions of no images
+  have wrong shapes.
+- Gradients are summed over the replicas and then clipped.
 - Batch normalisation takes the moments of the whole batch.
+- Only dropout and augmentation draw other numbers, those of each replica apart.
 
-Only dropout and augmentation draw other numbers, those of each replica apart.
-
-Keras's own `fit` knows tf.distribute, but clips each replica's gradients before it sums them,
-weights unequal parts alike, and cannot reduce its figures over several workers (Keras 3.15);
-hence the loop here. Callbacks are Keras's.
+Keras's own `fit` clips each replica's gradients before it sums them, weights unequal parts alike,
+and cannot reduce its figures over several workers (Keras 3.15); hence the loop here.
 """
 
 import copy
@@ -39,24 +37,16 @@ def fit_distributed(
     epochs: range,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """Train with all replicas.
+    """Train with all replicas a compiled learner that was made under their scope.
 
-    Args:
-        replicas: the learner was made under their scope.
-        learner: compiled; its `steps_per_execution` are run between two returns to Python.
-        train: its batches are those of all replicas together.
-        val: the same, for validation after each epoch.
-        epochs: the numbers of those to be done, unless a callback stops earlier.
-        callbacks: called as by Keras; for batches once for each execution.
-
-    Raises:
-        UserError: a worker was lost. One that neither answers nor fails ends this process with
-            the same error after `replicas.patience` seconds without progress.
+    The batches of `train` and `val` are those of all replicas together. Callbacks are called as by
+    Keras, for batches once for each execution of `steps_per_execution`. Raises UserError if a
+    worker was lost; one that does not answer ends this process with the same error.
     """
     notify = keras.callbacks.CallbackList(list(callbacks), model=learner, epochs=epochs.stop)
     learner.stop_training = False
     with (
-        replicas.watched() as watch,
+        replicas.watched() as progress,
         _as_one(learner.network, learner.augment),
         _clips_mean(learner.optimizer, replicas.number),
     ):
@@ -65,7 +55,7 @@ def fit_distributed(
         # Compiled for each size of images that the learner takes.
         learn, test = (
             {small: _steps(replicas, partial(step, learner)) for small in (False, True)}
-            for step in (_learn, _test)
+            for step in (_learn, _mean_loss)
         )
         notify.on_train_begin()
         for epoch in epochs:
@@ -75,18 +65,18 @@ def fit_distributed(
                 notify.on_train_batch_begin(first)
                 learn[learner.is_small](training, number)
                 notify.on_train_batch_end(first)
-                watch.progress()
+                progress()
             logs = _figures(learner)
             learner.reset_metrics()
             notify.on_test_begin()
             for _, number in _executions(val, learner):
                 test[learner.is_small](validation, number)
-                watch.progress()
+                progress()
             figures = _figures(learner)
             notify.on_test_end(figures)
             logs |= {f"val_{name}": value for name, value in figures.items()}
             notify.on_epoch_end(epoch, logs)
-            watch.progress()
+            progress()
             if learner.stop_training:
                 break
         learner.optimizer.finalize_variable_values(learner.trainable_weights)
@@ -106,7 +96,6 @@ def _clips_mean(optimizer: Any, replicas: int) -> Iterator[None]:
 
 
 def _executions(batches: Batches, learner: Learner) -> Iterator[tuple[int, tf.Tensor]]:
-    """The first batch of each execution, and how many it has."""
     at_once = learner.steps_per_execution
     for first in range(0, len(batches), at_once):
         yield first, tf.constant(min(at_once, len(batches) - first))
@@ -160,7 +149,7 @@ def _learn(learner: Learner, inputs: Any, labels: Any, number: Any, weight: Any)
     """One replica's part of a step on `number` examples, of which each has a weight here."""
     optimizer, variables = learner.optimizer, learner.trainable_weights
     with tf.GradientTape() as tape:
-        mean, counted = _mean_loss(learner, inputs, labels, weight, training=True)
+        mean, counted = _mean_loss(learner, inputs, labels, number, weight, training=True)
         loss = optimizer.scale_loss(mean * counted / number)
     pairs = zip(tape.gradient(loss, variables), variables, strict=True)
     learning = [(tf.convert_to_tensor(g), v) for g, v in pairs if g is not None]
@@ -171,12 +160,8 @@ def _learn(learner: Learner, inputs: Any, labels: Any, number: Any, weight: Any)
     optimizer.apply(gradients, [variable for _, variable in learning])
 
 
-def _test(learner: Learner, inputs: Any, labels: Any, _: Any, weight: Any) -> None:
-    _mean_loss(learner, inputs, labels, weight, training=False)
-
-
 def _mean_loss(
-    learner: Learner, inputs: Any, labels: Any, weight: Any, training: bool
+    learner: Learner, inputs: Any, labels: Any, _: Any, weight: Any, training: bool = False
 ) -> tuple[Any, Any]:
     """The mean of a part's examples, and how many of the batch they count for."""
     outputs = learner(inputs, training=training)
@@ -189,20 +174,17 @@ def _mean_loss(
 
 def normalises(*parts: keras.Layer) -> bool:
     """Whether batch normalisation learns in any of these networks."""
-    return any(layer.trainable for layer in _norms(parts))
+    norm = keras.layers.BatchNormalization
+    return any(layer.trainable and isinstance(layer, norm) for layer in _flat(parts))
 
 
 @contextmanager
 def _as_one(*parts: keras.Layer | None) -> Iterator[None]:
     """Let layers count over all replicas where they normalise, and draw apart where by chance."""
-    present = [part for part in parts if part is not None]
-    layers, norms = [layer for part in present for layer in _flat(part)], _norms(present)
-    generators = {
-        id(generator): generator
-        for layer in layers
-        for generator in vars(layer).values()
-        if isinstance(generator, keras.random.SeedGenerator)
-    }.values()
+    layers = _flat(part for part in parts if part is not None)
+    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    values = {id(value): value for layer in layers for value in vars(layer).values()}.values()
+    generators = [value for value in values if isinstance(value, keras.random.SeedGenerator)]
     for layer in norms:
         layer.synchronized = layer.trainable  # what is frozen has its moments already
     for generator in generators:
@@ -216,13 +198,8 @@ def _as_one(*parts: keras.Layer | None) -> Iterator[None]:
             del generator.next
 
 
-def _norms(parts: Iterable[keras.Layer]) -> list[keras.layers.BatchNormalization]:
-    layers = [layer for part in parts for layer in _flat(part)]
-    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-
-
-def _flat(layer: keras.Layer) -> list[keras.Layer]:
-    return list(layer._flatten_layers())
+def _flat(parts: Iterable[keras.Layer]) -> list[keras.Layer]:
+    return [layer for part in parts for layer in part._flatten_layers()]
 
 
 def _apart(following: Any) -> Any:

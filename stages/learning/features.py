@@ -1,15 +1,13 @@
 """Features: the output of a frozen part, computed once per image and shared by all trainings.
 
-A frozen part gives the same features for an image at every epoch, in every variant with the same
-backbone, weights, preprocessing and cut. There is one .npy file per frozen part and set of images,
-named by the digests of both. Features of a deeper layer are computed from stored ones: those of a
-frozen VGG16 from those of its block 4, for instance. The folder is a cache: what is missing is
-computed again.
+There is one .npy file per frozen part and set of images, named by the digests of both. Features
+of a deeper layer are computed from stored ones: of a frozen VGG16 from those of its block 4.
 """
 
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,19 +20,45 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from stages.core.files import commit, partial_path
+from stages.core.sections import Cluster
+from stages.networks import device
 from stages.networks.network import separates
+from stages.parallel.cluster import spread
 
 BATCH = 64  # images a step; without influence on the features beyond the last float bit
 
+Array = npt.NDArray[Any]
+Compute = Callable[[keras.Model, Iterable[Array]], Iterable[Array]]
 
-Compute = Callable[[keras.Model, Iterable[npt.NDArray[Any]]], Iterable[npt.NDArray[Any]]]
 
-
-def one_after_the_other(
-    frozen: keras.Model, batches: Iterable[npt.NDArray[Any]]
-) -> Iterator[npt.NDArray[Any]]:
+def one_after_the_other(frozen: keras.Model, batches: Iterable[Array]) -> Iterator[Array]:
     """The output for each batch, computed by this process."""
     return (frozen.predict_on_batch(batch) for batch in batches)
+
+
+def features_on(
+    cluster: Cluster, setup: Sequence[Any], frozen: keras.Model, batches: Iterable[Array]
+) -> Iterator[Array]:
+    """Yield a frozen part's output for each batch of images or features, in their order.
+
+    `setup` are the arguments of `device.prepare`, which each worker calls.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frozen.keras"
+        frozen.save(path)
+        network = path.read_bytes()
+
+    def make() -> Callable[[Array], Array]:
+        device.prepare(*setup)
+        import keras as loader
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "frozen.keras"
+            path.write_bytes(network)
+            model = loader.saving.load_model(path, compile=False, safe_mode=True)
+        return lambda batch: np.asarray(model.predict_on_batch(batch))
+
+    return (features for _, features in spread(cluster, make, batches, size=1))
 
 
 def frozen_features(
@@ -44,43 +68,26 @@ def frozen_features(
     folder: Path,
     limit: float,
     compute: Compute = one_after_the_other,
-) -> npt.NDArray[Any]:
+) -> Array:
     """The output of a frozen part for all images, from the cache or computed into it.
 
-    Args:
-        frozen: the network from images to features.
-        images: uint8 (N, height, width, 3).
-        digest: of the images' bytes.
-        folder: of the cache.
-        limit: largest size of the folder in bytes; what was not used for the longest time
-            goes first, the features asked for stay in any case.
-        compute: gives the output for each batch, in their order; called for what is missing.
-
-    Returns:
-        (N, ...) in the order of the images, backed by the file; float32 or the network's
-        lower precision.
+    `images` are uint8 (N, height, width, 3), `digest` is that of their bytes. Above `limit` bytes,
+    what was not used for the longest time leaves the folder. `compute` gives the output for each
+    batch. Returns (N, ...), mapped; float32 or the network's lower precision.
     """
     names = _identities(frozen, digest)
     path = folder / f"{names[-1]}.npy"
-    features = _stored(path, frozen.output)
-    if features is None:
-        place, inputs = _nearest(frozen, names, folder) or (None, images)
+    place, features = _nearest(frozen, names, folder) or (None, images)
+    if place != len(names) - 1:
         rest = frozen if place is None else keras.Model(frozen.layers[place].output, frozen.output)
-        features = _compute(rest, inputs, path, compute)
+        features = _compute(rest, features, path, compute)
     with suppress(FileNotFoundError):  # what is mapped stays readable
         os.utime(path)  # used now
     _make_room(folder, path, limit)
     return features
 
 
-def _stored(path: Path, output: keras.KerasTensor) -> npt.NDArray[Any] | None:
-    """Features of the cache; None where they are not, or another training just removed them."""
-    with suppress(FileNotFoundError):
-        return _mapped(path, output)
-    return None
-
-
-def _mapped(path: Path, output: keras.KerasTensor) -> npt.NDArray[Any]:
+def _mapped(path: Path, output: keras.KerasTensor) -> Array:
     # The format has no word for bfloat16: its values come back as bytes without a meaning.
     return np.load(path, mmap_mode="r", allow_pickle=False).view(np.dtype(output.dtype))
 
@@ -97,21 +104,16 @@ def _identities(frozen: keras.Model, images_digest: str) -> list[str]:
     return names
 
 
-def _nearest(
-    frozen: keras.Model, names: Sequence[str], folder: Path
-) -> tuple[int, npt.NDArray[Any]] | None:
+def _nearest(frozen: keras.Model, names: Sequence[str], folder: Path) -> tuple[int, Array] | None:
     """The last layer after which features are stored from which the rest follows, and they."""
     for place in reversed(range(len(names))):
         if separates(frozen.layers, place):
-            output = frozen.layers[place].output
-            if (features := _stored(folder / f"{names[place]}.npy", output)) is not None:
-                return place, features
+            with suppress(FileNotFoundError):  # also where another training just removed them
+                return place, _mapped(folder / f"{names[place]}.npy", frozen.layers[place].output)
     return None
 
 
-def _compute(
-    frozen: keras.Model, inputs: npt.NDArray[Any], path: Path, compute: Compute
-) -> npt.NDArray[Any]:
+def _compute(frozen: keras.Model, inputs: Array, path: Path, compute: Compute) -> Array:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The process's number keeps two trainings that start together apart; the last one wins.
     partial = partial_path(path.with_name(f"{os.getpid()}-{path.name}"))

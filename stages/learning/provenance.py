@@ -1,13 +1,8 @@
 """Where a model comes from: what it follows from, and when in the project's history it was made.
 
-`models/<run>/provenance.json`, beside the network and in DVC's cache with it, has what the
-network follows from: params, digests of data, weights and code, versions, seed, machine. The
-same of these give the same bytes, so the file is the same whenever it is written again.
-
-The git commit is not of that kind: the next commit trains the same network, and in a cached
-file it would make each of them another output, and rerun all that depends on it. It stands in
-`data/provenance/<run>.json`, which is not tracked, with the digest of the network that it
-speaks of; and git itself knows it: the commit whose dvc.lock has the model's hash.
+`models/<run>/provenance.json` has what the network follows from. The git commit is not of that
+kind: in a cached file it would make each network another output. It stands in
+`data/provenance/<run>.json`, which is not tracked, with the digest of the network.
 """
 
 import hashlib
@@ -22,12 +17,7 @@ from stages.core.errors import UserError
 from stages.core.snapshot import code_of
 
 DECISIVE = ("tensorflow", "keras", "numpy", "h5py")  # whose versions can change a network's bytes
-SOURCES = (
-    "stages",
-    "params.yaml",
-    "variants.toml",
-    "dvc.yaml",
-)  # in which an uncommitted change matters
+SOURCES = ("stages", "params.yaml", "variants.toml", "dvc.yaml")  # whose changes matter
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
@@ -45,11 +35,7 @@ def environment(stage: str = "train") -> dict[str, Any]:
 
 
 def refuse_repository_without_commit() -> None:
-    """DVC's experiments, and the log of a training, name the commit that they start from.
-
-    Raises:
-        UserError: this is a git repository in which nothing was ever committed.
-    """
+    """Raise UserError in a git repository without a commit, which DVC's experiments would name."""
     if _git("rev-parse", "--git-dir") is not None and _git("rev-parse", "HEAD") is None:
         raise UserError("this git repository has no commit yet: `git add .`, then `git commit`")
 

@@ -1,12 +1,10 @@
 """Several devices, of one machine or of many, that train one network together: tf.distribute.
 
-Data-parallel and in step (https://www.tensorflow.org/guide/distributed_training): each replica
-has all weights and computes a part of each batch; `distributed` has the loop.
+Each replica has all weights and computes a part of each batch; `distributed` has the loop.
 
-Workers are processes, started by hand or by a cluster's scheduler, that know each other by the
-environment variable TF_CONFIG. The first one is the chief: it alone reads and writes
-checkpoints and outputs. All of them need the same crops, lists and params. A lost worker ends all
-of them; what was learnt up to the last checkpoint stays.
+Workers are processes that know each other by the environment variable TF_CONFIG. The first one is
+the chief: it alone reads and writes checkpoints and outputs. A lost worker ends all of them; what
+was learnt up to the last checkpoint stays.
 """
 
 import hashlib
@@ -14,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +28,6 @@ from stages.learning.checkpoints import state_variables
 Kept = tuple[list[npt.NDArray[Any]], list[dict[str, float]]] | None  # of a checkpoint
 
 CONFIG = "TF_CONFIG"
-AGAIN = "start all workers again: the training goes on from its last checkpoint"
 _WATCH = """
 import os, select, signal, sys
 while select.select([0], [], [], float(sys.argv[1]))[0]:
@@ -42,29 +39,19 @@ os.kill(int(sys.argv[2]), signal.SIGKILL)
 """
 # What TensorFlow raises where a peer is gone; which of them depends on what it was doing.
 _LOST = (
-    tf.errors.UnavailableError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.InternalError,
+    *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),
+    *(tf.errors.DeadlineExceededError, tf.errors.InternalError),
 )
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """The devices that train together.
-
-    Attributes:
-        strategy: TensorFlow's.
-        peers: address of each worker; empty: all devices are this process's.
-        worker: number of this process among them; 0 is the chief.
-        patience: seconds without any progress after which a worker takes its peers for lost.
-    """
+    """The devices that train together."""
 
     strategy: tf.distribute.Strategy
-    peers: tuple[str, ...] = ()
-    worker: int = 0
-    patience: float = 0.0
+    peers: tuple[str, ...] = ()  # address of each worker; empty: all devices are this process's
+    worker: int = 0  # number of this process among them; 0 is the chief
+    patience: float = 0.0  # seconds without progress after which a worker takes its peers for lost
 
     @property
     def number(self) -> int:
@@ -93,15 +80,14 @@ class Replicas:
             return [context.all_reduce(tf.distribute.ReduceOp.SUM, part) for part in own]
 
         # By bytes, one to a number: sums of integers are exact, and any type can be sent.
-        sent = [
-            np.frombuffer(a.tobytes(), np.uint8).astype(np.int32) for a in map(np.array, arrays)
-        ]
+        arrays = [np.array(array) for array in arrays]
+        sent = [np.frombuffer(a.tobytes(), np.uint8).astype(np.int32) for a in arrays]
         run = tf.function(lambda *parts: self.strategy.run(share, args=parts))
         received = run(*map(tf.constant, sent))
         firsts = [self.strategy.experimental_local_results(part)[0] for part in received]
         return [
-            np.frombuffer(first.numpy().astype(np.uint8).tobytes(), a.dtype).reshape(a.shape)
-            for first, a in zip(firsts, map(np.array, arrays), strict=True)
+            first.numpy().astype(np.uint8).view(a.dtype).reshape(a.shape)
+            for first, a in zip(firsts, arrays, strict=True)
         ]
 
     def by_chief(self, flag: bool) -> bool:
@@ -113,14 +99,8 @@ class Replicas:
     ) -> Kept:
         """What the chief's checkpoint holds, on every worker; the others need not see its files.
 
-        Args:
-            identity: of the training, which has to be the same for all.
-            learning: the learner, on the chief as restored; the others' becomes the same.
-            network: the one whose best weights are kept.
-            kept: best weights and history, on the chief; None: nothing was kept, or no chief.
-
-        Raises:
-            UserError: this worker is about to train something else than the chief.
+        The learner becomes that of the chief. `kept` are the best weights of `network` and the
+        history, if any, on the chief. Raises UserError if `identity`, of the training, differs.
         """
         with self.watched():
             own = np.frombuffer(hashlib.sha256(identity.encode()).digest(), np.uint8)
@@ -142,60 +122,45 @@ class Replicas:
                 variable.assign(value)
             return self.from_chief(network.get_weights() if kept is None else kept[0]), history
 
-    def watched(self) -> AbstractContextManager["_Watch"]:
-        """Lost workers end this process with one error while the context lasts."""
+    def watched(self) -> AbstractContextManager[Callable[[], object]]:
+        """Lost workers end this process with one error, as silence does between two calls of it."""
         return _watched(self.patience, self.lost)
 
     @property
     def lost(self) -> str:
         """The error where a worker does not answer any more; empty where there are none."""
-        listed = ", ".join(self.peers)
-        return f"a worker of {CONFIG} ({listed}) was lost; {AGAIN}" if self.peers else ""
+        if not self.peers:
+            return ""
+        again = "start all workers again: the training goes on from its last checkpoint"
+        return f"a worker of {CONFIG} ({', '.join(self.peers)}) was lost; {again}"
 
 
 def find_replicas(choice: str, patience: float) -> Replicas | None:
     """The devices that `machine.strategy` names; to be called before anything is computed.
 
-    Args:
-        choice: `none`, `mirrored` (all devices of this machine), `multi-worker` (those of all
-            workers in TF_CONFIG), or `auto`: multi-worker if TF_CONFIG names several workers,
-            mirrored if there are several GPUs, else none.
-        patience: see `Replicas`; waiting for the others at the start included.
-
-    Returns:
-        None: one device trains.
-
-    Raises:
-        UserError: the choice needs several devices or workers, and there are none; or the
-            others do not come.
+    `choice` is `none` (None: one device trains), `mirrored` (all devices of this machine),
+    `multi-worker` (those of all workers in TF_CONFIG), or `auto`: multi-worker if TF_CONFIG names
+    several workers, mirrored if there are several GPUs, else none. Raises UserError if there are
+    not several, or if the other workers do not come within `patience` seconds.
     """
     peers, worker = _workers()
-    if choice == "none" or (choice == "auto" and len(peers) < 2 and len(_devices("GPU")) < 2):
+    if choice == "auto":
+        one = len(tf.config.get_visible_devices("GPU")) < 2
+        choice = "multi-worker" if len(peers) > 1 else "none" if one else "mirrored"
+    if choice == "none":
         return None
-    if choice == "multi-worker" and len(peers) < 2:
-        raise UserError(
-            f"machine.strategy is multi-worker, but the environment variable {CONFIG} names no "
-            "two workers; see docs/scale.md"
-        )
-    if choice == "multi-worker" or (choice == "auto" and len(peers) > 1):
-        missing = f"not all workers of {CONFIG} ({', '.join(peers)}) have come"
-        with _watched(patience, missing):
+    if choice == "multi-worker":
+        if len(peers) < 2:
+            fault = f"but the environment variable {CONFIG} names no two workers"
+            raise UserError(f"machine.strategy is multi-worker, {fault}; see docs/scale.md")
+        with _watched(patience, f"not all workers of {CONFIG} ({', '.join(peers)}) have come"):
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
         return Replicas(strategy, peers, worker, patience)
-    devices = _devices("GPU") or _devices("CPU")
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if len(devices) < 2:
-        raise UserError(
-            "machine.strategy is mirrored, but TensorFlow sees one device; use auto or none"
-        )
+        fault = "machine.strategy is mirrored, but TensorFlow sees one device"
+        raise UserError(f"{fault}; use auto or none")
     return Replicas(tf.distribute.MirroredStrategy([device.name for device in devices]))
-
-
-def _devices(kind: str) -> list[Any]:
-    return list(tf.config.list_logical_devices(kind)) if kind == "CPU" or _has(kind) else []
-
-
-def _has(kind: str) -> bool:
-    return bool(tf.config.get_visible_devices(kind))
 
 
 def _workers() -> tuple[tuple[str, ...], int]:
@@ -206,59 +171,34 @@ def _workers() -> tuple[tuple[str, ...], int]:
     try:
         config = json.loads(text)
         cluster, task = config.get("cluster", {}), config.get("task", {})
-        peers = [str(peer) for role in ("chief", "worker") for peer in cluster.get(role, [])]
-        place = int(task.get("index", 0)) + (
-            len(cluster.get("chief", [])) if task.get("type", "worker") == "worker" else 0
-        )
+        chiefs = list(map(str, cluster.get("chief", [])))
+        peers = [*chiefs, *map(str, cluster.get("worker", []))]
+        before = len(chiefs) if task.get("type", "worker") == "worker" else 0
+        place = int(task.get("index", 0)) + before
         if set(cluster) - {"chief", "worker"} or (peers and not 0 <= place < len(peers)):
             raise ValueError("roles must be chief and worker, and task one of them")
     except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"environment variable {CONFIG}: {error}; it is JSON as in docs/scale.md"
-        ) from error
+        mend = "it is JSON as in docs/scale.md"
+        raise UserError(f"environment variable {CONFIG}: {error}; {mend}") from error
     return tuple(peers), place
 
 
-def _first_line(error: Exception) -> str:
-    text = getattr(error, "message", "") or str(error)
-    return text.strip().splitlines()[0][:200] if text.strip() else type(error).__name__
-
-
-class _Watch:
-    """Ends this process where there is no progress, from a process of its own.
-
-    A thread would not do: while TensorFlow waits for its peers at the start, it holds Python's
-    lock. The one error goes to stderr; the exit status is that of a killed process.
-    """
-
-    def __init__(self, patience: float, lost: str) -> None:
-        self.process = None
-        if patience:
-            words = f"error: {lost} (silent for {patience:g} s)\n"
-            command = [sys.executable, "-c", _WATCH, str(patience), str(os.getpid()), words]
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE)
-
-    def progress(self) -> None:
-        """Something was done just now."""
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.write(b".")
-            self.process.stdin.flush()
-
-    def end(self) -> None:
-        """Watch no more."""
-        if self.process is not None:
-            self.process.communicate()
-
-
 @contextmanager
-def _watched(patience: float, lost: str) -> Iterator[_Watch]:
-    """A watch, and TensorFlow's errors of lost workers turned into one that can be read."""
-    watch = _Watch(patience, lost)
+def _watched(patience: float, lost: str) -> Iterator[Callable[[], object]]:
+    """One error ends this process when it no longer calls what is yielded, or TensorFlow fails."""
+    # A thread could not watch: TensorFlow holds Python's lock while it waits for its peers.
+    watch = None
+    if patience:
+        words = f"error: {lost} (silent for {patience:g} s)\n"
+        command = [sys.executable, "-c", _WATCH, str(patience), str(os.getpid()), words]
+        watch = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
     try:
-        yield watch
+        yield lambda: watch and watch.stdin and watch.stdin.write(b".")
     except _LOST as error:
         if not lost:
             raise
-        raise UserError(f"{lost} ({_first_line(error)})") from error
+        reason = (error.message.strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"{lost} ({reason})") from error
     finally:
-        watch.end()
+        if watch is not None:
+            watch.communicate()

@@ -1,8 +1,7 @@
 """Process a stream on the machines of a cluster with Ray, https://docs.ray.io.
 
-Ray is an extra (`pip install '.[cluster]'`), imported only if `cluster.engine` is ray. Each result
-is yielded exactly once, in the order of the items: the batches of a lost machine go to another. The
-number of batches in progress is bounded, and with it the memory of the calling process.
+Each result is yielded exactly once, in the order of the items: the batches of a lost machine go to
+another. The number of batches in progress is bounded, and with it the memory of the caller.
 """
 
 import os
@@ -20,7 +19,7 @@ CODE = Path(__file__).parents[1]  # sent to all machines, so that all run the sa
 AHEAD = 3  # batches in progress per worker: one is processed, the others are in transit
 TRIES = 60  # of a task whose machine or process is lost
 
-_made: dict[Any, Callable[[list[Any]], list[Any]]] = {}  # the work of this process, on a worker
+_made: dict[Any, Callable[[Any], Any]] = {}  # the work of this process, on a worker
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,8 +29,7 @@ Result = TypeVar("Result")
 def connected(cluster: Cluster) -> Iterator[Any]:
     """Yield the module ray, connected to the cluster of params; `local` starts one here.
 
-    Raises:
-        UserError: Ray is not installed, or the address does not respond.
+    Raises UserError if Ray is not installed or the address does not respond.
     """
     try:
         import ray
@@ -60,26 +58,22 @@ def connected(cluster: Cluster) -> Iterator[Any]:
 
 def spread(
     cluster: Cluster,
-    make: Callable[[], Callable[[list[Item]], list[Result]]],
+    make: Callable[[], Callable[[Item], Result]],
     items: Iterable[Item],
     size: int | None = None,
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield each item with its result, in the order of the items.
+    """Yield each item with its result, in the order of the items, as `processes.side_by_side`.
 
-    `make` returns the function that processes a batch. It is called once by each worker, for
-    example to load a network; both are sent by value. A batch has `size` items (`cluster.batch`).
-
-    Raises:
-        UserError: no worker is left or available.
-        Exception: as raised by the work.
+    `make` and what it returns are sent by value. A batch has `size` items (`cluster.batch`). Raises
+    UserError if no worker is left or available, and what the work raises.
     """
     with connected(cluster) as ray:
         workers = _room(ray, cluster)
         ahead = AHEAD * workers
         if 0 < cluster.workers < workers:
             ahead = cluster.workers  # as many batches as workers, so that no more are at work
-        options = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus, "max_calls": 0}
         # Ray repeats the batches of a lost machine or process elsewhere.
+        options = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus, "max_calls": 0}
         remote = ray.remote(**options, max_retries=TRIES)(_work_on)
         shared = [ray.put(make)]  # in a list, so that Ray does not unpack it for every batch
         pending: deque[tuple[list[Item], Any]] = deque()
@@ -93,7 +87,6 @@ def spread(
 
 
 def _work_on(shared: list[Any], batch: list[Any]) -> list[Any]:
-    """Process a batch by the function that this worker has made for it once."""
     import ray
 
     (reference,) = shared
@@ -102,7 +95,7 @@ def _work_on(shared: list[Any], batch: list[Any]) -> list[Any]:
             _made[reference] = ray.get(reference)()
         except Exception as error:
             raise UserError(f"cluster: a worker cannot start: {error}") from error
-    return list(_made[reference](batch))
+    return [_made[reference](item) for item in batch]
 
 
 def _result(ray: Any, future: Any) -> Any:
@@ -124,35 +117,23 @@ def _room(ray: Any, cluster: Cluster) -> int:
     room = sum(min(int(node.get(kind, 0) / n) for kind, n in wanted.items()) for node in nodes)
     if not room:
         have = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
-        raise UserError(
-            f"cluster: no machine has room for one worker of {cluster.cpus:g} CPUs and "
-            f"{cluster.gpus:g} GPUs (they have {have}); lower cluster.cpus or cluster.gpus"
-        )
+        worker = f"{cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs"
+        fault = f"no machine has room for one worker of {worker} (they have {have})"
+        raise UserError(f"cluster: {fault}; lower cluster.cpus or cluster.gpus")
     return room
 
 
 def run_tasks(
-    cluster: Cluster,
-    work: Callable[..., Result],
-    tasks: Iterable[tuple[Any, ...]],
+    cluster: Cluster, work: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]
 ) -> Iterator[tuple[int, Result | Exception]]:
     """Run independent tasks in parallel; yield index and result, or exception, as they end.
 
-    `work` is called with the values of a task, and again elsewhere if its machine is lost. Each
-    task uses `cpus` and `gpus` of `cluster`.
+    `work` is called with the values of a task, and again elsewhere if its machine is lost.
     """
     with connected(cluster) as ray:
         remote = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=TRIES)(work)
         _room(ray, cluster)
-        # Values that several tasks share are sent once; kept, so that their ids stay unique.
-        sent: dict[int, tuple[Any, Any]] = {}
-        futures = {}
-        for number, values in enumerate(tasks):
-            for value in values:
-                if id(value) not in sent:
-                    sent[id(value)] = (value, ray.put(value))
-            places = [sent[id(value)][1] for value in values]
-            futures[remote.remote(*places)] = number
+        futures = {remote.remote(*values): number for number, values in enumerate(tasks)}
         while futures:
             (done,), _ = ray.wait(list(futures), num_returns=1)
             number = futures.pop(done)

@@ -1,7 +1,6 @@
 """Process a stream by worker processes, with results in the order of the stream.
 
-For work of many short steps, in which threads would wait for Python's global lock. Items are sent
-in batches; the number and the total size of the batches in progress are bounded.
+For work of many short steps, in which threads would wait for Python's global lock.
 """
 
 import multiprocessing
@@ -39,10 +38,7 @@ def side_by_side(
 
     `make` returns the function that processes an item. It is called once in each worker, for
     example to load a network, and must be picklable, as must items and results. `weight` is that of
-    an item, in bytes.
-
-    Raises:
-        UserError: a worker was killed.
+    an item, in bytes. Raises UserError if a worker was killed.
     """
     executor = ProcessPoolExecutor(processes, CONTEXT, _start, (make,))
     # Ctrl-C would print a traceback in a worker that has not started yet.
@@ -51,18 +47,14 @@ def side_by_side(
         executor.submit(int)  # starts the workers
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    batches = _batches(items, weight)
-    results = in_order(
-        executor, _work_on, batches, AHEAD * processes, lambda batch: sum(map(weight, batch))
-    )
+    batches, total = _batches(items, weight), lambda batch: sum(map(weight, batch))
+    results = in_order(executor, _work_on, batches, AHEAD * processes, total)
     try:
         for batch, outputs in results:
             yield from zip(batch, outputs, strict=True)
     except BrokenProcessPool as error:
-        raise UserError(
-            "a worker process was killed, probably because memory is short; use fewer workers "
-            "(machine.threads)"
-        ) from error
+        fault = "a worker process was killed, probably because memory is short"
+        raise UserError(f"{fault}; use fewer workers (machine.threads)") from error
     finally:
         results.close()
 
@@ -81,7 +73,6 @@ def _batches(items: Iterable[Item], weight: Callable[[Item], int]) -> Iterator[l
 
 
 def _start(make: Callable[[], Callable[[Any], Any]]) -> None:
-    """Initialize a worker."""
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends its workers on Ctrl-C
     threading.Thread(target=_exit_with_the_caller, daemon=True).start()

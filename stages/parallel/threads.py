@@ -1,7 +1,7 @@
 """Process a stream by threads, with results in the order of the stream.
 
-For work that releases Python's global lock, such as decoding, networks and resizing. The number
-and the total size of items in progress are bounded, and with them the memory.
+For work that releases Python's global lock. The number and the size of items in progress are
+bounded.
 """
 
 from collections import deque
@@ -40,18 +40,16 @@ def in_order(
     """`side_by_side` on any executor, which is shut down; at most `ahead` items are in progress."""
     pending: deque[tuple[Item, Future[Result]]] = deque()
 
-    def full() -> bool:
-        return len(pending) >= ahead or sum(weight(item) for item, _ in pending) > HEAVIEST
+    def drain(number: int, heaviest: int) -> Iterator[tuple[Item, Result]]:
+        while len(pending) > number or sum(weight(item) for item, _ in pending) > heaviest:
+            item, future = pending.popleft()
+            yield item, future.result()
 
     with executor as pool:
         try:
             for item in items:
                 pending.append((item, pool.submit(work, item)))
-                while full():
-                    item, future = pending.popleft()
-                    yield item, future.result()
-            while pending:
-                item, future = pending.popleft()
-                yield item, future.result()
+                yield from drain(ahead - 1, HEAVIEST)
+            yield from drain(0, HEAVIEST)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -1,9 +1,6 @@
 """Members of the raw archives, read once from front to back; nothing is unpacked to disk.
 
 Tar files (plain, gzip or bzip2) and zip files (stored or deflated) are recognized by their content.
-A member that is not a regular file (a link, a device) has a problem in place of its bytes, so that
-every member has a row in the index.
-
 Archives are untrusted: `ArchiveLimits` bounds what is read, and with it the memory of each step.
 """
 
@@ -34,7 +31,7 @@ _START_BYTES = 1 << 16  # a tar's first header lies within these
 
 @dataclass(frozen=True)
 class Member:
-    """One entry of an archive: its bytes, or the problem that prevents reading them.
+    """One entry of an archive: its bytes, or the problem (a link, too large) in their place.
 
     `archive` and `path` (with forward slashes) are escaped by `names.spell`.
     """
@@ -62,10 +59,8 @@ class DamagedArchiveError(UserError):
 
     def __init__(self, archive: Archive, fault: str) -> None:
         self.fault = fault
-        super().__init__(
-            f"{archive}: {fault}; delete it and run `dvc repro download` again, or see "
-            "detect.damaged in params.yaml"
-        )
+        mend = "delete it and run `dvc repro download` again, or see detect.damaged in params.yaml"
+        super().__init__(f"{archive}: {fault}; {mend}")
 
 
 class _DamageError(Exception):
@@ -94,11 +89,9 @@ def _is_tar(path: Archive) -> bool:
     try:
         with _unpacked(path) as file, _open_tar(_Bounded(file, _START_BYTES, "no header")):
             return True
-    except OSError as error:
-        if error.errno is not None:
+    except Exception as error:  # gzip and tarfile raise many types on arbitrary bytes
+        if getattr(error, "errno", None) is not None:  # that of a disk
             raise
-        return False  # gzip's own errors have no number
-    except Exception:  # gzip and tarfile raise many types on arbitrary bytes
         return False
 
 
@@ -107,13 +100,8 @@ def read_members(
 ) -> Iterator[Member]:
     """Yield the members of a tar or zip archive in their stored order.
 
-    A member above `max_file_bytes` has a problem in place of its bytes. With `keep_damaged`, an
-    archive that is damaged or exceeds the limits ends with one member that represents the rest,
-    instead of an error.
-
-    Raises:
-        DamagedArchiveError: the file is not an archive, is damaged or exceeds the limits.
-        UserError: it cannot be read.
+    Raises DamagedArchiveError if the file is not an archive, is damaged or exceeds the limits; with
+    `keep_damaged`, one member then represents the rest. Raises UserError if it cannot be read.
     """
     name, whole = spell(archive.name), 0  # members read
     try:
@@ -142,11 +130,8 @@ _Entry = tuple[str, bytes | None, str]  # path, data and problem of a member
 
 
 class _Header(tarfile.TarInfo):
-    """A header that raises on damage, where tarfile would see the end of the archive.
-
-    It refuses long extended headers and sparse files, which tarfile reads into memory whole.
-    """
-
+    # Damage is an error, where tarfile would see the end of the archive. Long extended headers and
+    # sparse files, which tarfile reads into memory whole, are refused.
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Header":
         try:

@@ -1,11 +1,8 @@
 """Decode image files to upright uint8 RGB.
 
 Only the formats of labelled names are read, recognized by content; Pillow supports many more, some
-of which start other programs (EPS).
-
-This module applies EXIF orientation (https://exiftool.org/TagNames/EXIF.html), scales 16-bit
-greyscale, which `convert("RGB")` would clip at 255, and composes transparency over white. Embedded
-colour profiles are not applied.
+of which start other programs (EPS). EXIF orientation is applied, 16-bit greyscale scaled, and
+transparency composed over white. Embedded colour profiles are not applied.
 """
 
 import io
@@ -41,24 +38,19 @@ class UnreadableImageError(ValueError):
 
 
 def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pixels:
-    """Decode an image file to uint8 RGB of shape (height, width, 3), EXIF rotation applied.
+    """Decode the first frame of an image file to upright uint8 RGB (height, width, 3).
 
-    Only the first frame is read. Images above `max_pixels`, which errors call `named`, are refused
-    before decoding.
-
-    Raises:
-        UnreadableImageError: not an image, damaged, or larger than `max_pixels`.
+    Raises UnreadableImageError if it is no image, damaged, or larger than `max_pixels`, which the
+    text calls `named`; the size is checked before decoding.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            pixels = image.width * image.height
+            pixels, size = image.width * image.height, f"{image.width}x{image.height}"
             if pixels > max_pixels:
-                raise UnreadableImageError(
-                    f"{image.width}x{image.height} is more than {named} {max_pixels}"
-                )
+                raise UnreadableImageError(f"{size} is more than {named} {max_pixels}")
             passes = data.count(_SCAN) if image.format in ("JPEG", "MPO") else 1
             if passes * pixels > PASSES * max_pixels:
-                raise UnreadableImageError(f"{passes} passes over {image.width}x{image.height}")
+                raise UnreadableImageError(f"{passes} passes over {size}")
             with _turn if pixels > _LARGE else nullcontext():
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image))
@@ -73,9 +65,8 @@ def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pi
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        wide = np.clip(np.asarray(image), 0, 65535)
-        grey = (wide // 257).astype(np.uint8)
+    if image.mode.startswith("I;16") or image.mode == "I":  # convert("RGB") would clip at 255
+        grey = (np.clip(np.asarray(image), 0, 65535) // 257).astype(np.uint8)
         return np.repeat(grey[..., np.newaxis], 3, axis=2)
     if image.mode == "F":
         raise UnreadableImageError("floating-point pixels have no known range")

@@ -2,8 +2,7 @@ r"""Escaped names of members: printable, and safe in spreadsheets.
 
 Bytes that are not printable UTF-8, and the backslash, become `\xNN`. So does a leading `=`, `+`,
 `-` or `@`, which a spreadsheet would interpret as a formula
-(https://owasp.org/www-community/attacks/CSV_Injection). Names are escaped once, when members are
-read, so that all tables share them as keys. The escaping is reversible.
+(https://owasp.org/www-community/attacks/CSV_Injection). The escaping is reversible.
 """
 
 import hashlib
@@ -13,10 +12,9 @@ LONGEST = 1024  # characters of a path; longer ones are abbreviated
 
 
 def spell(path: str) -> str:
-    """Escape a path; one longer than LONGEST becomes a digest and its end.
+    """Escape a path with forward slashes; one longer than LONGEST becomes a digest and its end.
 
-    Args:
-        path: with forward slashes; bytes that are not UTF-8 as lone surrogates.
+    Bytes that are not UTF-8 are lone surrogates in `path`.
     """
     escaped = "/".join(map(_escape_part, path.split("/")))
     if len(escaped) <= LONGEST:
@@ -26,9 +24,7 @@ def spell(path: str) -> str:
 
 
 def _escape_part(part: str) -> str:
-    escaped = part
-    if not part.isprintable() or "\\" in part:
-        escaped = "".join(c if c.isprintable() and c != "\\" else _as_bytes(c) for c in part)
+    escaped = "".join(c if c.isprintable() and c != "\\" else _as_bytes(c) for c in part)
     return _as_bytes(part[0]) + escaped[1:] if part.startswith(_FORMULA) else escaped
 
 

@@ -1,36 +1,31 @@
 """Remote archives on S3 or a compatible storage, read through s3fs without a local copy.
 
-Stage download records an archive in data/raw as `<name>.remote.json`: its `address`, `size`
-(bytes) and `etag`. DVC tracks this file. Stage detect streams the members from the storage, and
-refuses an object that is not the recorded one.
-
-Keys, region and endpoint are configured as for the AWS tools: AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, or ~/.aws. Needs the extra `s3`.
+Stage download records an archive in data/raw as `<name>.remote.json`, which DVC tracks. Stage
+detect streams the members from the storage, and refuses an object that is not the recorded one.
+Keys, region and endpoint are configured as for the AWS tools. Needs the extra `s3`.
 """
 
 import errno
 import io
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.core.errors import UserError
 from stages.core.files import write_json
+from stages.core.sections import Section
 
-SUFFIX = ".remote.json"
+SCHEME, SUFFIX = "s3://", ".remote.json"  # of an address in params, and of its record
 AHEAD = 8 << 20  # bytes of one request
 
 
-@dataclass(frozen=True)
-class RemoteArchive:
-    """An object on the storage when it was recorded: s3://bucket/key, its bytes, its version."""
+class RemoteArchive(Section):
+    """An object on the storage when it was recorded."""
 
-    address: str
-    size: int
-    etag: str
+    address: str  # s3://bucket/key
+    size: int  # bytes
+    etag: str  # its version
 
     @property
     def name(self) -> str:
@@ -43,47 +38,36 @@ class RemoteArchive:
     def open(self, mode: str = "rb", buffering: int = -1) -> Any:
         """Open the content, like `pathlib.Path.open`; an error for an object that was replaced."""
         assert mode == "rb"
-        current = look_up(self.address)
+        current = _look_up(self.address)
         if current != self:
-            raise UserError(
-                f"{self.address}: is another object than recorded in data/raw (etag "
-                f"{current.etag}, not {self.etag}); run `dvc repro -f download`"
-            )
+            fault = f"another object than recorded (etag {current.etag}, not {self.etag})"
+            raise UserError(f"{self.address}: is {fault}; run `dvc repro -f download`")
         with _storage_errors(self.address):
             file = _system().open(self.address, "rb", block_size=AHEAD, cache_type="readahead")
         raw = _File(file, self.address)
         return raw if buffering == 0 else io.BufferedReader(raw, 1 << 16)
 
 
-def is_remote(text: str) -> bool:
-    """Whether a source in params is an s3:// address."""
-    return text.startswith("s3://")
-
-
-def look_up(address: str) -> RemoteArchive:
-    """Look up the object at an address; an error if the storage does not give it."""
+def _look_up(address: str) -> RemoteArchive:
     with _storage_errors(address):
         info = _system().info(address, refresh=True)
     if info["type"] != "file":
         raise UserError(f"{address}: is not an object; list the archives individually")
-    return RemoteArchive(address, int(info["size"]), str(info["ETag"]).strip('"'))
+    etag = str(info["ETag"]).strip('"')
+    return RemoteArchive(address=address, size=int(info["size"]), etag=etag)
 
 
 def record(address: str, folder: Path) -> Path:
-    """Write the record of an archive into a folder and return its path."""
-    archive = look_up(address)
+    """Write the record of an archive into a folder; return its path."""
+    archive = _look_up(address)
     path = folder / f"{archive.name}{SUFFIX}"
-    write_json(path, asdict(archive))
+    write_json(path, archive.model_dump())
     return path
 
 
 def read_record(path: Path) -> RemoteArchive:
     """Read the record of an archive; an error if it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return RemoteArchive(str(content["address"]), int(content["size"]), str(content["etag"]))
-    except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); run `dvc repro -f download`") from error
+    return RemoteArchive.parse(path.read_bytes(), path, "damaged; run `dvc repro -f download`")
 
 
 class _File(io.RawIOBase):

@@ -1,8 +1,7 @@
 """Folders that outlive a run and are shared by all copies of the workspace.
 
-A queued experiment runs in a temporary copy of the workspace that is removed at its end.
-What it computed for others, or for itself if it is killed, stands beside DVC's own cache,
-which all copies share. `dvc gc` looks only at its own files there.
+A queued experiment runs in a temporary copy of the workspace: what it computed for others, or for
+itself if it is killed, stands beside DVC's own cache.
 """
 
 import shutil
@@ -28,9 +27,5 @@ def remove_older(folder: Path, days: float, pattern: str = "*") -> None:
     """Remove the entries of a folder that were last changed more than `days` ago."""
     for path in folder.glob(pattern):
         with suppress(FileNotFoundError):  # another process has just removed it
-            if time.time() - path.stat().st_mtime <= days * DAY:
-                continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
+            if time.time() - path.stat().st_mtime > days * DAY:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()

@@ -1,10 +1,9 @@
 """All that this project uses of DVC beyond its documented interfaces (dvc.api, command line).
 
 - `Repo`: where the local cache lies; the queue's experiments; `status` and `commit` of stages that
-  a cluster ran. `dvc cache dir`, `dvc status --json` and `dvc commit` say the same, but each
-  starts a process of a second.
-- The queue's entries, states and workers: `dvc queue` shows them as text, cannot tell whether a
-  worker lives, and leaves an experiment whose worker was killed as running for ever.
+  a cluster ran. DVC's commands say the same, but each starts a process of a second.
+- The queue's entries, states and workers: `dvc queue` shows them as text and cannot tell whether a
+  worker lives.
 """
 
 from dvc.exceptions import DvcException, NotDvcRepoError

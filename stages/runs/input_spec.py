@@ -1,10 +1,7 @@
 """The input and output of a model: `models/<run>/preprocessor_config.json`, beside the network.
 
-A network alone does not tell which detector, margin and size its crops were made with, nor
-what its classes are called. The file does: `tasks` (those that the network answers), and of
-params.yaml as it stood when it was trained the section `classes`, and `detect` without its limits.
-What is fed to it later is cut by them, whatever params.yaml says by then. Pixels need nothing:
-preprocessing is inside the network.
+It holds the tasks that the network answers, and of params.yaml as it stood when it was trained the
+section `classes`, and `detect` without its limits. Preprocessing is inside the network.
 """
 
 from collections.abc import Sequence
@@ -29,21 +26,13 @@ class InputSpec(Section):
     @classmethod
     def of(cls, params: Params, tasks: Sequence[str]) -> "InputSpec":
         """What params say, for a network that answers these tasks."""
-        return cls.model_validate(
-            {
-                "tasks": list(tasks),
-                "detect": params.detect.model_dump(include=set(Cropping.model_fields)),
-                "classes": params.classes.model_dump(),
-            }
-        )
+        detect = params.detect.model_dump(include=set(Cropping.model_fields))
+        content = {"tasks": list(tasks), "detect": detect, "classes": params.classes.model_dump()}
+        return cls.model_validate(content)
 
 
 def read_input_spec(folder: Path) -> InputSpec:
-    """How the model of a folder is fed.
-
-    Raises:
-        UserError: the file is missing or does not fit.
-    """
+    """How the model of a folder is fed; UserError if the file is missing or does not fit."""
     path = folder / INPUT_SPEC_FILE
     if not path.is_file():
         raise UserError(f"{path}: missing; train the model again: `dvc repro`")

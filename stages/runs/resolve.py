@@ -1,20 +1,19 @@
 """What each run is, resolved from params: `data/plan/<run>.json`.
 
-A training reads its plan and not params.yaml, so that a change of one recipe reruns the runs that
-follow it and no other.
+A training reads its plan and not params.yaml, so that a changed recipe reruns its own runs alone.
 """
 
 import argparse
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from stages.core.errors import UserError
 from stages.core.params import Params
 from stages.core.paths import RunPaths
 from stages.core.run_names import RunName
 from stages.core.sections import Section, Subset
-from stages.core.variants import NO_AUGMENTATION, NetworkSpec, Training, Variant
+from stages.core.variants import NetworkSpec, Training, Variant
 from stages.runs.input_spec import InputSpec
 
 # How the learning rate grows with the batch. linear: Goyal et al. 2017,
@@ -24,15 +23,7 @@ LR_SCALING_POWERS = {"keep": 0.0, "linear": 1.0, "sqrt": 0.5}
 
 
 class Plan(Section):
-    """One run: its network, how it is trained, and how it is fed.
-
-    Attributes:
-        xla: whether XLA compiles its steps where the machine allows it.
-        subset: the share of the images of each split that is used.
-        members: of an average, the runs that it averages; network and training are those of the
-            first. Empty: the run is trained itself.
-        flip: of an average, whether its members also see the mirrored image.
-    """
+    """One run: its network, how it is trained, and how it is fed."""
 
     run: str
     variant: str
@@ -40,9 +31,10 @@ class Plan(Section):
     training: Training
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
     deterministic: bool
-    xla: bool
-    subset: Subset
+    xla: bool  # whether XLA compiles its steps where the machine allows it
+    subset: Subset  # the share of the images of each split that is used
     input_spec: InputSpec
+    # Of an average: the runs that it averages, and whether each also sees the mirrored image.
     members: list[str] = Field(default_factory=list)
     flip: bool = False
 
@@ -55,10 +47,8 @@ class Plan(Section):
 def resolve(params: Params, run: str, epochs: int | None = None) -> Plan:
     """The plan of a run of any variant of params.yaml, listed in `runs` or not.
 
-    Args:
-        params: of the workspace.
-        run: its name, or that of an average.
-        epochs: in place of those of the variant and of `train.max_epochs`.
+    The plan of an average is that of its first member, with the members. `epochs` stands in place
+    of those of the variant and of `train.max_epochs`.
     """
     if run in params.averages:
         average = params.known_averages[run]
@@ -81,21 +71,16 @@ def resolve(params: Params, run: str, epochs: int | None = None) -> Plan:
 
 
 def _network(params: Params, variant: Variant, native: bool) -> NetworkSpec:
-    recipe = params.recipes[variant.recipe]
-    return NetworkSpec(
-        backbone=variant.backbone,
-        trainable=variant.trainable,
-        heads=variant.heads,
-        preprocessing="native" if native else variant.preprocessing,
-        classes={task: len(params.classes.of(task)) for task in variant.task_list},
-        size=params.detect.size,
-        input_side=variant.input_side,
-        weights=variant.weights,
-        head_width=recipe.head_width,
-        dropout=recipe.dropout,
-        age_head=recipe.age_head if "age" in variant.task_list else "groups",
-        age_upper_bounds=params.classes.age_upper_bounds,
-    )
+    both = params.recipes[variant.recipe].model_dump() | variant.model_dump()
+    network = {key: value for key, value in both.items() if key in NetworkSpec.model_fields}
+    network["classes"] = {task: len(params.classes.of(task)) for task in variant.task_list}
+    network["size"] = params.detect.size
+    network["age_upper_bounds"] = params.classes.age_upper_bounds
+    if native:
+        network["preprocessing"] = "native"
+    if "age" not in variant.task_list:
+        network["age_head"] = "groups"
+    return NetworkSpec(**network)
 
 
 def _training(params: Params, variant: Variant, seed: int, epochs: int | None) -> Training:
@@ -105,38 +90,21 @@ def _training(params: Params, variant: Variant, seed: int, epochs: int | None) -
         learning_rate *= (batch / batch_size) ** LR_SCALING_POWERS[params.train.lr_scaling]
         batch_size = batch
     epochs = epochs or min(variant.epochs, params.train.max_epochs)
-    augmentation = recipe["augmentation"]
-    return Training(
-        **{key: value for key, value in recipe.items() if key in Training.model_fields}
-        | {
-            "seed": seed,
-            "learning_rate": learning_rate,
-            "batch_size": batch_size,
-            "epochs": epochs,
-            # Rounded first: 0.29 of 100 is 28.999999999999996.
-            "progressive_epochs": int(round(epochs * recipe["progressive_fraction"], 6)),
-            "task_weights": params.train.task_weights,
-            "augmentation": None
-            if augmentation == NO_AUGMENTATION
-            else params.augmentations[augmentation],
-        }
-    )
+    training = {key: value for key, value in recipe.items() if key in Training.model_fields}
+    training |= {"seed": seed, "learning_rate": learning_rate, "batch_size": batch_size}
+    training |= {"epochs": epochs, "task_weights": params.train.task_weights}
+    # Rounded first: 0.29 of 100 is 28.999999999999996.
+    training["progressive_epochs"] = int(round(epochs * recipe["progressive_fraction"], 6))
+    training["augmentation"] = params.augmentations.get(recipe["augmentation"])
+    return Training(**training)
 
 
 def read_plan(run: str) -> Plan:
-    """The plan of a run of the workspace.
-
-    Raises:
-        UserError: it is missing or does not fit.
-    """
+    """The plan of a run of the workspace; UserError if it is missing or does not fit."""
     path = RunPaths(run).plan
     if not path.is_file():
         raise UserError(f"{path}: missing; {run} must be in runs of params.yaml; `dvc repro plan`")
-    try:
-        return Plan.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        field = ".".join(map(str, error.errors()[0]["loc"])) or "content"
-        raise UserError(f"{path}: {field} does not fit; run `dvc repro -f plan`") from None
+    return Plan.parse(path.read_bytes(), path, "run `dvc repro -f plan`")
 
 
 def run_parser(description: str | None) -> argparse.ArgumentParser:

@@ -1,9 +1,5 @@
 """Crops that show the same picture, and so must not be in different splits.
 
-UTKFace contains identical files, many under different labels, and many more copies of a photograph
-that were recompressed, rescaled, recoloured, cropped or mirrored. A network trained on one of two
-such crops has seen the other.
-
 All pairs of crops are compared, in two steps on thumbnails of 32 x 32 pixels.
 
 1. A hash of 64 bits: which of the lowest frequencies are above their mean (pHash: C. Zauner,
@@ -12,8 +8,7 @@ All pairs of crops are compared, in two steps on thumbnails of 32 x 32 pixels.
 2. The correlation of the candidates' pixels, since most candidates are different people. Colour is
    more robust to small shifts, grey to changed colours; the higher correlation counts.
 
-Not detected: copies that are rotated, cropped by more than about 2 %, or covered to a larger part,
-and other photographs of the same person.
+Not detected: copies that are rotated, cropped by more than about 2 %, or covered to a larger part.
 """
 
 import hashlib
@@ -39,6 +34,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # grey from RGB, ITU-R BT.60
 Crops = npt.NDArray[np.uint8]
 Hashes = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 class Duplicates(NamedTuple):
@@ -64,24 +60,17 @@ def group_duplicates(crops: Crops, max_bits: int, min_correlation: float) -> Dup
 
 def group_identical(crops: Crops) -> Numbers:
     """The group of identical pixels of each crop, int64 (N,), in the order of first members."""
-    numbers: dict[bytes, int] = {}
-    groups = [
-        numbers.setdefault(hashlib.sha256(crop.tobytes()).digest(), len(numbers)) for crop in crops
-    ]
-    return np.array(groups, np.int64)
+    digests = np.array([hashlib.sha256(crop.tobytes()).hexdigest() for crop in crops], object)
+    return pd.factorize(digests)[0].astype(np.int64)
 
 
 def near_duplicates(crops: Crops, max_bits: int, min_correlation: float) -> pd.DataFrame:
     """All pairs of crops that show the same picture, mirrored or not.
 
-    Args:
-        crops: uint8 RGB (N, height, width, 3), height and width >= 32; may be mapped.
-        max_bits: most bits by which the hashes of a pair differ, 0..64.
-        min_correlation: lowest Pearson correlation of the thumbnails of a pair, 0..1.
-
-    Returns:
-        One row per pair, sorted: `first` (row in `crops`), `second` (a later row), `mirrored`
-        (only the mirror image of the second matches), `bits` (that differ), `correlation`.
+    Their hashes differ in at most `max_bits`, 0..64, and the Pearson correlation of their
+    thumbnails is at least `min_correlation`, 0..1. `crops` are uint8 RGB (N, height, width, 3),
+    height and width >= 32. Returns one row per pair, sorted: `first` (row in `crops`), `second` (a
+    later row), `mirrored` (only the mirror image of the second matches), `bits`, `correlation`.
     """
     plain = thumbnails(crops)
     hashes = perceptual_hashes(plain)
@@ -125,12 +114,8 @@ def close_hashes(
 ) -> Iterator[tuple[Numbers, Numbers, Numbers]]:
     """All pairs of a hash and a later one that differ in few bits.
 
-    `hashes` and `others`, of the same images or of their mirror images, are uint64 (N,). Tiles are
-    compared in parallel on all cores; memory does not depend on the number of hashes.
-
-    Yields:
-        Index in `hashes`, index in `others` and number of different bits, int64 each, for at most
-        2048 pairs at a time.
+    `hashes` and `others`, of the same images or of their mirror images, are uint64 (N,). Yields
+    index in `hashes`, index in `others` and number of different bits, int64, of <= 2048 pairs each.
     """
     height, width = TILE
 
@@ -154,18 +139,13 @@ def close_hashes(
                 yield first[part], second[part], bits[part]
 
 
-def _correlate(
-    small: Crops, others: Crops, first: Numbers, second: Numbers
-) -> npt.NDArray[np.float64]:
+def _correlate(small: Crops, others: Crops, first: Numbers, second: Numbers) -> Floats:
     """The higher Pearson correlation of pairs, in colour or in grey; 0 without contrast."""
     left, right = small[first].astype(np.float32), others[second].astype(np.float32)
-    colour = _pearson(left, right)
-    return np.maximum(colour, _pearson(left @ LUMA, right @ LUMA))
+    return np.maximum(_pearson(left, right), _pearson(left @ LUMA, right @ LUMA))
 
 
-def _pearson(
-    left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
+def _pearson(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> Floats:
     left, right = left.reshape(len(left), -1), right.reshape(len(right), -1)
     left = left - left.mean(axis=1, keepdims=True)
     right = right - right.mean(axis=1, keepdims=True)

@@ -7,9 +7,8 @@ two folds, and `published-split` follows the protocol of the published figures:
     train, val, test = files.take(0.8 n), files.skip(0.8 n).take(0.1 n), files.skip(0.8 n + 0.1 n)
 
 `shuffle` draws a new order in each pass (https://github.com/tensorflow/tensorflow/issues/59279), so
-the three lists are cut from three independent orders of all images, copies included. A test image
-is in train with probability 0.8, in val with 0.1 and in neither with 0.18. This assumes that each
-list is read once and kept; a pipeline that reshuffles in each epoch trains on nearly all images.
+the three lists are cut from three independent orders of all images, copies included. This assumes
+that each list is read once and kept.
 """
 
 import numpy as np
@@ -26,19 +25,18 @@ def published_lists(names: pd.Series, seed: int) -> pd.DataFrame:
     """The lists of the published protocol over all images; `seed` is that of the three orders."""
     number = len(names)
     train, val = (int(fraction * number) for fraction in PUBLISHED_FRACTIONS)
-    cuts = (slice(0, train), slice(train, train + val), slice(train + val, number))
     table = pd.DataFrame({"name": names.to_numpy()})
-    for index, (split, cut) in enumerate(zip(SPLITS, cuts, strict=True)):
+    for index, split in enumerate(SPLITS):
         order = np.random.default_rng([seed, index]).permutation(number)
-        table[split] = np.isin(np.arange(number), order[cut]).astype(int)
+        chosen = np.split(order, [train, train + val])[index]
+        table[split] = np.isin(np.arange(number), chosen).astype(int)
     return table
 
 
 def lists_of(run: RunName, split: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """The lists of a run from the tables of `read_split`, `read_folds` and `published_lists`.
 
-    Raises:
-        UserError: the split does not have this fold.
+    Raises UserError if the split does not have this fold.
     """
     if run.is_published_split:
         return published

@@ -1,19 +1,14 @@
 """Stratified splits and folds with groups: every image in exactly one of train, val and test.
 
-A stratum is a combination of age group, gender and race. A group (copies of one picture, whose
-labels may differ) is never divided. scikit-learn's splitters either stratify or keep groups
-together, or do both without a bound on the deviation. Here the groups are assigned first, then
-the single images compensate for them: each stratum is within one image of its target in every
-split (within the size of a group if a stratum has too few single images, rarely more). Rounding
-errors of one stratum are compensated in the next, so that the totals are right too. If many
-strata are small and equally large, a class could still be short in a split or missing; then
-rounding errors are compensated in the next stratum of the same class.
+A stratum is a combination of age group, gender and race. A group (copies of one picture) is never
+divided. scikit-learn's splitters either stratify or keep groups together, or do both without a
+bound on the deviation. Here the groups are assigned first, then the single images compensate: each
+stratum is within one image of its target in every split (within the size of a group if it has too
+few single images, rarely more). Rounding errors are compensated in the next stratum.
 
-A group is conflicting if its images, copies of one picture, differ in age group, gender or race:
-at least one label is wrong. Training tolerates some wrong labels, but a score against a wrong label
-is wrong. So by default (`train-only`) conflicting groups are assigned to train. No image is lost,
-and the other images of a stratum compensate: val and test keep their fractions unless a stratum has
-more conflicting images than train's fraction of it.
+A group is conflicting if its images differ in age group, gender or race: at least one label is
+wrong. Training tolerates some wrong labels, but a score against one is wrong. So by default
+(`train-only`) conflicting groups are assigned to train, and the other images compensate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,35 +20,31 @@ import numpy.typing as npt
 import pandas as pd
 
 from stages.dataset.split_files import DROPPED
-from stages.splitting.duplicates import Duplicates
+from stages.splitting.duplicates import Duplicates, Floats, Numbers
 
 TRAIN = "train"
 CLASS_SLACK = 3  # images by which a split may be short of a class; UTKFace stays within it
 
+Masks = npt.NDArray[np.bool_]
+
 
 class SplitAssignment(NamedTuple):
-    """Of each image: its split or `dropped` (str), and whether its group is conflicting (bool).
+    """The place of each image."""
 
-    `fold` (nullable Int64) is the one in which it is tested.
-    """
-
-    split: npt.NDArray[np.str_]
-    fold: pd.Series
-    conflicting: npt.NDArray[np.bool_]
+    split: npt.NDArray[np.str_]  # a split or `dropped`
+    fold: pd.Series  # in which it is tested, nullable Int64
+    conflicting: Masks  # whether its group is
 
 
 def divide(
     strata: Sequence[object],
-    groups: npt.NDArray[np.int64],
+    groups: Numbers,
     fractions: Mapping[str, float],
     policy: str,
     folds: int,
     seed: int,
 ) -> SplitAssignment:
     """Assign all images to splits and, for cross-validation, to folds, by `stratified_split`.
-
-    Fold i is tested by a network that is validated on fold i + 1 (modulo the number of folds) and
-    trained on all other images that are not dropped.
 
     `policy` is that of conflicting groups: `keep` treats them as others, `train-only` assigns them
     to train and to no fold, `drop` to no split and no fold.
@@ -75,16 +66,14 @@ def divide(
     return SplitAssignment(split, fold, conflicting)
 
 
-def find_conflicting(
-    strata: Sequence[object], groups: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
+def find_conflicting(strata: Sequence[object], groups: Numbers) -> Masks:
     """Whether the group of each image contains more than one stratum: bool (N,)."""
     codes = pd.Series(np.unique([repr(stratum) for stratum in strata], return_inverse=True)[1])
     return (codes.groupby(groups).transform("nunique") > 1).to_numpy(bool)
 
 
 def count_duplicates(
-    duplicates: Duplicates, strata: Sequence[object], conflicting: npt.NDArray[np.bool_]
+    duplicates: Duplicates, strata: Sequence[object], conflicting: Masks
 ) -> dict[str, int]:
     """Count groups of at least two images, their images, and pairs, for the metrics."""
     sizes = np.bincount(duplicates.groups)
@@ -105,7 +94,7 @@ def count_duplicates(
 
 def stratified_split(
     strata: Sequence[object],
-    groups: npt.NDArray[np.int64],
+    groups: Numbers,
     fractions: Mapping[str, float],
     seed: int | Sequence[int],
     fixed: Mapping[int, str] | None = None,
@@ -123,7 +112,7 @@ def stratified_split(
     chosen = np.full(len(cell), -1)
     members = pd.Series(np.arange(len(cell))).groupby(groups).indices
 
-    def place(images: npt.NDArray[np.int64], split: int) -> None:
+    def place(images: Numbers, split: int) -> None:
         chosen[images] = split
         np.subtract.at(lacking[:, split], cell[images], 1)
 
@@ -139,6 +128,7 @@ def stratified_split(
     counts = _round_all(lacking, numbers, np.ones((1, len(cells)), bool))
     wanted = of_class @ (sizes[:, np.newaxis] * target)
     off = of_class @ (lacking - counts)  # images by which each split is short of each class
+    # If many strata are small and equally large, a class could be short in a split or missing.
     if (off > CLASS_SLACK).any() or ((wanted >= 1) & (wanted - off < 0.5)).any():
         counts = _round_all(lacking, numbers, of_class)
     for images, count in zip(singles, counts, strict=True):
@@ -157,15 +147,8 @@ def count_strata(strata: Sequence[object], splits: int) -> dict[str, int]:
     }
 
 
-def _choose_for_group(
-    lacking: npt.NDArray[np.float64],
-    cells: npt.NDArray[np.int64],
-    generator: np.random.Generator,
-) -> int:
-    """Choose a split for a group at random, weighted by what each split still needs of it.
-
-    Only splits with room for the whole group count; without any, the one that it overfills least.
-    """
+def _choose_for_group(lacking: Floats, cells: Numbers, generator: np.random.Generator) -> int:
+    """A random split with room for the group, by what each needs, or the one overfilled least."""
     touched, wanted = np.unique(cells, return_counts=True)
     excess = (wanted[:, np.newaxis] - lacking[touched]).max(axis=0)
     room = lacking[cells].sum(axis=0) * (excess <= 0)
@@ -174,24 +157,19 @@ def _choose_for_group(
     return int(generator.choice(len(room), p=room / room.sum()))
 
 
-def _classes(strata: Sequence[object], cell: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _classes(strata: Sequence[object], cell: Numbers) -> Masks:
     """Which cells have each class (a position in the tuple, a value): bool (classes, cells)."""
     _, first = np.unique(cell, return_index=True)
-    masks: dict[object, npt.NDArray[np.bool_]] = {}
+    masks: dict[object, Masks] = {}
     for number, stratum in enumerate(strata[index] for index in first):
-        parts = stratum if isinstance(stratum, tuple) else (stratum,)
-        for part in enumerate(parts):
+        for part in enumerate(stratum if isinstance(stratum, tuple) else (stratum,)):
             masks.setdefault(part, np.zeros(len(first), bool))[number] = True
     return np.array(list(masks.values()), bool).reshape(len(masks), len(first))
 
 
-def _round_all(
-    lacking: npt.NDArray[np.float64], numbers: Sequence[int], levels: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64]:
-    """Round what the splits lack of each cell (cells, splits) to rows that sum to `numbers`.
-
-    Rounding errors are compensated in later cells of the same level, bool (levels, cells).
-    """
+def _round_all(lacking: Floats, numbers: Sequence[int], levels: Masks) -> Numbers:
+    """Round what splits lack of each cell (cells, splits) to rows that sum to `numbers`."""
+    # Rounding errors are compensated in later cells of the same level, bool (levels, cells).
     owed = np.zeros((len(levels), lacking.shape[1]))
     counts = np.empty(lacking.shape, np.int64)
     for index, number in enumerate(numbers):
@@ -200,13 +178,8 @@ def _round_all(
     return counts
 
 
-def _round(
-    lacking: npt.NDArray[np.float64], number: int, owed: npt.NDArray[np.float64]
-) -> npt.NDArray[np.int64]:
-    """Integer counts that sum to `number`, within one of `lacking` where possible.
-
-    After rounding down, the rest goes to the splits that are owed most, one image each.
-    """
+def _round(lacking: Floats, number: int, owed: Floats) -> Numbers:
+    # After rounding down, the rest goes to the splits that are owed most, one image each.
     counts = np.floor(np.clip(lacking, 0, None) + 1e-9).astype(np.int64)
     while counts.sum() > number:  # because a group has overfilled another split
         counts[np.argmax(np.where(counts > 0, counts - lacking, -np.inf))] -= 1

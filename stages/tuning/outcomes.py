@@ -4,15 +4,24 @@ A finished experiment counts only if it follows from the params as they are now,
 cache still has its figures.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dvc.api import DVCFileSystem
+
 from stages.core.errors import UserError
-from stages.core.params import Params
-from stages.tuning.queue import FAILED, FINISHED, Queue, read_experiment
+from stages.core.params import Params, parse_params
+from stages.core.paths import PARAMS_FILE, VARIANTS_FILE
+from stages.tuning.queue import FAILED, FINISHED, Queue
 from stages.tuning.searches import Combination
 
 OUTDATED, LOST = "outdated", "lost"  # states beside the queue's
+FAULTS = {
+    OUTDATED: "finished on this commit with other params; commit params.yaml, which begins anew, "
+    "or remove them",
+    LOST: "finished, but their figures are not in DVC's cache; remove them",
+}
 
 
 def judge(
@@ -22,47 +31,36 @@ def judge(
     metrics: str,
     inputs: Callable[[Params, str], object],
 ) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
-    """The states of experiments, and the figures of those that are finished, by name.
+    """The states of all existing experiments, and the figures of those that count, by name.
 
-    Args:
-        params: as they are now.
-        queue: of the repository.
-        wanted: the experiments to judge.
-        metrics: the file with the figures of an experiment, with `{variant}` in its path.
-        inputs: what an outcome follows from, of params and variant; equal inputs mean the same
-            experiment.
-
-    Returns:
-        The states of all existing experiments, with `OUTDATED` for finished ones of other params
-        and `LOST` for those whose figures are gone; the figures of the other finished ones.
+    `metrics` is the file with an experiment's figures, with `{variant}` in its path. `inputs` tells
+    what an outcome follows from, of params and variant. Finished experiments that `wanted` names
+    are `OUTDATED` if these are not equal now, and `LOST` if their figures are gone.
     """
     finished, states = queue.finished(), queue.states()
     found = {}
     for each in wanted:
         if states.get(each.name) != FINISHED:
             continue
-        then = read_experiment(finished[each.name], metrics.format(variant=each.variant))
-        if then is None:
+        rev = finished[each.name]
+        files = DVCFileSystem(rev=rev)
+        try:
+            figures = json.loads(files.read_text(metrics.format(variant=each.variant)))
+        except FileNotFoundError:
             states[each.name] = LOST
-        elif inputs(each.applied(params), each.variant) != inputs(then[0], each.variant):
-            states[each.name] = OUTDATED
+            continue
+        texts = files.read_text(str(PARAMS_FILE)), files.read_bytes(str(VARIANTS_FILE))
+        then = parse_params(*texts, f"{PARAMS_FILE} of experiment {rev[:7]}")
+        if inputs(each.applied(params), each.variant) == inputs(then, each.variant):
+            found[each.name] = figures
         else:
-            found[each.name] = then[1]
+            states[each.name] = OUTDATED
     return states, found
 
 
 def missing(wanted: Sequence[Combination], states: dict[str, str]) -> list[Combination]:
-    """Those that are neither finished, running nor queued.
-
-    Raises:
-        UserError: experiments of these names are finished, but with other params or without
-            their figures.
-    """
-    for state, fault in {
-        OUTDATED: "finished on this commit with other params; commit params.yaml, which begins "
-        "anew, or remove them",
-        LOST: "finished, but their figures are not in DVC's cache; remove them",
-    }.items():
+    """Those that are neither finished, running nor queued; UserError for outdated or lost ones."""
+    for state, fault in FAULTS.items():
         if names := [each.name for each in wanted if states.get(each.name) == state]:
             raise UserError(f"{fault}: dvc exp remove {' '.join(names)}")
     return [each for each in wanted if states.get(each.name, FAILED) == FAILED]

@@ -1,9 +1,8 @@
 """DVC's experiment queue, for searches and suites, which can be resumed after any stop.
 
-Each experiment runs in a temporary copy of the workspace, started by a worker of DVC in the
-background. If the worker is killed, DVC counts its experiment as running for ever: here it becomes
-a failed one, which can be queued again. Whether a worker lives is read from its process: DVC asks
-it for an answer within a second, which a busy machine may miss, and would start a second one.
+If a worker of DVC is killed, DVC counts its experiment as running for ever: here it becomes a
+failed one, which can be queued again. Whether a worker lives is read from its process: DVC asks it
+for an answer within a second, which a busy machine may miss, and would start a second one.
 
 Experiments belong to the commit that they were queued on. Only those of the present one count.
 """
@@ -19,18 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from dvc.api import DVCFileSystem
 
 from stages.core.errors import UserError
-from stages.core.params import Params, parse_params
-from stages.core.paths import PARAMS_FILE, VARIANTS_FILE
-from stages.runs.dvc_repo import (
-    DvcException,
-    NotDvcRepoError,
-    Repo,
-    exp_refs_by_baseline,
-    remove_tasks,
-)
+from stages.runs import dvc_repo
 
 FINISHED, RUNNING, QUEUED, FAILED = "finished", "running", "queued", "failed"
 POLL_SECONDS = 2.0
@@ -50,8 +40,8 @@ class Queue:
         """The state of each experiment of the present commit, by its name."""
         here = self._repo.scm.get_rev()
         failed = (result.entry for result in self._tasks.iter_failed())
-        found: dict[str, str] = {}
         queued, active = self._tasks.iter_queued(), self._tasks.iter_active()
+        found: dict[str, str] = {}
         for state, entries in ((FAILED, failed), (QUEUED, queued), (RUNNING, active)):
             found |= {entry.name: state for entry in entries if entry.baseline_rev == here}
         return found | dict.fromkeys(self.finished(), FINISHED)
@@ -59,7 +49,7 @@ class Queue:
     def finished(self) -> dict[str, str]:
         """The revisions of the finished experiments of the present commit, by name."""
         scm = self._repo.scm
-        found = exp_refs_by_baseline(scm, {scm.get_rev()})
+        found = dvc_repo.exp_refs_by_baseline(scm, {scm.get_rev()})
         return {ref.name: scm.get_ref(str(ref)) for refs in found.values() for ref in refs}
 
     def uncommitted(self) -> bool:
@@ -69,29 +59,28 @@ class Queue:
     def elsewhere(self, names: Iterable[str]) -> int:
         """How many experiments of these names are finished on other commits."""
         wanted, scm = set(names), self._repo.scm
-        found = exp_refs_by_baseline(scm)
+        found = dvc_repo.exp_refs_by_baseline(scm)
         found.pop(scm.get_rev(), None)
         return sum(ref.name in wanted for refs in found.values() for ref in refs)
 
     def add(self, name: str, targets: list[str], changes: list[str]) -> None:
-        """Queue an experiment under a name that is free or that of a failed one.
+        """Queue an experiment on stages under a name that is free or that of a failed one.
 
-        It brings these stages up to date with changes of params, as `dvc exp run -S` takes them.
+        Changes of params are as `dvc exp run -S` takes them.
         """
         key = (name, self._repo.scm.get_rev())
         failed = [result.entry for result in self._tasks.iter_failed()]
         old = [entry for entry in failed if (entry.name, entry.baseline_rev) == key]
         # The first call may only drop what a worker that was killed early left in the stash.
-        remove_tasks(self._tasks, old)
-        remove_tasks(self._tasks, old)
+        for _ in range(2):
+            dvc_repo.remove_tasks(self._tasks, old)
         self._repo.experiments.run(targets=targets, params=changes, queue=True, name=name)
 
     def work_off(self, jobs: int, tell: Tell) -> None:
         """Run everything that is queued with `jobs` workers; report each line of progress.
 
-        Raises:
-            UserError: no worker could be started.
-            KeyboardInterrupt: after what ran was ended; the rest is still queued.
+        Raises UserError if no worker could be started; on KeyboardInterrupt, what runs is ended
+        first and the rest stays queued.
         """
         progress = _Progress(self._tasks, tell)
         try:
@@ -130,7 +119,6 @@ class Queue:
             time.sleep(POLL_SECONDS / 4)
 
     def _stop(self) -> None:
-        """End the running experiments; workers that do not tidy up in time are killed."""
         workers = self._workers()
         self._tasks.shutdown()  # after the present experiment, which ends now
         for entry in list(self._tasks.iter_active()):
@@ -142,7 +130,6 @@ class Queue:
         self.forget_dead()
 
     def _workers(self) -> list[psutil.Process]:
-        """The living workers."""
         files = Path(self._tasks.wdir).glob("dvc-exp-worker-*.pid")
         return [process for file in files for process in _alive(file.read_text(), "queue-worker")]
 
@@ -151,7 +138,8 @@ class Queue:
         info, folder = self._tasks.proc.get(entry.stash_rev), self._folder(entry)
         running = _alive(info.pid, "exec-run") if info else []
         if folder is not None:
-            running += [p for p in psutil.process_iter() if _works_in(p, folder)]
+            everyone = psutil.process_iter(["cwd"])  # None where it cannot be asked
+            running += [p for p in everyone if Path(p.info["cwd"] or "/").is_relative_to(folder)]
         for process in running:
             with suppress(psutil.NoSuchProcess):
                 for each in [*process.children(recursive=True), process]:
@@ -160,12 +148,11 @@ class Queue:
 
     def _folder(self, entry: Any) -> Path | None:
         """The temporary copy in which an experiment runs."""
-        try:
+        with suppress(FileNotFoundError, json.JSONDecodeError):
             info = json.loads(Path(self._tasks.get_infofile_path(entry.stash_rev)).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
-        folder = Path(info["root_dir"])
-        return folder if folder.parent == Path(self._repo.tmp_dir) / "exps" else None
+            folder = Path(info["root_dir"])
+            return folder if folder.parent == Path(self._repo.tmp_dir) / "exps" else None
+        return None
 
 
 class _Progress:
@@ -186,11 +173,11 @@ class _Progress:
                 state = FAILED if result is None else FINISHED
                 self._change(entry, state, f"{log}; {len(queued)} queued")
         for entry in active:
-            self._change(entry, RUNNING, "")
+            self._change(entry, RUNNING)
             self._follow(entry)
         return bool(queued or active)
 
-    def _change(self, entry: Any, state: str, more: str) -> None:
+    def _change(self, entry: Any, state: str, more: str = "") -> None:
         if self._known.get(entry.stash_rev) != state:
             self._known[entry.stash_rev] = state
             self._tell(f"{entry.name}: {state}{more}")
@@ -211,47 +198,19 @@ class _Progress:
 
 @contextmanager
 def open_queue() -> Iterator[Queue]:
-    """The queue of the DVC repository around the working folder.
-
-    Raises:
-        UserError: there is none, or DVC refuses what is asked of it.
-    """
+    """The queue of the DVC repository around the working folder; DVC's errors are UserErrors."""
     try:
-        with Repo() as repo:
+        with dvc_repo.Repo() as repo:
             yield Queue(repo)
-    except NotDvcRepoError:
+    except dvc_repo.NotDvcRepoError:
         raise UserError("no DVC repository here; run from the project's top folder") from None
-    except DvcException as error:
+    except dvc_repo.DvcException as error:
         raise UserError(f"DVC: {error}") from error
-
-
-def read_experiment(rev: str, metrics: str) -> tuple[Params, dict[str, Any]] | None:
-    """The params and a metrics file of a finished experiment; None: no longer in DVC's cache.
-
-    Raises:
-        UserError: its params do not fit this version of the project.
-    """
-    files = DVCFileSystem(rev=rev)
-    try:
-        content = json.loads(files.read_text(metrics))
-    except FileNotFoundError:
-        return None
-    where = f"{PARAMS_FILE} of experiment {rev[:7]}"
-    variants = files.read_bytes(str(VARIANTS_FILE))
-    return parse_params(files.read_text(str(PARAMS_FILE)), variants, where), content
 
 
 def _alive(pid: int | str, word: str) -> list[psutil.Process]:
     """The process of that number, if it lives and has the word in its command line."""
-    try:
+    with suppress(psutil.NoSuchProcess, ValueError):
         process = psutil.Process(int(pid))
         return [process] if word in process.cmdline() else []
-    except (psutil.NoSuchProcess, ValueError):
-        return []
-
-
-def _works_in(process: psutil.Process, folder: Path) -> bool:
-    try:
-        return Path(process.cwd()).is_relative_to(folder)
-    except psutil.Error:
-        return False
+    return []

@@ -23,16 +23,10 @@ def tabulate_search(
 ) -> pd.DataFrame:
     """One row for each setting, in the order of the grid.
 
-    Args:
-        combinations: of the search.
-        states: of the experiments, by name; the others are `not queued`.
-        summaries: what the finished trainings wrote, by name.
-        published: the setting that the published project found best; empty: none.
-
-    Returns:
-        Columns experiment, state, one for each param of the grid, val_score,
-        <task>_val_accuracy, best_epoch, epochs (empty unless finished) and mark: `best`,
-        `published`, `best, published` or empty.
+    `states` and `summaries`, which the finished trainings wrote, are by an experiment's name;
+    `published` is the setting that the published project found best, if any. The columns are
+    experiment, state, one for each param of the grid, val_score, <task>_val_accuracy, best_epoch,
+    epochs (empty unless finished) and mark: `best`, `published`, `best, published` or empty.
     """
     table = _rows(combinations, states, summaries)
     for place, param in enumerate(combinations[0].setting, 2):
@@ -51,9 +45,8 @@ def tabulate_changes(
 ) -> pd.DataFrame:
     """One row for each change of an ablation; the first is the variant as it is.
 
-    The arguments are those of `tabulate_search`. The columns are experiment, state, change,
-    val_score, difference (to the variant as it is; empty unless both are finished),
-    <task>_val_accuracy, best_epoch, epochs and mark (`best` or empty).
+    As `tabulate_search`, with the columns change and difference (of val_score, to the variant as it
+    is; empty unless both are finished) in place of the params.
     """
     table = _rows(combinations, states, summaries)
     table.insert(2, CHANGE, [setting_text(c.setting) or UNCHANGED for c in combinations])
@@ -68,28 +61,19 @@ def _rows(
     states: Mapping[str, str],
     summaries: Mapping[str, Mapping[str, Any]],
 ) -> pd.DataFrame:
-    """Experiment, state, and the figures of what is finished."""
-    rows = []
-    for combination in combinations:
-        summary = dict(summaries.get(combination.name, {}))
-        accuracies = summary.pop("val_accuracy", {})
-        rows.append(
-            {
-                "experiment": combination.name,
-                "state": states.get(combination.name, "not queued"),
-                SCORE: summary.get(SCORE, np.nan),
-                **{f"{task}_val_accuracy": value for task, value in accuracies.items()},
-                "best_epoch": summary.get("best_epoch"),
-                "epochs": summary.get("epochs"),
-            }
-        )
-    last = ["best_epoch", "epochs"]
+    rows, last = [], ["best_epoch", "epochs"]
+    for name in (combination.name for combination in combinations):
+        summary = summaries.get(name, {})
+        row = {"experiment": name, "state": states.get(name, "not queued")}
+        row |= {SCORE: summary.get(SCORE, np.nan)} | {key: summary.get(key) for key in last}
+        for task, accuracy in summary.get("val_accuracy", {}).items():
+            row[f"{task}_val_accuracy"] = accuracy
+        rows.append(row)
     table = pd.DataFrame(rows).astype(dict.fromkeys(last, "Int64"))
     return table[[column for column in table if column not in last] + last]
 
 
 def _mark_best(table: pd.DataFrame) -> list[str]:
-    """`best` for the first row of the highest score, else empty."""
     best = table[SCORE].idxmax() if table[SCORE].notna().any() else None
     return ["best" if row == best else "" for row in table.index]
 

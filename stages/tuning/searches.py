@@ -1,8 +1,7 @@
 """A search's grid as trainings: the name and the params of each combination.
 
 The params of a grid vary together, or one by one: the variant as it is, then each value alone (an
-ablation). Names follow from the grid alone (`mtl-vgg16-block5-lr1e-4-b32`), so that the same
-combination is always the same experiment.
+ablation). Names follow from the grid alone, so that the same combination is the same experiment.
 """
 
 import itertools
@@ -54,11 +53,12 @@ class Combination:
 def combinations(params: Params, name: str) -> list[Combination]:
     """All combinations of a search's grid; the last param varies fastest."""
     search = params.searches[name]
-    products = itertools.product(*search.grid.values())
-    settings: list[Setting] = [dict(zip(search.grid, p, strict=True)) for p in products]
+    settings: list[Setting]
     if search.vary == "one-by-one":
-        alone = [{key: value} for key, values in search.grid.items() for value in values]
-        settings = [{}, *alone]
+        settings = [{}] + [{key: value} for key, values in search.grid.items() for value in values]
+    else:
+        products = itertools.product(*search.grid.values())
+        settings = [dict(zip(search.grid, product, strict=True)) for product in products]
     found = []
     for setting in settings:
         parts = [f"{_SHORT.get(key, f'{key}-')}{label(value)}" for key, value in setting.items()]

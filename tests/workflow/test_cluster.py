@@ -20,7 +20,7 @@ from stage_processes import Workspace, make_workspace
 
 from stages.core.errors import UserError
 from stages.core.sections import Cluster
-from stages.learning.remote_features import features_on
+from stages.learning.features import features_on
 from stages.networks import device
 from stages.parallel import cluster as module
 from stages.parallel.cluster import run_tasks, spread
@@ -55,10 +55,10 @@ def section(nodes: Nodes, **changes: object) -> Cluster:
     return Cluster(**values | {"batch": 4} | changes)
 
 
-def slow() -> Callable[[list[int]], list[tuple[int, int]]]:
-    def work(batch: list[int]) -> list[tuple[int, int]]:
-        time.sleep(0.05 * len(batch))
-        return [(2 * number, os.getpid()) for number in batch]
+def slow() -> Callable[[int], tuple[int, int]]:
+    def work(number: int) -> tuple[int, int]:
+        time.sleep(0.05)
+        return 2 * number, os.getpid()
 
     return work
 
@@ -76,15 +76,15 @@ def test_a_lost_node_loses_and_doubles_nothing(nodes: Nodes):
 
 
 def test_what_the_work_raises_is_raised(nodes: Nodes):
-    def fail(batch: list[int]) -> list[int]:
-        raise ZeroDivisionError(f"at {batch[0]}")
+    def fail(number: int) -> int:
+        raise ZeroDivisionError(f"at {number}")
 
     with pytest.raises(ZeroDivisionError, match="at 0"):
         list(spread(section(nodes), lambda: fail, range(9)))
 
 
 def test_a_worker_that_cannot_start_is_one_clear_error(nodes: Nodes):
-    def make() -> Callable[[list[int]], list[int]]:
+    def make() -> Callable[[int], int]:
         raise ValueError("no such weights")
 
     with pytest.raises(UserError, match=r"cannot start.*no such weights"):
@@ -102,8 +102,7 @@ def test_the_driver_holds_a_bounded_number_of_batches(nodes: Nodes):
 
     process, ahead, highest = psutil.Process(), 0, 0
     start = None
-    counted = lambda: lambda batch: [len(one) for one in batch]  # noqa: E731
-    for taken, (item, size) in enumerate(spread(section(nodes), counted, items()), 1):
+    for taken, (item, size) in enumerate(spread(section(nodes), lambda: len, items()), 1):
         assert size == len(item)
         ahead = max(ahead, given - taken)
         start = start or process.memory_full_info().uss
