@@ -142,7 +142,9 @@ def fit(
     train = examples(faces["train"])
     if plan.training.conflicting_labels == "mean":
         copies = places_of_copies(CONFLICTING, faces["train"].names)
-        soft = soft_labels(train.labels, plan.network.classes, copies)
+        years = model.output[AGE_YEARS].shape[-1] if AGE_YEARS in model.output else 0
+        sigma = plan.training.age_sigma
+        soft = soft_labels(train.labels, plan.network.classes, copies, years, sigma)
         train = replace(train, labels=soft)
 
     def learn(log: "Log") -> dict[str, Any]:

@@ -61,6 +61,7 @@ class Augmentation(Section):
     saturation: Annotated[float, Field(ge=0, le=0.9)]
     hue: Annotated[float, Field(ge=0, le=0.5)]
     greyscale: Share
+    erasing: Share
 
 
 class _Learning(Section):
@@ -78,6 +79,7 @@ class _Learning(Section):
     age_sigma: Annotated[float, Field(gt=0, le=50)]
     age_error_weight: NotNegative
     conflicting_labels: Literal["own", "mean"]
+    mixup: Annotated[float, Field(ge=0, le=10)]
     balance: Literal["none", "class-weights", "sampling"]
     label_smoothing: LabelSmoothing
 

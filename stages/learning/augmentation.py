@@ -15,6 +15,7 @@ from keras import layers, ops
 
 from stages.core.variants import Augmentation
 
+_ERASED = (0.02, 0.2)  # of the area of an image
 _RANGE = (0.0, 1.0)  # of the pixels inside; Keras's saturation is wrong in 0..255
 
 
@@ -99,6 +100,9 @@ def _steps(settings: Augmentation, seed: int) -> list[keras.Layer]:
         "saturation": lambda s: layers.RandomSaturation(saturation, seed=s, **values),
         "hue": lambda s: layers.RandomHue(hue, seed=s, **values),
         "greyscale": lambda s: layers.RandomGrayscale(settings.greyscale, seed=s, dtype="float32"),
+        "erasing": lambda s: layers.RandomErasing(
+            [settings.erasing] * 2, _ERASED, fill_value=0.5, seed=s, **values
+        ),
     }
     steps = [
         make(seed + i)

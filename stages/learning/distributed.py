@@ -47,7 +47,7 @@ def fit_distributed(
     learner.stop_training = False
     with (
         replicas.watched() as progress,
-        _as_one(learner.network, learner.augment),
+        _as_one(learner.network, learner.augment, learner.mixup),
         _clips_mean(learner.optimizer, replicas.number),
     ):
         training = iter(_distributed(replicas, train, epochs.start))
@@ -148,6 +148,7 @@ def _steps(replicas: Replicas, step: Any) -> Any:
 def _learn(learner: Learner, inputs: Any, labels: Any, number: Any, weight: Any) -> None:
     """One replica's part of a step on `number` examples, of which each has a weight here."""
     optimizer, variables = learner.optimizer, learner.trainable_weights
+    inputs, labels = learner.mixed(inputs, labels)
     with tf.GradientTape() as tape:
         mean, counted = _mean_loss(learner, inputs, labels, number, weight, training=True)
         loss = optimizer.scale_loss(mean * counted / number)

@@ -28,6 +28,7 @@ from stages.learning.augmentation import Augment
 from stages.learning.batches import Batches, Labels
 from stages.learning.checkpoints import Checkpoints
 from stages.learning.distributed import fit_distributed, normalises
+from stages.learning.mixup import MixUp
 from stages.learning.objective import (
     Learner,
     Objective,
@@ -232,7 +233,8 @@ def compile_learner(
     augment = None if augmentation is None else Augment(augmentation, training.seed)
     store = inputs if execution.on_device else None
     size = training.progressive_size if training.progressive_epochs else 0
-    learner = Learner(network, objective, augment, execution.xla, store, size)
+    mixup = MixUp(training.mixup, training.seed) if training.mixup else None
+    learner = Learner(network, objective, augment, mixup, execution.xla, store, size)
     learner.compile(
         build_optimizer(training, -(-len(train.rows) // training.batch_size)),
         jit_compile=False,  # Keras's own choice; Learner knows what XLA is to compile

@@ -22,6 +22,7 @@ from stages.networks.heads import AGE_YEARS
 from stages.networks.network import at_size
 
 FIRST_YEAR = 1
+AGE_DISTRIBUTION = "age_distribution"  # soft labels have it beside the ages
 
 _EPSILON = 1e-7  # keeps a logarithm finite, as in Keras's own losses
 
@@ -59,37 +60,45 @@ class Objective(keras.Layer):
     ) -> tuple[Any, dict[str, Any]]:
         """The weighted sum over the tasks, and each task's own mean loss in nats.
 
-        Labels are class indices (batch,) or distributions (batch, classes), and ages (batch,).
+        Labels are class indices (batch,) or distributions (batch, classes), ages (batch,), and
+        optionally their distributions (batch, years).
         """
+        labels = self.distributions(labels, outputs)
         losses = {task: self._of_task(task, labels, outputs) for task in self.classes}
         total = 0.0
         for task, loss in losses.items():
             total += self.weights_of_tasks[task] * loss
         return total, losses
 
+    def distributions(
+        self, labels: Mapping[str, Any], outputs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Labels as distributions; of ages too, over as many years as the outputs have."""
+        soft = {name: ops.convert_to_tensor(values) for name, values in labels.items()}
+        for task, number in self.classes.items():
+            if len(soft[task].shape) == 1:
+                soft[task] = ops.one_hot(soft[task], number, dtype="float32")
+        if AGE_YEARS in outputs and AGE_DISTRIBUTION not in soft:
+            years = int(outputs[AGE_YEARS].shape[-1])
+            soft[AGE_DISTRIBUTION] = label_distribution(soft[AGE_YEARS], years, self.age_sigma)
+        return soft
+
     def _of_task(self, task: str, labels: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
         number, smoothing = self.classes[task], self.smoothing[task]
         wanted = labels[task]
-        if len(wanted.shape) == 1:
-            wanted = ops.one_hot(wanted, number, dtype="float32")
         loss = _cross_entropy(wanted * (1 - smoothing) + smoothing / number, outputs[task])
         if self.by_class is not None:
             by_class = ops.convert_to_tensor(self.by_class[task], "float32")
             loss = loss * ops.sum(wanted * by_class, axis=-1)
         if task == "age" and AGE_YEARS in outputs:
             years = outputs[AGE_YEARS]
-            around = self._years(labels[AGE_YEARS], int(years.shape[-1]))
+            around = labels[AGE_DISTRIBUTION]
             # The divergence: its smallest value is 0, whatever the spread of the labels.
             loss = loss + _cross_entropy(around, years) - _cross_entropy(around, around)
             if self.age_error_weight:
                 ages = ops.cast(labels[AGE_YEARS], "float32")
                 loss = loss + self.age_error_weight * ops.abs(expected_years(years) - ages)
         return ops.mean(loss)
-
-    def _years(self, ages: Any, number: int) -> Any:
-        years = ops.arange(FIRST_YEAR, FIRST_YEAR + number, dtype="float32")
-        distance = years[None, :] - ops.cast(ages, "float32")[:, None]
-        return ops.softmax(-ops.square(distance / self.age_sigma) / 2)
 
 
 class Learner(keras.Model):
@@ -101,6 +110,7 @@ class Learner(keras.Model):
         network: images or features to outputs by task.
         objective: of its outputs.
         augment: from a batch of images to one of the same kind, at training only.
+        mixup: from a batch and its labels to mixtures of them, before `augment`; None: none.
         xla: compile the network's steps by XLA, https://openxla.org/xla; not the augmentation,
             which has operations that XLA lacks.
         store: images or features (N, ...) that are put on the device once; inputs are then rows
@@ -114,12 +124,14 @@ class Learner(keras.Model):
         network: keras.Model,
         objective: Objective,
         augment: keras.Layer | None,
+        mixup: keras.Layer | None = None,
         xla: bool = False,
         store: npt.NDArray[Any] | None = None,
         progressive_size: int = 0,
     ) -> None:
         super().__init__(name="learner")
-        self.network, self.objective, self.augment = network, objective, augment
+        self.network, self.objective = network, objective
+        self.augment, self.mixup = augment, mixup
         # A variable: TensorFlow gathers rows of bytes on a GPU from variables only.
         self.store = None if store is None else tf.Variable(store, trainable=False)
         self.progressive_size, self.is_small = progressive_size, False
@@ -138,10 +150,26 @@ class Learner(keras.Model):
             self.figures["age_mae"] = keras.metrics.MeanAbsoluteError("age_mae")
         self.built = True  # its parts are
 
+    def train_step(self, data: Any) -> Any:
+        """As Keras's, on mixtures if they are wanted."""
+        return super().train_step(self.mixed(*data))
+
+    def mixed(self, inputs: Any, labels: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+        """The mixtures of a batch; the batch itself without MixUp."""
+        if self.mixup is None:
+            return inputs, labels
+        labels = self.objective.distributions(labels, self.network.output)
+        mixtures: tuple[Any, Mapping[str, Any]] = self.mixup(self._taken(inputs), labels)
+        return mixtures
+
+    def _taken(self, inputs: Any) -> Any:
+        """Images or features, where rows of the store are given."""
+        is_row = self.store is not None and len(inputs.shape) == 1
+        return tf.gather(self.store, inputs) if is_row else inputs
+
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
         """The network's outputs by task."""
-        if self.store is not None:
-            inputs = tf.gather(self.store, inputs)
+        inputs = self._taken(inputs)
         if training and self.augment is not None:
             inputs = self.augment(inputs, training=True)
         if self.is_small:
@@ -189,6 +217,13 @@ def _resized(images: Any, size: int) -> Any:
     """Images (batch, height, width, 3) of another size, uint8 like real ones."""
     pixels = ops.image.resize(ops.cast(images, "float32"), (size, size), antialias=True)
     return ops.cast(ops.clip(ops.round(pixels), 0, 255), "uint8")
+
+
+def label_distribution(ages: Any, years: int, sigma: float) -> Any:
+    """A normal distribution around each age (batch,): float32 (batch, years), rows summing to 1."""
+    grid = ops.arange(FIRST_YEAR, FIRST_YEAR + years, dtype="float32")
+    distance = grid[None, :] - ops.cast(ages, "float32")[:, None]
+    return ops.softmax(-ops.square(distance / sigma) / 2)
 
 
 def expected_years(probabilities: Any) -> Any:

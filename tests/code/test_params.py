@@ -222,8 +222,8 @@ FAULTS = {
         ],
     ),
     "an unknown augmentation": (
-        ("    augmentation: none", "    augmentation: strong"),
-        ["recipes.stl.augmentation: unknown 'strong'", "known: none, published, moderate"],
+        ("    augmentation: none", "    augmentation: extreme"),
+        ["recipes.stl.augmentation: unknown 'extreme'", "known: none, published, moderate"],
     ),
     "a local source without paths": (
         ("  source: demo", "  source: local"),

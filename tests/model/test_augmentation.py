@@ -20,6 +20,7 @@ NOTHING = {
     "saturation": 0.0,
     "hue": 0.0,
     "greyscale": 0.0,
+    "erasing": 0.0,
 }
 ALL = {
     "flip": True,
@@ -31,6 +32,7 @@ ALL = {
     "saturation": 0.3,
     "hue": 0.05,
     "greyscale": 0.1,
+    "erasing": 0.2,
 }
 
 
@@ -119,6 +121,15 @@ def test_a_share_of_the_images_loses_its_colours():
     grey = np.ptp(found, axis=-1).max(axis=(1, 2)) == 0
     assert 0.1 < grey.mean() < 0.5
     assert (found[~grey] == (60, 180, 120)).all()
+
+
+def test_a_share_of_the_images_loses_a_rectangle():
+    images = np.full((64, 60, 60, 3), (60, 180, 120), np.uint8)
+    found = augmented(images, erasing=0.3)
+    lost = (found == 128).all(axis=-1).mean(axis=(1, 2))
+    assert 0.1 < (lost > 0).mean() < 0.5
+    assert lost[lost > 0].min() > 0.01
+    assert lost.max() < 0.25
 
 
 def test_a_shift_moves_a_point_by_at_most_its_share_of_the_side():

@@ -15,7 +15,8 @@ from stages.learning.fit import Data, Examples, Execution, fit
 CLASSES = {"gender": 2, "race": 5}
 IMAGES = np.random.default_rng(1).integers(0, 256, (40, 32, 32, 3), np.uint8)
 FLIP = dict.fromkeys(
-    ("rotation", "shift", "zoom", "brightness", "contrast", "saturation", "hue", "greyscale"), 0.0
+    (name for name in Augmentation.model_fields if name != "flip"),
+    0.0,
 )
 RECIPE = Training(
     seed=1,
@@ -38,6 +39,7 @@ RECIPE = Training(
     age_sigma=2.0,
     age_error_weight=0.0,
     conflicting_labels="own",
+    mixup=0.2,
     augmentation=Augmentation.model_validate(FLIP | {"flip": True}),
 )
 

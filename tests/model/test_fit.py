@@ -42,6 +42,7 @@ SETTINGS = {
     "age_sigma": 2.0,
     "age_error_weight": 0.0,
     "conflicting_labels": "own",
+    "mixup": 0.0,
     "augmentation": None,
 }
 
@@ -280,6 +281,7 @@ AUGMENTED = {
     "saturation": 0.3,
     "hue": 0.05,
     "greyscale": 0.1,
+    "erasing": 0.2,
 }
 
 
@@ -293,6 +295,7 @@ AUGMENTED = {
         {"augmentation": AUGMENTED},
         {"weight_average": 0.9},
         {"weight_decay": 0.1},
+        {"mixup": 0.4},
         {"progressive_epochs": 1, "progressive_size": 16},
     ],
     ids=lambda changes: next(iter(changes)),

@@ -6,7 +6,12 @@ import pytest
 
 from stages.core.files import write_csv
 from stages.dataset.examples import places_of_copies
-from stages.learning.objective import Objective, balanced_class_weights, sampling_probabilities
+from stages.learning.objective import (
+    AGE_DISTRIBUTION,
+    Objective,
+    balanced_class_weights,
+    sampling_probabilities,
+)
 from stages.learning.soft_labels import soft_labels
 from stages.networks.heads import AGE_YEARS
 
@@ -24,17 +29,20 @@ def objective() -> Objective:
 
 
 def test_copies_share_the_mean_of_their_labels_and_others_keep_theirs():
-    soft = soft_labels(LABELS, CLASSES, [np.array([0, 2])])
+    soft = soft_labels(LABELS, CLASSES, [np.array([0, 2])], 116, 2.0)
     assert soft["age"].tolist() == [[0.5, 0, 0, 0, 0.5], [0, 0, 1, 0, 0], [0.5, 0, 0, 0, 0.5]]
     assert soft["gender"].tolist() == [[0.5, 0.5], [0, 1], [0.5, 0.5]]
     assert soft[AGE_YEARS].tolist() == [39.5, 31, 39.5]
+    assert soft[AGE_DISTRIBUTION].sum(axis=1) == pytest.approx(1)
+    peaks = np.argsort(soft[AGE_DISTRIBUTION][0])[-2:] + 1
+    assert sorted(peaks) == [9, 70], "two ages, not one between them"
 
 
 def test_without_copies_they_teach_what_class_indices_teach():
     generator = np.random.default_rng(1)
     outputs = {t: generator.dirichlet(np.ones(n), 3).astype("f4") for t, n in CLASSES.items()}
     outputs[AGE_YEARS] = generator.dirichlet(np.ones(116), 3).astype("f4")
-    soft = soft_labels(LABELS, CLASSES, [])
+    soft = soft_labels(LABELS, CLASSES, [], 116, 2.0)
     hard_total, _ = objective()(LABELS, outputs)
     soft_total, _ = objective()(soft, outputs)
     assert float(soft_total) == pytest.approx(float(hard_total), rel=1e-6)
