@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from stages.core.files import PARTIAL_SUFFIX, atomic_write, digest, write_csv, write_json
 from stages.core.params import load_params
-from stages.core.paths import CONFLICTING, CROPS, FACES, INDEX, PRETRAINED, RunPaths
+from stages.core.paths import CROPS, FACES, INDEX, PRETRAINED, RunPaths
 from stages.core.stage import refuse_changes, run_stage
 from stages.dataset.examples import LabelledFaces, places_of_copies, read_examples
 from stages.learning.provenance import (
@@ -99,8 +99,7 @@ def load(plan: Plan) -> tuple[Faces, dict[str, Any]]:
         )
         for split, share in plan.subset.model_dump().items()
     }
-    soft = plan.training.conflicting_labels == "mean"
-    files = (CROPS, INDEX, paths.lists, *[CONFLICTING] * soft)
+    files = (CROPS, INDEX, paths.lists)
     return faces, {
         "weights": json.loads(paths.weights.read_text(encoding="utf-8")),
         "data": {file.name: digest(file) for file in files},
@@ -141,7 +140,7 @@ def fit(
 
     train = examples(faces["train"])
     if plan.training.conflicting_labels == "mean":
-        copies = places_of_copies(CONFLICTING, faces["train"].names)
+        copies = places_of_copies(RunPaths(plan.run).lists, faces["train"].names)
         years = model.output[AGE_YEARS].shape[-1] if AGE_YEARS in model.output else 0
         sigma = plan.training.age_sigma
         soft = soft_labels(train.labels, plan.network.classes, copies, years, sigma)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import read_csv
-from stages.dataset.split_files import read_lists
+from stages.dataset.split_files import CONFLICT, read_lists
 from stages.faces.index import read_cropped, read_crops
 from stages.faces.labels import age_group
 
@@ -68,7 +68,7 @@ def places_of_copies(path: Path, names: Sequence[str]) -> list[npt.NDArray[np.in
     """Where the copies of each picture with conflicting labels are among some images.
 
     Args:
-        path: conflicting.csv, of which the columns group and name are read.
+        path: a run's list, of which the columns name and conflict are read.
         names: of the images (N).
 
     Returns:
@@ -77,8 +77,9 @@ def places_of_copies(path: Path, names: Sequence[str]) -> list[npt.NDArray[np.in
     Raises:
         UserError: the file is missing or malformed, or lacks a column.
     """
-    table = read_csv(path, ["group", "name"], "split", dtype={"name": "str"})
-    places = pd.Series(pd.Index(names).get_indexer(table["name"]), table["group"])
+    table = read_csv(path, ["name", CONFLICT], "lists", dtype={"name": "str", CONFLICT: "Int64"})
+    table = table[table[CONFLICT].notna()]
+    places = pd.Series(pd.Index(names).get_indexer(table["name"]), table[CONFLICT])
     groups = places[places >= 0].groupby(level=0, sort=True)
     return [group.to_numpy(np.int64) for _, group in groups if len(group) > 1]
 

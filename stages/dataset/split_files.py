@@ -1,6 +1,7 @@
 """The files of the split: split.csv, folds.csv, and the list of each run.
 
-A list file is a CSV file with one row per crop: `name`, and `train`, `val` and `test` (0 or 1).
+A list file is a CSV file with one row per crop: `name`, `train`, `val` and `test` (0 or 1), and for
+a run `conflict`, the number of its picture where that has copies under other classes.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from stages.core.files import read_csv
 SPLITS = ("train", "val", "test")
 DROPPED = "dropped"  # in split.csv: an image in no split
 FOLD = "fold"  # column of folds.csv
+CONFLICT = "conflict"  # column of the list of a run
 
 
 def read_lists(path: Path) -> pd.DataFrame:

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from stages.detection.crops import choose_face, crop, pixel_box
 from stages.detection.detector import Detector
+from stages.networks.input_spec import InputSpec
 from stages.raw.archives import Member
 from stages.raw.images import Pixels, UnreadableImageError, decode
-from stages.runs.input_spec import InputSpec
 
 MAX_PIXELS = 100_000_000
 NO_FACE = "no face above the threshold"

@@ -26,8 +26,8 @@ from stages.detection.detector import Detector, load_detector, providers
 from stages.detection.forgetting import read_forgotten
 from stages.formats.untrusted import LARGEST, read_onnx
 from stages.networks.device import silenced_stderr
+from stages.networks.input_spec import InputSpec, read_input_spec
 from stages.networks.prediction import AGE_YEARS, Network
-from stages.runs.input_spec import InputSpec, read_input_spec
 from stages.weights.registry import DETECTORS, check_detector, obtain
 
 METADATA = "utkface-mtl"  # key in the metadata of an ONNX file

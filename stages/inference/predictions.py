@@ -22,8 +22,8 @@ from stages.detection.extraction import BOX
 from stages.evaluation.calibration import scaled
 from stages.inference.face_extraction import FaceCrop, ImageFaces
 from stages.inference.models import Model
+from stages.networks.input_spec import InputSpec
 from stages.networks.prediction import AGE_YEARS, predict_rows
-from stages.runs.input_spec import InputSpec
 
 Outputs = Mapping[str, npt.NDArray[Any]]
 

@@ -14,7 +14,7 @@ from stages.core.paths import RunPaths
 from stages.core.run_names import RunName
 from stages.core.sections import Section, Subset
 from stages.core.variants import NetworkSpec, Training, Variant
-from stages.runs.input_spec import InputSpec
+from stages.networks.input_spec import InputSpec
 
 # How the learning rate grows with the batch. linear: Goyal et al. 2017,
 # https://arxiv.org/abs/1706.02677; sqrt: for Adam, Malladi et al. 2022,

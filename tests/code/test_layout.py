@@ -18,8 +18,8 @@ IMPORTS = {
     "faces": "core",
     "parallel": "core",
     "raw": "core",
-    "runs": "core",
     "networks": "core formats",
+    "runs": "core networks",
     "weights": "core formats",
     "acquisition": "core raw weights",
     "dataset": "core faces",
@@ -33,7 +33,7 @@ IMPORTS = {
     "tuning": "core runs",
     "reporting": "comparison core evaluation runs tuning weights",
     "publishing": "core evaluation reporting",
-    "inference": "core dataset detection evaluation formats networks raw runs weights",
+    "inference": "core dataset detection evaluation formats networks raw weights",
 }
 LINES_OF_A_FUNCTION, LINES_OF_A_MODULE = 60, 400
 

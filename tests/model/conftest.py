@@ -22,8 +22,8 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from stages.core.files import write_json
     from stages.core.params import load_params
+    from stages.networks.input_spec import INPUT_SPEC_FILE, InputSpec
     from stages.networks.network import save_network
-    from stages.runs.input_spec import INPUT_SPEC_FILE, InputSpec
 
     params = load_params(Path(__file__).parents[2] / "params.yaml")
     top = tmp_path_factory.mktemp("workspace")

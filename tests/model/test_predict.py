@@ -26,10 +26,10 @@ from stages.faces.labels import parse_name
 from stages.inference.face_extraction import MAX_PIXELS, face_extractor
 from stages.inference.inputs import LIMITS
 from stages.inference.models import open_detector, open_model
+from stages.networks.input_spec import read_input_spec
 from stages.networks.network import load_network
 from stages.networks.prediction import BATCH_SIZE, predict_rows
 from stages.raw.archives import read_members
-from stages.runs.input_spec import read_input_spec
 from tests.settings import detect_settings
 
 NAMES = ("30_1_2_1.png", "70_0_1_2.png", "6_0_0_3.png", "45_1_3_4.png", "20_0_4_5.png")

@@ -53,7 +53,7 @@ def test_without_copies_they_teach_what_class_indices_teach():
 
 
 def test_copies_are_found_among_the_images_that_are_learnt_from(tmp_path):
-    table = {"group": [7, 7, 3, 3, 9], "name": ["b", "d", "a", "z", "c"], "age": [1, 2, 3, 4, 5]}
-    write_csv(tmp_path / "conflicting.csv", pd.DataFrame(table))
-    places = places_of_copies(tmp_path / "conflicting.csv", ["a", "b", "c", "d"])
+    table = {"name": ["b", "d", "a", "z", "c", "e"], "conflict": [7, 7, 3, 3, None, None]}
+    write_csv(tmp_path / "list.csv", pd.DataFrame(table).astype({"conflict": "Int64"}))
+    places = places_of_copies(tmp_path / "list.csv", ["a", "b", "c", "d"])
     assert [group.tolist() for group in places] == [[1, 3]]
