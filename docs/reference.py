@@ -164,7 +164,8 @@ def _rows(
         rows = [
             row
             for name, inner in model.model_fields.items()
-            for row in _rows(inner, (*path, first, name), value[first].get(name, inner.default), comments)
+            for own in [value[first].get(name, inner.default)]
+            for row in _rows(inner, (*path, first, name), own, comments)
         ]
         shown = f"{'.'.join(path)}.{first}."
         return [(row[0].replace(shown, f"{'.'.join(path)}.<name>."), *row[1:]) for row in rows]

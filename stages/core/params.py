@@ -104,6 +104,8 @@ class Params(Section):
                 faults.append(f"runs: {error}")
         for name in self.averages:
             faults += self._faults_of_average(name)
+        if NO_AUGMENTATION in self.augmentations:
+            faults.append(f"augmentations: {NO_AUGMENTATION!r} means none; choose another name")
         refuse([*faults, *self._unknown_names(), *self._unfit_values()])
         return self
 
