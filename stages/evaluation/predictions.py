@@ -37,6 +37,14 @@ class Predictions:
         return self.true[task] == self.predicted[task]
 
 
+def median_years(years: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """The median (N) of distributions over the years (N, years), of which column 0 is year 1.
+
+    Of all estimates the median has the least expected absolute error; the mean follows the tail.
+    """
+    return 1 + (np.cumsum(years, axis=1) < years.sum(axis=1, keepdims=True) / 2).sum(axis=1)
+
+
 def prediction_table(
     names: Sequence[str],
     labels: Mapping[str, npt.NDArray[np.int64]],
@@ -58,9 +66,8 @@ def prediction_table(
             columns[f"{task}_predicted"] = class_names[values.argmax(axis=1)]
             columns |= {f"{task}_p_{name}": values[:, i] for i, name in enumerate(class_names)}
     if "age_years" in probabilities:
-        years = probabilities["age_years"]
         columns["years_true"] = ages
-        columns["years_predicted"] = years @ np.arange(1, years.shape[1] + 1, dtype=years.dtype)
+        columns["years_predicted"] = median_years(probabilities["age_years"])
     return pd.DataFrame(columns)
 
 

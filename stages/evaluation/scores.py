@@ -19,7 +19,8 @@ from stages.evaluation.predictions import Predictions
 
 COMBINED = "all"  # the task of the combined score
 ORDERED = "age"  # the task whose classes have an order
-_SUMMARY = ("accuracy", "macro_f1", "nll", "ece", "one_off", "mae")
+CS_YEARS = 5
+_SUMMARY = ("accuracy", "macro_f1", "nll", "ece", "one_off", "mae", "cs5")
 
 
 def rates(counts: Array, ordered: bool = False) -> dict[str, Array]:
@@ -63,10 +64,11 @@ def score_table(
     were fitted on other images. `task_weights` are those of the accuracies in the combined score,
     brought to sum 1 over the tasks that were predicted.
 
-    Columns task, metric, value, low, high. Metrics of a task: those of `rates`; nll (mean, nats)
-    and nll_scaled (at the task's temperature); mae (mean absolute error of the expected age,
-    years). The last row is the combined score (task `all`). If all images are correct, or none,
-    all resamples are equal: the interval of accuracy and one_off is then Wilson's.
+    Columns task, metric, value, low, high. Metrics of a task: those of `rates`; nll (mean,
+    nats) and nll_scaled (at the task's temperature); mae (mean absolute error of the predicted
+    age, years) and cs5 (cumulative score, the share of errors of at most 5 years). The last row
+    is the combined score (task `all`). If all images are correct, or none, all resamples are
+    equal: the interval of accuracy and one_off is then Wilson's.
     """
     parts = _parts(predictions, temperatures)
     values = np.hstack(list(parts.values()))
@@ -109,7 +111,8 @@ def _parts(
             warmed = scaled(probabilities, temperatures[task])
             parts[task, "nll_scaled"] = negative_log_likelihood(warmed, true)[:, np.newaxis]
         if task == ORDERED and predictions.year_errors is not None:
-            parts[task, "mae"] = abs(predictions.year_errors)[:, np.newaxis]
+            errors = abs(predictions.year_errors)[:, np.newaxis]
+            parts |= {(task, "mae"): errors, (task, "cs5"): errors <= CS_YEARS}
     return parts
 
 

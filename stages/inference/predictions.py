@@ -4,7 +4,7 @@ As JSON, one object per image:
 
     {"image": "a.zip/b.jpg", "status": "predicted", "reason": "", "width": 640, "height": 480,
      "faces": [{"score": 0.99, "box": [x1, y1, x2, y2],
-                "age": {"class": "26-40", "probabilities": {"1-14": 0.01, ...}, "years": 33.1},
+                "age": {"class": "26-40", "probabilities": {"1-14": 0.01, ...}, "years": 33},
                 "gender": {...}, "race": {...}}]}
 
 As CSV, one row per face, and one per image without faces (docs/reference/files.md).
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from stages.detection.extraction import BOX
 from stages.evaluation.calibration import scaled
+from stages.evaluation.predictions import median_years
 from stages.inference.face_extraction import FaceCrop, ImageFaces
 from stages.inference.models import Model
 from stages.networks.input_spec import InputSpec
@@ -106,8 +107,7 @@ def _task_record(input_spec: InputSpec, task: str, outputs: Outputs) -> dict[str
         "probabilities": {n: _rounded(p) for n, p in zip(names, values, strict=True)},
     }
     if task == "age" and AGE_YEARS in outputs:
-        years = outputs[AGE_YEARS]
-        record["years"] = _rounded(years @ np.arange(1, len(years) + 1, dtype=years.dtype))
+        record["years"] = int(median_years(outputs[AGE_YEARS][None])[0])
     return record
 
 
@@ -136,7 +136,7 @@ def csv_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             row[f"{task}_predicted"] = values["class"]
             row |= {f"{task}_p_{name}": f"{p:.6g}" for name, p in values["probabilities"].items()}
             if "years" in values:
-                row["years_predicted"] = f"{values['years']:.6g}"
+                row["years_predicted"] = values["years"]
         yield row
     if not record["faces"]:
         yield image

@@ -20,6 +20,7 @@ ACCURACIES = {
     "weighted_f1": "weighted F1",
     "one_off": "off by one group at most",
     "mae": "mean absolute error, years",
+    "cs5": "within 5 years",
 }
 CALIBRATION = {
     "nll": "negative log-likelihood, nats",

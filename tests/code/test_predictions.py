@@ -51,9 +51,9 @@ def test_the_table_names_the_class_of_highest_probability_and_the_truth_of_every
     }
 
 
-def test_the_age_in_years_is_the_expected_one(tmp_path: Path):
+def test_the_age_in_years_is_the_median_of_its_distribution(tmp_path: Path):
     years = np.zeros((2, 116), np.float32)
-    years[0, [29, 31]] = 0.5  # 30 and 32 years
+    years[0, [29, 30, 89]] = 0.2, 0.4, 0.4  # 30, 31 and 90 years
     years[1, 49] = 1
     classes = {"age": ["young", "old"]}
     table = prediction_table(

@@ -161,13 +161,13 @@ def test_an_interval_has_a_width_where_all_images_are_right_or_none(right: bool,
 
 def test_the_mean_error_in_years_is_told_where_years_are_predicted(tmp_path: Path):
     table = draw_table(2, seed=1, tasks=["age"])
-    table["years_true"], table["years_predicted"] = [30, 47], [31, 50]
+    table["years_true"], table["years_predicted"] = [30, 47], [31, 53]
     write_csv(tmp_path / "years.csv", table)
     read = read_predictions(tmp_path / "years.csv", CLASSES)
     age = evaluate(read, np.arange(2), None, PARAMS).summary["age"]
     assert isinstance(age, dict)
-    assert age["mae"] == (1 + 3) / 2
-    assert list(age) == ["accuracy", "macro_f1", "one_off", "nll", "mae", "ece"]
+    assert (age["mae"], age["cs5"]) == ((1 + 6) / 2, 0.5)
+    assert list(age) == ["accuracy", "macro_f1", "one_off", "nll", "mae", "cs5", "ece"]
 
 
 def test_scaling_is_fitted_on_validation_images_and_told_beside_the_unscaled(draw: Draw):

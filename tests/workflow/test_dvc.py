@@ -262,7 +262,7 @@ def test_a_hand_edit_and_the_comments_outlive_an_experiment_that_changes_lists(r
     written = path.read_text()
     assert "margin: 0.25 " in written
     assert "seed: 5 " in written
-    assert "runs:\n- mtl-cnn-ge\nseed" in written
+    assert "runs:\n- mtl-cnn-ge\naverages" in written
     comments = re.compile(r"#.*$", re.MULTILINE)
     assert comments.findall(written) == comments.findall(edited)
 
