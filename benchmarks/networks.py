@@ -40,7 +40,7 @@ def main() -> None:
     """Build, prove, time, print."""
     parser = make_parser(__doc__)
     parser.add_argument("variants", nargs="*", default=DEFAULT, help="names from variants.toml")
-    add_number(parser, "--steps", 5, "training steps of a turn")
+    add_number(parser, "--steps", 20, "training steps of a turn; few measure how Keras starts")
     add_number(parser, "--images", 256, "images that ONNX Runtime predicts in a turn")
     add_number(parser, "--batch", 16, "images at once")
     arguments = parser.parse_args()
