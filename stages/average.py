@@ -10,6 +10,7 @@ from stages.core.errors import UserError
 from stages.core.files import atomic_write, digest, read_json, write_csv, write_json
 from stages.core.paths import RunPaths
 from stages.core.stage import run_stage
+from stages.dataset.examples import read_used
 from stages.learning.provenance import environment
 from stages.networks import device
 from stages.runs.resolve import read_plan, run_parser
@@ -36,7 +37,7 @@ def main() -> None:
         raise UserError(f"variants.toml: averages.{plan.run}: {error}") from None
     with atomic_write(paths.network) as partial:
         save_network(model, partial)
-    used = pd.concat([pd.read_csv(member.images, dtype="str") for member in members])
+    used = pd.concat([read_used(member.images) for member in members])
     write_csv(paths.images, used.drop_duplicates())
     write_json(paths.input_spec, plan.input_spec.model_dump())
     facts = {"run": plan.run, "members": digests, "flip": plan.flip}

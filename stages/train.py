@@ -116,7 +116,10 @@ def build(plan: Plan, weights: dict[str, Any], train: LabelledFaces, execution: 
     with execution.scope():
         model = build_network(plan.network, file)
         if plan.network.weights in FOLDED:
-            unfold(model, train.crops[np.sort(train.rows[:MOMENT_IMAGES])])
+            # Evenly spaced, because the rows are sorted by name, which begins with the age.
+            number = min(MOMENT_IMAGES, len(train.rows))
+            places = np.linspace(0, len(train.rows) - 1, number).round().astype(int)
+            unfold(model, train.crops[np.sort(train.rows[places])])
     return model
 
 
@@ -185,8 +188,8 @@ def save(
     write_json(paths.input_spec, plan.input_spec.model_dump())
     timing = {key: summary[key] for key in ("seconds", "images_per_second")}
     network = {paths.network.name: digest(paths.network)}
-    told = {k: v for k, v in summary.items() if k not in timing}
-    write_json(paths.training, told | {"network": network[paths.network.name]})
+    figures = {k: v for k, v in summary.items() if k not in timing}
+    write_json(paths.training, figures | {"network": network[paths.network.name]})
     write_json(paths.timing, timing)
     write_json(paths.provenance, {"run": plan.run, **facts, **environment(), **network})
     write_json(paths.history, network | history())

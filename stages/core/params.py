@@ -95,7 +95,10 @@ class Params(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> "Params":
         faults = [
-            f"runs: {run!r} is listed twice" for run, n in Counter(self.runs).items() if n > 1
+            f"{section}: {name!r} is listed twice"
+            for section in ("runs", "averages")
+            for name, number in Counter(getattr(self, section)).items()
+            if number > 1
         ]
         for text in self.runs:
             try:

@@ -1,4 +1,4 @@
-"""MixUp: what is learnt from are mixtures of two images and of their labels."""
+"""MixUp: training on mixtures of two images and of their labels."""
 
 from collections.abc import Mapping
 from typing import Any

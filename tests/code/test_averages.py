@@ -41,6 +41,7 @@ def test_one_that_is_not_listed_is_not_evaluated(tmp_path: Path):
         ("both", 'both = {members = ["mtl-vgg16-imagenet-full"], flip = true}', "is not in runs"),
         ("both", 'both = {members = ["mtl-cnn", "mtl-cnn"], flip = true}', "lists a run twice"),
         ("both", "both = {members = [], flip = true}", "averages.both.members"),
+        ("both, both", 'both = {members = ["mtl-cnn"], flip = true}', "'both' is listed twice"),
         ("both", 'both = {members = ["mtl-cnn"]}', "averages.both.flip: Field required"),
         ("mtl-cnn", 'mtl-cnn = {members = ["mtl-cnn"], flip = true}', "is a variant's name too"),
     ],
