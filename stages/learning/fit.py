@@ -29,6 +29,7 @@ from stages.learning.batches import Batches, Labels
 from stages.learning.checkpoints import Checkpoints
 from stages.learning.distributed import fit_distributed, normalises
 from stages.learning.mixup import MixUp
+from stages.learning.normalisation import fused
 from stages.learning.objective import (
     Learner,
     Objective,
@@ -234,9 +235,13 @@ def compile_learner(
     store = inputs if execution.on_device else None
     size = training.progressive_size if training.progressive_epochs else 0
     mixup = MixUp(training.mixup, training.seed) if training.mixup else None
+    optimizer = build_optimizer(training, -(-len(train.rows) // training.batch_size))
+    # Averaged weights need moments of their own activations: averaged likewise.
+    momentum = (lambda: optimizer.ema_momentum) if training.weight_average else None
+    network = fused(network, momentum)
     learner = Learner(network, objective, augment, mixup, execution.xla, store, size)
     learner.compile(
-        build_optimizer(training, -(-len(train.rows) // training.batch_size)),
+        optimizer,
         jit_compile=False,  # Keras's own choice; Learner knows what XLA is to compile
         steps_per_execution=execution.steps_at_once,
     )

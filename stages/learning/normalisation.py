@@ -1,10 +1,13 @@
-"""Batch normalisation whose moments were folded into its scale and shift, made real again."""
+"""Batch normalisation in training: folded moments made real, each layer as one operation."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
+from keras import ops
 
 BATCH = 64  # images at once
 
@@ -43,3 +46,57 @@ def _set_moments(norm: Any, mean: npt.NDArray[np.float64], variance: Any) -> Non
     norm.set_weights(
         [scale * np.sqrt(variance + norm.epsilon), shift + scale * mean, mean, variance]
     )
+
+
+class FusedBatchNormalization(keras.Layer):
+    """A layer of batch normalisation, computed in training by one operation of TensorFlow.
+
+    Keras composes it of a dozen, each of which reads all activations. Variables and results are
+    those of the layer.
+
+    Args:
+        norm: the layer. Over several replicas, and where it does not learn, it works as ever.
+        momentum: gives the momentum of its moving moments at a step; None: its own.
+    """
+
+    def __init__(
+        self, norm: keras.layers.BatchNormalization, momentum: Callable[[], Any] | None
+    ) -> None:
+        super().__init__(name=norm.name, dtype=norm.dtype_policy)
+        self.norm, self.momentum = norm, momentum
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
+        """As the layer's: (..., channels) of the same shape and dtype."""
+        norm = self.norm
+        if not training or not norm.trainable:
+            return norm(inputs, training=training, mask=mask)
+        own = norm.momentum
+        momentum = own if self.momentum is None else self.momentum()
+        if norm.synchronized or mask is not None or len(inputs.shape) != 4:
+            norm.momentum = momentum
+            try:
+                return norm(inputs, training=True, mask=mask)
+            finally:
+                norm.momentum = own
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs, norm.gamma, norm.beta, epsilon=norm.epsilon, is_training=True
+        )
+        number = ops.cast(ops.prod(ops.shape(inputs)[:3]), "float32")
+        biased = variance * (number - 1) / number  # as Keras's; TensorFlow's has Bessel's correction
+        for moving, now in ((norm.moving_mean, mean), (norm.moving_variance, biased)):
+            moving.assign(moving * momentum + now * (1 - momentum))
+        return outputs
+
+
+def fused(network: keras.Model, momentum: Callable[[], Any] | None = None) -> keras.Model:
+    """The same layers, with the same weights, each batch normalisation as one operation.
+
+    `momentum` is that of `FusedBatchNormalization`.
+    """
+
+    def layer_of(layer: keras.Layer) -> keras.Layer:
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        return FusedBatchNormalization(layer, momentum) if is_norm else layer
+
+    return keras.models.clone_model(network, clone_function=layer_of)
