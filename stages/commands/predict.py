@@ -60,7 +60,8 @@ def main() -> None:
 
 def _check_calibration(model: Model, flip_tta: bool) -> None:
     if model.calibration is None:
-        raise UserError(f"--calibrated: {model.path} has no temperatures; run `dvc repro`")
+        text = "is not evaluated, or too few validation images say how confident to be"
+        raise UserError(f"--calibrated: {model.path} has no temperatures: it {text}")
     if bool(model.calibration.flip_tta) != flip_tta:
         which = "without the mirror image; leave out" if flip_tta else "with the mirror image; add"
         text = f"the temperatures of {model.path} hold for outputs {which} --flip-tta"

@@ -13,6 +13,8 @@ Array = npt.NDArray[np.float64]
 FLOOR = float(np.finfo(np.float64).eps)
 COOLEST, WARMEST = 0.05, 20.0  # range of the search for a temperature
 BOUND = 1.01  # a temperature within this factor of an end of the range is at the end
+NULL_DRAWS = 200
+FEWEST_IMAGES = 200  # on fewer, too few are wrong to say how confident to be
 
 
 def negative_log_likelihood(probabilities: Array, true: npt.NDArray[np.int64]) -> Array:
@@ -45,9 +47,13 @@ def fit_temperature(probabilities: Array, true: npt.NDArray[np.int64]) -> float:
     return float(np.exp(found.x))
 
 
-def at_bound(temperature: float) -> bool:
-    """Whether a fitted temperature is an end of the range and so not a minimum."""
-    return min(temperature / COOLEST, WARMEST / temperature) < BOUND
+def calibrates(temperature: float, right: npt.NDArray[np.bool_]) -> bool:
+    """Whether a temperature may be used that was fitted to images, right or wrong (N).
+
+    At an end of the range, or where all are right, it is no minimum.
+    """
+    at_end = min(temperature / COOLEST, WARMEST / temperature) < BOUND
+    return len(right) >= FEWEST_IMAGES and not right.all() and not at_end
 
 
 def reliability(probabilities: Array, right: npt.NDArray[np.bool_], bins: int) -> pd.DataFrame:
@@ -70,3 +76,15 @@ def calibration_error(diagram: pd.DataFrame) -> float:
     """Expected calibration error of a diagram, in [0, 1] (Naeini et al., AAAI 2015)."""
     gaps = (diagram["accuracy"] - diagram["confidence"]).abs()
     return float((gaps * diagram["images"]).sum() / diagram["images"].sum())
+
+
+def null_error(probabilities: Array, bins: int, seed: int) -> float:
+    """The mean calibration error that perfectly calibrated predictions would show, in [0, 1].
+
+    It is above 0 by chance alone: images are finite. Each of 200 times each image (N) is right with
+    the probability that it was given (Vaicenavicius et al., AISTATS 2019, section 5.1).
+    """
+    confidence = probabilities.max(axis=1)
+    drawn = np.random.default_rng(seed).random((NULL_DRAWS, len(confidence))) < confidence
+    errors = [calibration_error(reliability(probabilities, right, bins)) for right in drawn]
+    return float(np.mean(errors))

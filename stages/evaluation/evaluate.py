@@ -11,9 +11,25 @@ import pandas as pd
 from stages.core.files import write_csv, write_json
 from stages.core.params import Params
 from stages.core.sections import TASKS
-from stages.evaluation.calibration import calibration_error, fit_temperature, reliability, scaled
+from stages.evaluation.calibration import (
+    calibrates,
+    calibration_error,
+    fit_temperature,
+    null_error,
+    reliability,
+    scaled,
+)
 from stages.evaluation.predictions import Predictions, groups_of, read_predictions
-from stages.evaluation.scores import COMBINED, confusion, per_class, score_table, summarise
+from stages.evaluation.scores import (
+    COMBINED,
+    area_under_curve,
+    confusion,
+    coverage,
+    decades,
+    per_class,
+    score_table,
+    summarise,
+)
 from stages.evaluation.subgroups import fairness_table, subgroup_table
 
 
@@ -65,15 +81,17 @@ def evaluate(
 ) -> Evaluation:
     """Score a run from its predictions for N test images and their duplicate groups (N).
 
-    Temperatures are fitted on the predictions for validation images; without these the figures
-    after temperature scaling are left out. Of `params` are read section `evaluate`, the seed of
-    the bootstrap, and the weights of the tasks in the combined score.
+    Temperatures are fitted on the predictions for validation images; without these, or where too
+    few of them say how confident to be, the figures after temperature scaling are left out. Of
+    `params` are read section `evaluate`, the seed of the bootstrap, and the weights of the tasks in
+    the combined score.
     """
     settings, temperatures = params.evaluate, {}
     if val is not None:  # rounded as they are written: the file's temperatures give its figures
         for task in val.tasks:
             fitted = fit_temperature(val.probabilities[task], val.true[task])
-            temperatures[task] = round(fitted, 6)
+            if calibrates(fitted, val.right(task)):
+                temperatures[task] = round(fitted, 6)
     scores = score_table(
         test,
         groups,
@@ -85,21 +103,26 @@ def evaluate(
     )
     diagrams = _diagrams(test, temperatures, settings.bins)
     # No interval: the bins of a resample are rougher than the sample's, and its error larger.
-    errors = pd.DataFrame(
-        [
-            (task, "ece" if scaling == "before" else "ece_scaled", calibration_error(diagram))
-            for (task, scaling), diagram in diagrams.groupby(["task", "scaling"], sort=False)
-        ],
-        columns=["task", "metric", "value"],
-    )
+    errors = [
+        (task, "ece" if scaling == "before" else "ece_scaled", calibration_error(diagram))
+        for (task, scaling), diagram in diagrams.groupby(["task", "scaling"], sort=False)
+    ]
+    for task in test.tasks:
+        null = null_error(test.probabilities[task], settings.bins, params.seed)
+        errors.append((task, "ece_null", null))
+        if len(np.unique(test.true[task])) == len(test.classes[task]) == 2:
+            errors.append((task, "roc_auc", area_under_curve(test, task)))
+    single = pd.DataFrame(errors, columns=["task", "metric", "value"])
     place = {task: i for i, task in enumerate([*test.tasks, COMBINED])}
-    scores = pd.concat([scores, errors], ignore_index=True)
+    scores = pd.concat([scores, single], ignore_index=True)
     scores = scores.sort_values("task", key=lambda tasks: tasks.map(place), kind="stable")
     subgroups = subgroup_table(test, groups, settings.confidence, settings.min_subgroup_size)
     tables = {
         "scores": scores,
         "per_class": per_class(test),
         "confusion": confusion(test),
+        "coverage": coverage(test),
+        "decades": decades(test),
         "reliability": diagrams,
         "subgroups": subgroups,
         "fairness": fairness_table(test, subgroups, settings.min_subgroup_size),

@@ -25,12 +25,17 @@ class Predictions:
     true: dict[str, npt.NDArray[np.int64]]  # class indices of all tasks (N)
     predicted: dict[str, npt.NDArray[np.int64]]  # class indices of the run's tasks (N)
     probabilities: dict[str, npt.NDArray[np.float64]]  # (N, classes), rows of sum 1
-    year_errors: npt.NDArray[np.float64] | None  # predicted minus true age (N), if predicted
+    years: npt.NDArray[np.float64] | None  # true and predicted age (N, 2), if predicted
 
     @property
     def tasks(self) -> list[str]:
         """The tasks that were predicted."""
         return list(self.predicted)
+
+    @property
+    def year_errors(self) -> npt.NDArray[np.float64] | None:
+        """Predicted minus true age in years (N), if predicted."""
+        return None if self.years is None else self.years[:, 1] - self.years[:, 0]
 
     def right(self, task: str) -> npt.NDArray[np.bool_]:
         """Whether each image's class was predicted (N)."""
@@ -89,7 +94,7 @@ def read_predictions(path: Path, classes: Classes) -> Predictions:
     if not tasks:
         raise UserError(f"{path}: lacks the predictions of any task; {mend}")
     shares = {task: [f"{task}_p_{name}" for name in classes[task]] for task in tasks}
-    years = ["years_predicted", "years_true"] if "years_predicted" in frame else []
+    years = ["years_true", "years_predicted"] if "years_predicted" in frame else []
     needed = [*(f"{task}_predicted" for task in tasks), *chain(*shares.values(), years)]
     if missing := [column for column in needed if column not in frame]:
         raise UserError(f"{path}: lacks the columns {missing}; {mend}")
@@ -99,7 +104,7 @@ def read_predictions(path: Path, classes: Classes) -> Predictions:
         {task: _codes(path, frame[f"{task}_true"], classes[task]) for task in classes},
         {task: _codes(path, frame[f"{task}_predicted"], classes[task]) for task in tasks},
         {task: _probabilities(path, frame[shares[task]], task) for task in tasks},
-        _numbers(path, frame[years]) @ np.array([1.0, -1.0]) if years else None,
+        _numbers(path, frame[years]) if years else None,
     )
 
 

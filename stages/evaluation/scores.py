@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, roc_auc_score
 from sklearn.metrics import precision_recall_fscore_support as per_class_scores
 
 from stages.evaluation.bootstrap import Array, effective_number, interval, resampled_sums, wilson
@@ -20,7 +20,13 @@ from stages.evaluation.predictions import Predictions
 COMBINED = "all"  # the task of the combined score
 ORDERED = "age"  # the task whose classes have an order
 CS_YEARS = 5
-_SUMMARY = ("accuracy", "macro_f1", "nll", "ece", "one_off", "mae", "cs5")
+AGE_RANGE = (21, 60)  # years; of Adience, MORPH and AFAD, and so of most papers
+FEWEST_IMAGES = 30  # for a score of only some of the images
+COVERAGES = np.arange(1.0, 0.49, -0.05).round(2)
+_SUMMARY = (
+    *("accuracy", "macro_f1", "accuracy_adult", "roc_auc", "nll", "ece"),
+    *("one_off", "mae", "cs5", "mae_21_60", "cs5_21_60"),
+)
 
 
 def rates(counts: Array, ordered: bool = False) -> dict[str, Array]:
@@ -66,7 +72,8 @@ def score_table(
 
     Columns task, metric, value, low, high. Metrics of a task: those of `rates`; nll (mean,
     nats) and nll_scaled (at the task's temperature); mae (mean absolute error of the predicted
-    age, years) and cs5 (cumulative score, the share of errors of at most 5 years). The last row
+    age, years) and cs5 (cumulative score, the share of errors of at most 5 years), both also of
+    true ages 21 to 60 alone; accuracy_adult of gender (beyond the first age group). The last row
     is the combined score (task `all`). If all images are correct, or none, all resamples are
     equal: the interval of accuracy and one_off is then Wilson's.
     """
@@ -82,7 +89,9 @@ def score_table(
         counts = pieces.pop((task, "counts")).reshape(-1, number, number)
         images = counts.sum(axis=(1, 2))
         figures |= {(task, m): v for m, v in rates(counts, task == ORDERED).items()}
-        figures |= {key: part[:, 0] / images for key, part in pieces.items() if key[0] == task}
+        for key, part in pieces.items():
+            if key[0] == task:  # a sum over all images, or over those that the second column counts
+                figures[key] = part[:, 0] / (part[:, 1] if part.shape[1] > 1 else images)
     accuracies = [figures[task, "accuracy"] for task in predictions.tasks]
     weights = [task_weights[task] for task in predictions.tasks]
     figures[COMBINED, "score"] = np.average(accuracies, axis=0, weights=weights)
@@ -110,10 +119,25 @@ def _parts(
         if task in temperatures:
             warmed = scaled(probabilities, temperatures[task])
             parts[task, "nll_scaled"] = negative_log_likelihood(warmed, true)[:, np.newaxis]
-        if task == ORDERED and predictions.year_errors is not None:
-            errors = abs(predictions.year_errors)[:, np.newaxis]
-            parts |= {(task, "mae"): errors, (task, "cs5"): errors <= CS_YEARS}
+        if task == ORDERED and predictions.years is not None:
+            years, errors = predictions.years[:, 0], np.abs(np.diff(predictions.years)[:, 0])
+            near = errors <= CS_YEARS
+            parts |= {(task, "mae"): errors[:, np.newaxis], (task, "cs5"): near[:, np.newaxis]}
+            middle = (years >= AGE_RANGE[0]) & (years <= AGE_RANGE[1])
+            parts |= _of_some(middle, {(task, "mae_21_60"): errors, (task, "cs5_21_60"): near})
+        if task == "gender":
+            adult = {(task, "accuracy_adult"): predictions.right(task)}
+            parts |= _of_some(predictions.true[ORDERED] > 0, adult)
     return parts
+
+
+def _of_some(
+    chosen: npt.NDArray[np.bool_], values: Mapping[tuple[str, str], npt.NDArray[Any]]
+) -> dict[tuple[str, str], npt.NDArray[Any]]:
+    """Values of chosen images beside their number (N, 2); nothing of too few."""
+    if chosen.sum() < FEWEST_IMAGES:
+        return {}
+    return {key: np.column_stack([each * chosen, chosen]) for key, each in values.items()}
 
 
 def summarise(scores: pd.DataFrame, images: int) -> dict[str, object]:
@@ -144,6 +168,45 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
         columns = {"precision": precision, "recall": recall, "f1": f1, "support": support}
         tables.append(pd.DataFrame({"task": task, "class": predictions.classes[task], **columns}))
     return pd.concat(tables, ignore_index=True)
+
+
+def area_under_curve(predictions: Predictions, task: str) -> float:
+    """Area under the ROC curve of a task of two classes, both of which have an image, in [0, 1]."""
+    second = predictions.probabilities[task][:, 1]
+    return float(roc_auc_score(predictions.true[task], second))
+
+
+def coverage(predictions: Predictions) -> pd.DataFrame:
+    """Accuracy where a task is answered for its most confident images only.
+
+    Columns task, coverage (share of the images that are answered, 0.5 to 1), confidence (the lowest
+    of them), accuracy.
+    """
+    rows = []
+    for task in predictions.tasks:
+        confidence = predictions.probabilities[task].max(axis=1)
+        order = np.argsort(-confidence, kind="stable")
+        right = np.cumsum(predictions.right(task)[order])
+        for share in COVERAGES:
+            number = max(1, round(share * len(order)))
+            rows.append((task, share, confidence[order[number - 1]], right[number - 1] / number))
+    return pd.DataFrame(rows, columns=["task", "coverage", "confidence", "accuracy"])
+
+
+def decades(predictions: Predictions) -> pd.DataFrame:
+    """The error of the predicted age by decade of the true one; no row if ages are not predicted.
+
+    Columns decade (its first year), images, mae and bias (mean of predicted minus true age; years),
+    cs5.
+    """
+    columns = ["decade", "images", "mae", "bias", "cs5"]
+    if predictions.years is None or predictions.year_errors is None:
+        return pd.DataFrame(columns=columns)
+    error = predictions.year_errors
+    frame = pd.DataFrame({"mae": abs(error), "bias": error, "cs5": abs(error) <= CS_YEARS})
+    grouped = frame.astype(float).groupby(predictions.years[:, 0].astype(int) // 10 * 10)
+    table = grouped.mean().assign(images=grouped.size())
+    return table.rename_axis("decade").reset_index()[columns]
 
 
 def confusion(predictions: Predictions) -> pd.DataFrame:

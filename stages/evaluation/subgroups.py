@@ -75,13 +75,17 @@ def fairness_table(
             for name, cell in (("worst", worst), ("best", best)):
                 row[name] = " ".join(cell[trait] for trait in by)
                 row[f"{name}_accuracy"] = cell["accuracy"]
+            row |= {f"worst_{end}": worst[end] for end in ("low", "high")}
             row["gap"] = best["accuracy"] - worst["accuracy"]
         if task not in by:
             cell_of = samples.groupby(list(by), observed=True).ngroup().to_numpy()
             row |= _odds(predictions, task, cell_of, min_subgroup_size)
         rows.append(row)
-    columns = ["task", "by", "groups", "worst", "worst_accuracy", "best", "best_accuracy", "gap"]
-    return pd.DataFrame(rows, columns=[*columns, "odds_difference", "odds_class"])
+    columns = [
+        *("task", "by", "groups", "worst", "worst_accuracy", "worst_low", "worst_high"),
+        *("best", "best_accuracy", "gap", "odds_difference", "odds_class"),
+    ]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _odds(

@@ -7,7 +7,7 @@ needs ai-edge-litert.
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -119,8 +119,8 @@ def _open_folder(path: Path, device: str) -> Model:
         raise UserError(f"{path}: needs TensorFlow ({error}); an exported file does not") from None
     _warn_if_stale(path / paths.NETWORK_FILE)
     network = load_network(path / paths.NETWORK_FILE)
-    size, calibration = network.input.shape[1], _read_calibration(path.resolve())
     classes = {name: output.shape[-1] for name, output in network.output.items()}
+    size, calibration = network.input.shape[1], _read_calibration(path.resolve(), classes)
     return Model(path.name, path, input_spec, calibration, network, size, classes)
 
 
@@ -130,13 +130,16 @@ def _warn_if_stale(network: Path) -> None:
         print(f"warning: {network} {warning}", file=sys.stderr)
 
 
-def _read_calibration(folder: Path) -> Calibration | None:
-    """The calibration of models/<run>, from the evaluation in the same workspace."""
+def _read_calibration(folder: Path, outputs: Collection[str]) -> Calibration | None:
+    """The calibration of models/<run>, from the evaluation in the same workspace.
+
+    None: not evaluated, or a task has no temperature.
+    """
     path = folder.parents[1] / paths.EVALUATION / folder.name / "calibration.json"
     if not path.is_file():
         return None
     calibration = Calibration.parse(path.read_bytes(), path, "run `dvc repro`")
-    return calibration if calibration.temperatures else None
+    return calibration if {*outputs} - {AGE_YEARS} <= {*calibration.temperatures} else None
 
 
 class OnnxNetwork:

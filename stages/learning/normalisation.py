@@ -83,7 +83,7 @@ class FusedBatchNormalization(keras.Layer):
             inputs, norm.gamma, norm.beta, epsilon=norm.epsilon, is_training=True
         )
         number = ops.cast(ops.prod(ops.shape(inputs)[:3]), "float32")
-        biased = variance * (number - 1) / number  # as Keras's; TensorFlow's has Bessel's correction
+        biased = variance * (number - 1) / number  # TensorFlow's has Bessel's correction
         for moving, now in ((norm.moving_mean, mean), (norm.moving_variance, biased)):
             moving.assign(moving * momentum + now * (1 - momentum))
         return outputs

@@ -117,6 +117,7 @@ def fairness_table(results: Results) -> Table:
     tables = {variant: run.tables["fairness"] for variant, run in results.runs.items()}
     table = pd.concat(tables, names=["variant"]).reset_index("variant")
     table = table[table[["gap", "odds_difference"]].notna().any(axis=1)]
+    table = table.drop(columns=["worst_low", "worst_high"])  # the charts of subgroups have all
     numbers = dict.fromkeys(["worst_accuracy", "best_accuracy", "gap", "odds_difference"], share)
     titles = {"groups": "groups compared", "odds_difference": "equalised odds difference"}
     titles["odds_class"] = "of the class"

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from stages.evaluation.calibration import at_bound
 from stages.evaluation.predictions import Predictions
 from stages.evaluation.scores import COMBINED
 from stages.reporting import charts
@@ -21,11 +20,16 @@ ACCURACIES = {
     "one_off": "off by one group at most",
     "mae": "mean absolute error, years",
     "cs5": "within 5 years",
+    "mae_21_60": "mean absolute error at 21 to 60, years",
+    "cs5_21_60": "within 5 years at 21 to 60",
+    "accuracy_adult": "accuracy beyond the first age group",
+    "roc_auc": "area under the ROC curve",
 }
 CALIBRATION = {
     "nll": "negative log-likelihood, nats",
     "nll_scaled": "the same after temperature scaling",
     "ece": "expected calibration error",
+    "ece_null": "the same by chance, if perfectly calibrated",
     "ece_scaled": "the same after temperature scaling",
 }
 
@@ -104,8 +108,6 @@ def reliability_figures(run: RunResults, variant: str) -> list[Figure]:
         words = f"Calibration error {before:.3f}"
         if temperature := run.temperatures.get(str(task)):
             words += f", {after:.3f} at temperature {temperature:.2f}"
-            if at_bound(temperature):
-                words += ", the end of the searched range"
         rows, chart = table.drop(columns="task"), charts.reliability_diagram()
         figures.append(make_figure(f"Calibration, {task}: {variant}", words, chart, rows, 230))
     return figures

@@ -12,6 +12,7 @@ from stages.evaluation.calibration import (
     calibration_error,
     fit_temperature,
     negative_log_likelihood,
+    null_error,
     reliability,
     scaled,
 )
@@ -50,6 +51,15 @@ def test_predictions_as_sure_as_they_are_right_have_no_error():
     probabilities = np.repeat([[0.75, 0.25]], 4, axis=0)
     diagram = reliability(probabilities, np.array([True, True, True, False]), bins=15)
     assert calibration_error(diagram) == 0
+
+
+def test_calibrated_predictions_err_by_chance_as_much_as_said():
+    chance = np.random.default_rng(2)
+    few, many = chance.dirichlet(np.ones(2), 50), chance.dirichlet(np.ones(2), 20000)
+    assert 0.03 < null_error(few, 15, seed=1) < 0.15
+    assert null_error(many, 15, seed=1) < 0.01
+    right = chance.random(20000) < many.max(axis=1)
+    assert calibration_error(reliability(many, right, 15)) < 2 * null_error(many, 15, seed=1)
 
 
 def test_a_temperature_divides_the_logits():

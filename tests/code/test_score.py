@@ -23,7 +23,7 @@ COMMAND = (
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     """A folder with the predictions of a run and the split, and nothing else."""
-    test, val = draw_table(200, seed=1), draw_table(150, seed=2)
+    test, val = draw_table(200, seed=1), draw_table(250, seed=2)
     write_csv(tmp_path / "v.csv", test)
     write_csv(tmp_path / "v.val.csv", val)
     sides = {"test": test["name"], "val": val["name"], "train": pd.Series(["x.jpg"])}
@@ -58,8 +58,8 @@ def test_the_same_files_give_the_same_bytes(files: Path):
     found = contents(files / "one")
     assert found == contents(files / "two")
     assert list(found) == [
-        *("calibration.json", "confusion.csv", "fairness.csv", "metrics.json"),
-        *("per_class.csv", "reliability.csv", "scores.csv", "subgroups.csv"),
+        *("calibration.json", "confusion.csv", "coverage.csv", "decades.csv", "fairness.csv"),
+        *("metrics.json", "per_class.csv", "reliability.csv", "scores.csv", "subgroups.csv"),
     ]
     scores = pd.read_csv(files / "one/scores.csv").set_index(["task", "metric"])["value"]
     summary = json.loads(found["metrics.json"])
@@ -83,7 +83,7 @@ def test_it_is_told_which_images_were_scored(files: Path):
     output = score(files, "--predictions", "v.csv", "--output", "out")
     assert "v.csv: images by split: {'test': 200}\n" in output
     output = score(files, "--predictions", "v.val.csv", "--output", "other")
-    assert "v.val.csv: images by split: {'val': 150}\n" in output
+    assert "v.val.csv: images by split: {'val': 250}\n" in output
 
 
 def test_an_unknown_image_is_refused(files: Path):

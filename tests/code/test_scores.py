@@ -14,7 +14,7 @@ from stages.core.files import write_csv
 from stages.core.params import load_params
 from stages.evaluation.evaluate import evaluate
 from stages.evaluation.predictions import Predictions, read_predictions
-from stages.evaluation.scores import confusion, per_class, rates, score_table
+from stages.evaluation.scores import confusion, coverage, per_class, rates, score_table
 
 WEIGHTS = {"age": 0.4, "gender": 0.2, "race": 0.4}
 COMMITTED = load_params(Path(__file__).parents[2] / "params.yaml")
@@ -54,11 +54,14 @@ def test_the_summary_is_what_one_counts_by_hand(four: Predictions):
     # ECE: gender: confidence 1/2 where 2 of 2 are right, 3/4 where 1 of 2 is. race: 1/2 where
     # 1 of 2 is right, 1 where 2 of 2 are.
     # The combined score is of these two tasks: (0.2 * 3/4 + 0.4 * 3/4) / 0.6.
+    # AUC of gender: of the three pairs of a man and the woman two are ordered, one is a tie.
     gender = {"accuracy": 0.75, "macro_f1": round((4 / 5 + 2 / 3) / 2, 6)}
     race = {"accuracy": 0.75, "macro_f1": round((2 / 3 + 1 + 0) / 3, 6)}
     assert evaluate(four, np.arange(4), None, PARAMS).summary == {
         "images": 4,
-        "gender": gender | {"nll": round(math.log(2 * 2 * 4 * 4 / 3) / 4, 6), "ece": 0.375},
+        "gender": gender
+        | {"nll": round(math.log(2 * 2 * 4 * 4 / 3) / 4, 6), "ece": 0.375}
+        | {"roc_auc": round(2.5 / 3, 6)},
         "race": race | {"nll": round(math.log(2 * 2) / 4, 6), "ece": 0},
         "score": 0.75,
     }
@@ -168,6 +171,56 @@ def test_the_mean_error_in_years_is_told_where_years_are_predicted(tmp_path: Pat
     assert isinstance(age, dict)
     assert (age["mae"], age["cs5"]) == ((1 + 6) / 2, 0.5)
     assert list(age) == ["accuracy", "macro_f1", "one_off", "nll", "mae", "cs5", "ece"]
+
+
+def test_scores_of_some_images_are_those_of_these_images(tmp_path: Path):
+    table = draw_table(90, seed=1)
+    chance = np.random.default_rng(1)
+    table["years_true"] = chance.integers(1, 90, 90)
+    table["years_predicted"] = table["years_true"] + chance.integers(-9, 10, 90)
+    write_csv(tmp_path / "some.csv", table)
+    read = read_predictions(tmp_path / "some.csv", CLASSES)
+    found = evaluate(read, np.arange(90), None, PARAMS)
+    value = found.tables["scores"].set_index(["task", "metric"])
+    middle = table[table["years_true"].between(21, 60)]
+    errors = (middle["years_predicted"] - middle["years_true"]).abs()
+    assert value.loc[("age", "mae_21_60"), "value"] == pytest.approx(errors.mean())
+    assert value.loc[("age", "cs5_21_60"), "value"] == pytest.approx((errors <= 5).mean())
+    adult = table[table["age_true"] != CLASSES["age"][0]]
+    right = (adult["gender_true"] == adult["gender_predicted"]).mean()
+    low, accuracy, high = value.loc[("gender", "accuracy_adult"), ["low", "value", "high"]]
+    assert accuracy == pytest.approx(right)
+    assert low < accuracy < high
+    decade = found.tables["decades"].set_index("decade")
+    assert decade["images"].sum() == 90
+    fifties = table[table["years_true"].between(50, 59)]
+    error = fifties["years_predicted"] - fifties["years_true"]
+    wanted = [len(fifties), error.abs().mean(), error.mean(), (error.abs() <= 5).mean()]
+    assert decade.loc[50].tolist() == pytest.approx(wanted)
+
+
+def test_the_area_under_the_curve_is_that_of_all_pairs(draw: Draw):
+    drawn = draw(200, seed=3)
+    value = evaluate(drawn, np.arange(200), None, PARAMS).summary["gender"]["roc_auc"]
+    female = drawn.probabilities["gender"][:, 1]
+    women, men = female[drawn.true["gender"] == 1], female[drawn.true["gender"] == 0]
+    assert value == pytest.approx((women[:, None] > men).mean(), abs=1e-3)
+
+
+def test_the_most_confident_images_are_answered_first(four: Predictions):
+    table = coverage(four).set_index(["task", "coverage"])
+    assert table.loc[("race", 1.0)].tolist() == [0.5, 0.75]
+    assert table.loc[("race", 0.5)].tolist() == [1.0, 1.0]
+    # Gender: the two of confidence 3/4 come first; one is wrong.
+    assert table.loc[("gender", 0.5)].tolist() == [0.75, 0.5]
+
+
+@pytest.mark.parametrize(("images", "skill"), [(199, 4.0), (500, 50.0)], ids=["few", "all right"])
+def test_a_temperature_that_rests_on_too_little_is_none(draw: Draw, images: int, skill: float):
+    val = draw(images, seed=4, skill=skill)
+    found = evaluate(draw(300, seed=3), np.arange(300), val, PARAMS)
+    assert found.temperatures == {}
+    assert "nll_scaled" not in set(found.tables["scores"]["metric"])
 
 
 def test_scaling_is_fitted_on_validation_images_and_told_beside_the_unscaled(draw: Draw):
