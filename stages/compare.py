@@ -1,13 +1,25 @@
 """Stage compare: all runs side by side, in the terminal, as CSV and as Markdown."""
 
+import pandas as pd
+
 from stages.comparison.label_issues import find_label_issues
+from stages.comparison.label_noise import label_noise
 from stages.comparison.leakage import explain_leakage
 from stages.comparison.significance import describe, pairwise_tests
-from stages.comparison.table import compare, with_epochs, with_intervals
+from stages.comparison.table import compare, read_published, with_epochs, with_intervals
 from stages.comparison.trainings import accuracy_over_cost, collect_curves, read_costs, read_timings
-from stages.core.files import atomic_write, write_csv
+from stages.core.files import atomic_write, read_csv, write_csv
 from stages.core.params import Params, load_params
-from stages.core.paths import COMPARISON, CURVES, EVALUATION, PREDICTIONS, SPLIT, TIMINGS, RunPaths
+from stages.core.paths import (
+    COMPARISON,
+    CONFLICTING,
+    CURVES,
+    EVALUATION,
+    PREDICTIONS,
+    SPLIT,
+    TIMINGS,
+    RunPaths,
+)
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
 from stages.dataset.split_files import read_split
@@ -37,15 +49,18 @@ def main() -> None:
     draw_cost(COMPARISON / "cost.svg", cost)
     write_csv(COMPARISON / "comparison.csv", table.merge(costs, on="variant", how="left"))
     write_csv(COMPARISON / "leakage.csv", leakage)
+    noise = noise_of_labels(params)
+    write_csv(COMPARISON / "label_noise.csv", noise)
     with atomic_write(COMPARISON / "comparison.md") as partial:
         leaked = tables.leakage_markdown(leakage)
-        partial.write_text(tables.comparison_markdown(table) + leaked, encoding="utf-8")
-    draw_leak(COMPARISON / "leak.svg", table)
+        ceiling = tables.noise_markdown(noise, read_published())
+        partial.write_text(tables.comparison_markdown(table) + ceiling + leaked, encoding="utf-8")
+    draw_leak(COMPARISON / "leak.svg", table, noise)
     classes = {task: params.classes.of(task) for task in TASKS}
     issues = find_label_issues(PREDICTIONS, fold_runs(params), classes)
     write_csv(COMPARISON / "label_issues.csv", issues)
     tables.print_comparison(table)
-    print(leaked, end="")
+    print(ceiling + leaked, end="")
     timings = read_timings(TIMINGS, runs)
     write_csv(TIMINGS / "comparison.csv", timings)
     print(costs.merge(timings, on="variant").to_string(index=False, na_rep="-"))
@@ -54,6 +69,15 @@ def main() -> None:
     print(f"experiments side by side:\n  {EXPERIMENTS.format(runs[0])}")
     number = len(params.evaluated)
     print(f"compare: {number} run{'s' * (number != 1)}; {COMPARISON / 'comparison.md'}")
+
+
+def noise_of_labels(params: Params) -> pd.DataFrame:
+    """The share of wrong labels, by the copies of pictures."""
+    columns = ["group", *TASKS]
+    conflicting = read_csv(CONFLICTING, columns, "split")
+    rules, bounds = params.evaluate, params.classes.age_upper_bounds
+    settings = (bounds, rules.confidence, rules.resamples, params.seed)
+    return label_noise(read_split(SPLIT), conflicting, *settings)
 
 
 def compare_pairs(params: Params, names: list[str]) -> None:

@@ -34,7 +34,7 @@ def compare(evaluation: Path, runs: Sequence[RunName]) -> pd.DataFrame:
     runs), sd_<name> (their sample standard deviation), difference_<name> (of the native run to the
     variant), published_<name>, rerun_<name> (a mean over seeds). Empty where there is none.
     """
-    published = pd.read_csv(PUBLISHED, index_col="variant")[NAMES]
+    published = read_published()
     measured = pd.DataFrame({run.text: _measured(evaluation, run.text) for run in runs}).T
     rows: list[dict[str, Any]] = []
     for base in (run for run in runs if not run.suffix):
@@ -66,6 +66,11 @@ def compare(evaluation: Path, runs: Sequence[RunName]) -> pd.DataFrame:
     columns = ["variant", "runs", "images", *(p + name for name in NAMES for p in prefixes)]
     table = pd.DataFrame(rows, columns=columns)
     return table.astype({"images": int} | dict.fromkeys(columns[3:], float))
+
+
+def read_published() -> pd.DataFrame:
+    """The published figures, a row for each variant, columns <task>_<figure>."""
+    return pd.read_csv(PUBLISHED, index_col="variant")[NAMES]
 
 
 def with_epochs(comparison: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:

@@ -1,9 +1,10 @@
 """The record of a comparison: all results of its runs except networks and images, in one file.
 
-`docs/results/<name>.tar.xz` holds params.yaml (with only the last part of each path), the split,
-and the metrics, curves, predictions, evaluation and the CSV and JSON files beside the network of
-each run, under their paths in a workspace. In the unpacked folder, `python -m stages.compare`
-computes every table and chart again, and `utkface-mtl score` every figure of a run.
+`docs/results/<name>.tar.xz` holds params.yaml (with only the last part of each path), the split
+with its conflicting labels, and the metrics, curves, predictions, evaluation and the CSV and JSON
+files beside the network of each run, under their paths in a workspace. In the unpacked folder,
+`python -m stages.compare` computes every table and chart again, and `utkface-mtl score` every
+figure of a run.
 """
 
 import io
@@ -20,7 +21,7 @@ from stages.core.params import Params
 from stages.core.paths import RunPaths
 from stages.core.sections import AUTO
 
-TOP = (paths.DETECT_METRICS, paths.SPLIT_METRICS, paths.SPLIT)
+TOP = (paths.DETECT_METRICS, paths.SPLIT_METRICS, paths.SPLIT, paths.CONFLICTING)
 MAX_BYTES = 2**30  # that a record unpacks to
 _DAMAGE = (tarfile.TarError, lzma.LZMAError, EOFError)
 

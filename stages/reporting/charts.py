@@ -178,7 +178,8 @@ def accuracy_over_cost() -> alt.Chart:
 def accuracies(kinds: Sequence[str], legend_columns: int = 2) -> alt.LayerChart:
     """Accuracies of each variant with intervals; a grey line joins the kinds.
 
-    Columns variant, kind (one of `kinds`), accuracy, low, high (empty without an interval).
+    A dashed line is the ceiling that wrong labels set. Columns variant, kind (one of `kinds`),
+    accuracy, low, high (empty without an interval), ceiling (the same in all rows; empty: none).
     """
     colours = alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
     shapes = alt.Scale(domain=kinds, range=[KIND_SHAPES[kind] for kind in kinds])
@@ -191,8 +192,11 @@ def accuracies(kinds: Sequence[str], legend_columns: int = 2) -> alt.LayerChart:
     )
     joined = base.mark_rule(color=GREY, opacity=0.5, clip=True)
     interval, points = _intervals_and_points(base.encode(color=colour, tooltip=tips), _ACCURACY)
+    ceiling = alt.Chart().transform_filter(_KNOWN.format("ceiling"))
+    ceiling = ceiling.mark_rule(color=WORSE, strokeDash=[5, 4], clip=True, aria=False)
     return _layered(
         joined.encode(x="min(accuracy):Q", x2="max(accuracy):Q"),
+        ceiling.encode(x="mean(ceiling):Q"),
         interval,
         points.encode(shape=shape),
     )

@@ -16,8 +16,14 @@ _BY_TASK = alt.Column("task:N", sort=list(TASKS), title=None)
 _PANEL, _ROW, _HEIGHT = 230, 19, 230  # width of a task's panel; height of a row and of a panel
 
 
-def accuracy_rows(comparison: pd.DataFrame, kinds: Sequence[str] = tuple(KINDS)) -> pd.DataFrame:
-    """The rows of `charts.accuracies` for all tasks, with the intervals of honest ones."""
+def accuracy_rows(
+    comparison: pd.DataFrame, noise: pd.DataFrame, kinds: Sequence[str] = tuple(KINDS)
+) -> pd.DataFrame:
+    """The rows of `charts.accuracies` for all tasks, with the intervals of honest ones.
+
+    `noise` is what `label_noise` returns.
+    """
+    ceilings = 1 - noise.set_index("task")["wrong"].astype(float)
     rows = []
     for row in comparison[~comparison["variant"].str.contains("+", regex=False)].to_dict("records"):
         for task, kind in itertools.product(TASKS, kinds):
@@ -26,12 +32,13 @@ def accuracy_rows(comparison: pd.DataFrame, kinds: Sequence[str] = tuple(KINDS))
             known = ends if kind == "honest" else [None, None]
             rows.append((row["variant"], task, kind, accuracy, *known))
     table = pd.DataFrame(rows, columns=["variant", "task", "kind", "accuracy", *ENDS])
+    table["ceiling"] = table["task"].map(ceilings).astype(float)
     return table[table["accuracy"].notna()].astype(dict.fromkeys(ENDS, float))
 
 
-def draw_leak(path: Path, comparison: pd.DataFrame) -> None:
+def draw_leak(path: Path, comparison: pd.DataFrame, noise: pd.DataFrame) -> None:
     """Draw the accuracies of each variant by protocol as an SVG file, the same bytes each time."""
-    rows = accuracy_rows(comparison)
+    rows = accuracy_rows(comparison, noise)
     kinds = [kind for kind in KINDS if kind in set(rows["kind"])]
     chart = charts.accuracies(kinds, len(kinds)).properties(width=_PANEL, height=alt.Step(_ROW))
     save(chart.facet(column=_BY_TASK, spacing=20), rows, path)

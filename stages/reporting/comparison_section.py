@@ -47,7 +47,8 @@ def accuracy_table(results: Results) -> Table:
 def accuracy_figures(results: Results, kinds: Sequence[str] = tuple(KINDS)) -> list[Figure]:
     """A chart for each task: these kinds of accuracies, honest ones with intervals."""
     figures = []
-    for task, rows in accuracy_rows(results.comparison, kinds).groupby("task", sort=False):
+    table = accuracy_rows(results.comparison, results.label_noise, kinds)
+    for task, rows in table.groupby("task", sort=False):
         best = rows[rows["kind"] == "honest"].nlargest(1, "accuracy").iloc[0]
         words = f"The highest honest accuracy is {best['accuracy']:.3f}, of {best['variant']}"
         title = f"Accuracy{' by protocol' * ('rerun' in kinds)}, {task}"

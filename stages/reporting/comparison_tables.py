@@ -122,6 +122,30 @@ def print_comparison(comparison: pd.DataFrame) -> None:
     print(NOTE.format(""))
 
 
+def noise_markdown(noise: pd.DataFrame, published: pd.DataFrame) -> str:
+    """What wrong labels allow, and how many published accuracies exceed it; empty if not known.
+
+    `published` has a row for each published variant, with columns <task>_accuracy.
+    """
+    if noise.empty:
+        return ""
+    first = noise.iloc[0]
+    parts, above = [], []
+    for fields in noise.to_dict("records"):
+        task, wrong = TASK_TITLES[fields["task"]].lower(), fields["wrong"]
+        known = published[f"{fields['task']}_accuracy"].dropna()
+        parts.append(f"{task} {wrong:.1%} [{fields['low']:.1%}, {fields['high']:.1%}]")
+        above.append(f"{(known > 1 - wrong).sum()} of {len(known)} in {task}")
+    ceilings = ", ".join(f"{1 - wrong:.3f}" for wrong in noise["wrong"])
+    return (
+        f"\nWrong labels set a ceiling: {first['groups']:,.0f} pictures have copies "
+        f"({first['images']:,.0f} images), and where copies disagree at least one label is wrong. "
+        f"Counted so, the share of wrong labels is {', '.join(parts)}. An honest accuracy above "
+        f"{ceilings} is not to be expected (dashed line); copies may be labelled worse than the "
+        f"rest. Published accuracies above it: {'; '.join(above)}.\n"
+    )
+
+
 def leakage_table(leakage: pd.DataFrame) -> Table:
     """Accuracy under the published protocol, split into its parts."""
     formats = {**dict.fromkeys(_LEAKAGE_TITLES, share), "images": "{:,}".format}

@@ -63,6 +63,7 @@ class Results:
     curves: pd.DataFrame
     tests: pd.DataFrame
     leakage: pd.DataFrame
+    label_noise: pd.DataFrame
     issues: pd.DataFrame
     conflicting: pd.DataFrame
     timings: pd.DataFrame | None  # empty rows for runs not trained here; None: not shown
@@ -73,7 +74,7 @@ def read_results(params: Params) -> Results:
     """Read the workspace in the current folder; a `UserError` if a file is missing or malformed."""
     compared = {
         name: _read(COMPARISON / f"{name}.csv", "compare")
-        for name in ("comparison", "curves", "tests", "leakage")
+        for name in ("comparison", "curves", "tests", "leakage", "label_noise")
     }
     return Results(
         runs={variant: _read_run(params, variant) for variant in params.run_variants},

@@ -212,7 +212,7 @@ def test_the_chart_has_every_variant_and_is_the_same_each_time(
     repeated: pd.DataFrame, tmp_path: Path
 ):
     for name in ("one.svg", "two.svg"):
-        draw_leak(tmp_path / name, repeated)
+        draw_leak(tmp_path / name, repeated, pd.DataFrame({"task": [], "wrong": []}))
     drawn = (tmp_path / "one.svg").read_bytes()
     assert drawn == (tmp_path / "two.svg").read_bytes()
     assert drawn.startswith(b"<svg")
@@ -220,6 +220,11 @@ def test_the_chart_has_every_variant_and_is_the_same_each_time(
     assert OWN in texts
     assert {"rerun", "honest"} <= texts
     assert "published" not in texts, "nobody published figures of that network"
+    assert drawn.count(b'stroke-dasharray="5,4"') == 0
+    noise = pd.DataFrame({"task": ["age", "race"], "wrong": [0.1, 0.06]})
+    draw_leak(tmp_path / "ceiling.svg", repeated, noise)
+    lines = (tmp_path / "ceiling.svg").read_bytes().count(b'stroke-dasharray="5,4"')
+    assert lines == 2, "one for each task of which it is known"
 
 
 def test_the_chart_of_costs_has_every_variant_and_is_the_same_each_time(tmp_path: Path):

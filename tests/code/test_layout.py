@@ -29,7 +29,7 @@ IMPORTS = {
     "learning": "core networks parallel",
     "profiling": "core learning networks",
     "evaluation": "core networks",
-    "comparison": "core evaluation",
+    "comparison": "core evaluation faces",
     "tuning": "core runs",
     "reporting": "comparison core evaluation runs tuning weights",
     "publishing": "core evaluation reporting",
