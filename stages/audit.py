@@ -5,19 +5,31 @@ Runs under the published protocol are measured but do not fail.
 
 from typing import Any
 
+import cv2
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
-from stages.auditing import leaks
+from stages.auditing import leaks, similar
 from stages.core.errors import UserError
 from stages.core.files import write_csv, write_json
 from stages.core.params import Params, load_params
-from stages.core.paths import AUDIT, AUDIT_METRICS, CROPS, INDEX, PUBLISHED_LISTS, RunPaths
+from stages.core.paths import (
+    AUDIT,
+    AUDIT_METRICS,
+    CROPS,
+    EMBEDDINGS,
+    INDEX,
+    PUBLISHED_LISTS,
+    RunPaths,
+)
 from stages.core.run_names import RunName
 from stages.core.stage import run_stage
 from stages.dataset.examples import read_used
 from stages.dataset.split_files import read_lists
 from stages.faces.index import read_cropped, read_crops
+from stages.identity.people import similar_pairs
 
 SHOWN = 10  # faults of a kind in the error; the files have all
 ADVICE = (
@@ -29,8 +41,9 @@ ADVICE = (
 def main() -> None:
     """Compare the test images of every run with its training and validation images."""
     params = load_params()
-    names = read_cropped(INDEX)["name"].tolist()
-    pictures = leaks.compare_pictures(names, read_crops(CROPS), **params.audit.model_dump())
+    names, crops = read_cropped(INDEX)["name"].tolist(), read_crops(CROPS)
+    rules = params.audit
+    pictures = leaks.compare_pictures(names, crops, rules.max_bits, rules.min_correlation)
     columns = ["run", *leaks.COLUMNS]
     counts, pairs, faults = {}, [pd.DataFrame(columns=columns)], []
     tested: set[str] = set()
@@ -50,7 +63,8 @@ def main() -> None:
     seen = int((honest["seen"] + honest["seen_as_copy"]).sum())
     summary = {"runs": runs, "test_images": len(tested), "pairs_checked": checked, "leaks": seen}
     published = audit_published_protocol(pictures)
-    write_json(AUDIT_METRICS, summary | {"published_protocol": published})
+    second: dict[str, Any] = audit_embeddings(params, names, crops) if rules.embeddings else {}
+    write_json(AUDIT_METRICS, summary | {"published_protocol": published} | second)
     print(
         f"audit: {runs} run{'s' * (runs != 1)}, {len(tested)} test images, {checked} pairs "
         f"checked, {seen} leaks; under the published protocol {published['trained_on']} of "
@@ -79,6 +93,32 @@ def audit_run(
             faults.append(f"  and {len(found) - SHOWN} more in {AUDIT / 'leaks.csv'}")
         faults.append(ADVICE)
     return {"exempt": int(exempt), **leaks.count_leaks(test, used, found)}, found, faults
+
+
+def audit_embeddings(
+    params: Params, names: list[str], crops: npt.NDArray[np.uint8]
+) -> dict[str, Any]:
+    """Count the test images that resemble a used one by their embeddings; list and show them."""
+    rules = params.audit
+    pairs = similar_pairs(np.load(EMBEDDINGS), rules.loose_similarity)
+    parts, compared = [], 0
+    for run in (run for run in params.run_names if not run.is_published_split):
+        lists, used = read_lists(RunPaths(run.text).lists), read_used(RunPaths(run.text).images)
+        test = lists["name"][lists["test"]].tolist()
+        parts.append(similar.similar_uses(test, used, names, pairs).assign(run=run.text))
+        compared += len(test) * used["name"].nunique()
+    table = pd.concat(parts)[["run", *similar.COLUMNS]]
+    write_csv(AUDIT / "similar.csv", table)
+    shown = table.drop_duplicates(["test", "used"])
+    sheet = similar.sheet_of_pairs(crops, names, shown, params.seed)
+    cv2.imwrite(str(AUDIT / "similar.png"), sheet[..., ::-1])
+    counts = similar.count_similar(table, rules.min_similarity)
+    print(
+        f"audit: by embeddings {counts['likely_copies']} test images are likely copies of used "
+        f"ones (similarity {rules.min_similarity:g}) and {counts['similar']} resemble one "
+        f"({rules.loose_similarity:g}), of {compared} pairs; {AUDIT / 'similar.png'} shows them"
+    )
+    return {"embeddings": {"pairs_checked": compared} | counts}
 
 
 def audit_published_protocol(pictures: leaks.Pictures) -> dict[str, Any]:

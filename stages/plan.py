@@ -2,7 +2,7 @@
 
 from stages.core.files import remove_others, write_json
 from stages.core.params import load_params
-from stages.core.paths import NEEDED_WEIGHTS, PLANS, RunPaths
+from stages.core.paths import NEEDED_WEIGHTS, PLANS, WEIGHTS_OF_EMBEDDINGS, RunPaths
 from stages.core.stage import run_stage
 from stages.runs.resolve import resolve
 
@@ -20,6 +20,8 @@ def main() -> None:
         for plan in plans
         if not plan.members
     }
+    wanted = params.split.identity == "group" or params.audit.embeddings
+    needed[WEIGHTS_OF_EMBEDDINGS.stem] = ["mobilenet", "vggface2" if wanted else "none"]
     write_json(NEEDED_WEIGHTS, needed)
     print(f"plan: {', '.join(params.evaluated)}")
 

@@ -2,6 +2,7 @@
 
 from itertools import compress
 
+import numpy as np
 import pandas as pd
 
 from stages.core import paths
@@ -11,13 +12,14 @@ from stages.core.stage import run_stage
 from stages.dataset.split_files import DROPPED, FOLD, SPLITS
 from stages.faces.index import read_cropped, read_crops
 from stages.faces.labels import age_group
+from stages.identity.people import count_people, group_people, similar_pairs
 from stages.splitting.duplicates import group_duplicates
 from stages.splitting.lists import published_lists
 from stages.splitting.stratified import count_duplicates, count_strata, divide
 
 
 def main() -> None:
-    """Split, stratified by age group, gender and race, without separating copies; then count."""
+    """Split, stratified by age group, gender and race; copies stay together; then count."""
     params = load_params()
     split, seed = params.split, params.seed
     faces, crops = read_cropped(paths.INDEX), read_crops(paths.CROPS)
@@ -25,8 +27,15 @@ def main() -> None:
     age_groups = age_group(faces["age"], params.classes.age_upper_bounds)
     strata = list(zip(age_groups, faces["gender"], faces["race"], strict=True))
     fractions = {name: getattr(split, name) for name in SPLITS}
-    result = divide(strata, duplicates.groups, fractions, split.conflicting, split.folds, seed)
-    table = pd.DataFrame({"name": faces["name"], "split": result.split, "group": duplicates.groups})
+    copies, together = duplicates.groups, duplicates.groups
+    table = pd.DataFrame({"name": faces["name"], "group": copies})
+    if split.identity == "group":
+        pairs = similar_pairs(np.load(paths.EMBEDDINGS), split.identity_similarity)
+        together = group_people(copies, pairs)
+        table["person"] = together
+    rules = (fractions, split.conflicting, split.folds, seed)
+    result = divide(strata, together, *rules, copies)
+    table.insert(1, "split", result.split)
     listed = table.assign(age=faces["age"], gender=faces["gender"], race=faces["race"])
     listed = listed[result.conflicting].sort_values("group", kind="stable")
     write_csv(paths.CONFLICTING, listed[["group", "name", "age", "gender", "race", "split"]])
@@ -37,6 +46,8 @@ def main() -> None:
     sizes = {name: int((result.split == name).sum()) for name in (*SPLITS, DROPPED)}
     used = list(compress(strata, result.split != DROPPED))
     counts = count_duplicates(duplicates, strata, result.conflicting)
+    if split.identity == "group":
+        counts |= count_people(together, copies)
     write_json(paths.SPLIT_METRICS, {**sizes, **counts, **count_strata(used, len(SPLITS))})
     print("split: " + ", ".join(f"{n} {name}" for name, n in sizes.items()))
 

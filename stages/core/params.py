@@ -21,11 +21,11 @@ from stages.core.paths import PARAMS_FILE, VARIANTS_FILE
 from stages.core.run_names import RunName
 from stages.core.sections import (
     AUTO,
+    Audit,
     Classes,
     Cluster,
     Data,
     Detect,
-    Duplicates,
     Evaluate,
     Machine,
     Pretrained,
@@ -61,7 +61,7 @@ class Params(Section):
     classes: Classes
     train: Train
     evaluate: Evaluate
-    audit: Duplicates
+    audit: Audit
     report: Report
     machine: Machine
     cluster: Cluster

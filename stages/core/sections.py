@@ -159,6 +159,20 @@ class Duplicates(Section):
     min_correlation: Share
 
 
+class Audit(Duplicates):
+    """What counts as one picture in the audit, and whether embeddings are compared too."""
+
+    embeddings: bool
+    min_similarity: Share
+    loose_similarity: Share
+
+    @model_validator(mode="after")
+    def _similarities_in_order(self) -> "Audit":
+        if self.loose_similarity > self.min_similarity:
+            raise ValueError(f"loose_similarity must be at most {self.min_similarity}")
+        return self
+
+
 class Split(Section):
     """Shares of the images, and which images stay together."""
 
@@ -168,6 +182,8 @@ class Split(Section):
     folds: Annotated[int, Field(ge=0, le=20)]
     conflicting: Literal["keep", "train-only", "drop"]
     duplicates: Duplicates
+    identity: Literal["none", "group"]
+    identity_similarity: Share
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Split":

@@ -43,14 +43,19 @@ def divide(
     policy: str,
     folds: int,
     seed: int,
+    copies: Numbers | None = None,
 ) -> SplitAssignment:
     """Assign all images to splits and, for cross-validation, to folds, by `stratified_split`.
 
-    `policy` is that of conflicting groups: `keep` treats them as others, `train-only` assigns them
-    to train and to no fold, `drop` to no split and no fold.
+    `groups` (N) stay together. `copies` (N) are the groups whose labels should agree, each part of
+    a group of `groups`; None: these themselves. `policy` is that of conflicting copies: `keep`
+    treats them as others, `train-only` assigns their groups to train and to no fold, `drop` assigns
+    the copies to no split and no fold.
     """
-    conflicting = find_conflicting(strata, groups)
+    conflicting = find_conflicting(strata, groups if copies is None else copies)
     excluded = conflicting & (policy != "keep")  # from the random assignment
+    if policy == "train-only":
+        excluded = pd.Series(excluded).groupby(groups).transform("any").to_numpy(bool)
     kept = ~excluded if policy == "drop" else np.ones_like(excluded)
     fixed = dict.fromkeys(np.unique(groups[excluded & (policy != "drop")]).tolist(), TRAIN)
     split = np.full(len(groups), DROPPED, np.array([DROPPED, *fractions]).dtype)

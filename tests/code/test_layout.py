@@ -19,6 +19,7 @@ IMPORTS = {
     "parallel": "core",
     "raw": "core",
     "networks": "core formats",
+    "identity": "core networks",
     "runs": "core networks",
     "weights": "core formats",
     "acquisition": "core raw weights",

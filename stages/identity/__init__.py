@@ -1,0 +1,1 @@
+"""Who is on a picture: face embeddings, and photographs of one person."""
