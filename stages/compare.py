@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from stages.comparison.baselines import name_baselines
 from stages.comparison.label_issues import find_label_issues
 from stages.comparison.label_noise import label_noise
 from stages.comparison.leakage import explain_leakage
@@ -51,16 +52,19 @@ def main() -> None:
     write_csv(COMPARISON / "leakage.csv", leakage)
     noise = noise_of_labels(params)
     write_csv(COMPARISON / "label_noise.csv", noise)
+    baselines = name_baselines(read_split(SPLIT), params.classes.age_upper_bounds)
+    write_csv(COMPARISON / "baselines.csv", baselines)
     with atomic_write(COMPARISON / "comparison.md") as partial:
         leaked = tables.leakage_markdown(leakage)
-        ceiling = tables.noise_markdown(noise, read_published())
-        partial.write_text(tables.comparison_markdown(table) + ceiling + leaked, encoding="utf-8")
+        limits = tables.noise_markdown(noise, read_published())
+        limits += tables.baselines_markdown(baselines)
+        partial.write_text(tables.comparison_markdown(table) + limits + leaked, encoding="utf-8")
     draw_leak(COMPARISON / "leak.svg", table, noise)
     classes = {task: params.classes.of(task) for task in TASKS}
     issues = find_label_issues(PREDICTIONS, fold_runs(params), classes)
     write_csv(COMPARISON / "label_issues.csv", issues)
     tables.print_comparison(table)
-    print(ceiling + leaked, end="")
+    print(limits + leaked, end="")
     timings = read_timings(TIMINGS, runs)
     write_csv(TIMINGS / "comparison.csv", timings)
     print(costs.merge(timings, on="variant").to_string(index=False, na_rep="-"))

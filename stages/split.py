@@ -11,11 +11,11 @@ from stages.core.params import load_params
 from stages.core.stage import run_stage
 from stages.dataset.split_files import DROPPED, FOLD, SPLITS
 from stages.faces.index import read_cropped, read_crops
-from stages.faces.labels import age_group
+from stages.faces.labels import age_group, date_in
 from stages.identity.people import count_people, group_people, similar_pairs
 from stages.splitting.duplicates import group_duplicates
 from stages.splitting.lists import published_lists
-from stages.splitting.stratified import count_duplicates, count_strata, divide
+from stages.splitting.stratified import Related, count_duplicates, count_strata, divide
 
 
 def main() -> None:
@@ -34,7 +34,10 @@ def main() -> None:
         together = group_people(copies, pairs)
         table["person"] = together
     rules = (fractions, split.conflicting, split.folds, seed)
-    result = divide(strata, together, *rules, copies)
+    series = None
+    if split.folds_by == "date":
+        series = pd.factorize(faces["name"].map(date_in))[0]
+    result = divide(strata, together, *rules, Related(copies, series))
     table.insert(1, "split", result.split)
     listed = table.assign(age=faces["age"], gender=faces["gender"], race=faces["race"])
     listed = listed[result.conflicting].sort_values("group", kind="stable")

@@ -180,6 +180,7 @@ class Split(Section):
     val: Annotated[float, Field(gt=0, lt=1)]
     test: Annotated[float, Field(gt=0, lt=1)]
     folds: Annotated[int, Field(ge=0, le=20)]
+    folds_by: Literal["picture", "date"]
     conflicting: Literal["keep", "train-only", "drop"]
     duplicates: Duplicates
     identity: Literal["none", "group"]

@@ -25,6 +25,10 @@ _NAME = re.compile(
 )
 
 
+DATE_LENGTH, HOUR_LENGTH = 8, 10  # digits of a time
+_TIME = re.compile(r"_(?P<time>20\d{6,15})", re.ASCII)
+
+
 class LabelError(ValueError):
     """A file name without valid labels. The text names the field."""
 
@@ -53,6 +57,17 @@ def parse_name(name: str) -> Labels:
         if len(text) > 3 or not low <= int(text) <= high:
             raise LabelError(f"{field} {text[:20]} is not in {low}..{high}")
     return Labels(*map(int, fields[:3]))
+
+
+def time_in(name: str) -> str:
+    """The time of collection in a file's base name, as 20170116172854458; empty without one."""
+    found = _TIME.search(name)
+    return found["time"] if found else ""
+
+
+def date_in(name: str) -> str:
+    """The date of collection in a file's base name, as 20170116; without one the name itself."""
+    return time_in(name)[:DATE_LENGTH] or name
 
 
 def age_group(ages: npt.ArrayLike, upper_bounds: Sequence[int]) -> npt.NDArray[np.int64]:

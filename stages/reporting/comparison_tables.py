@@ -146,6 +146,21 @@ def noise_markdown(noise: pd.DataFrame, published: pd.DataFrame) -> str:
     )
 
 
+def baselines_markdown(baselines: pd.DataFrame) -> str:
+    """What the name of an image tells without a pixel, as a sentence; empty if not known."""
+    if baselines.empty:
+        return ""
+    parts = [
+        f"{row['baseline']} {', '.join(share(row[task]) for task in TASKS)}"
+        for row in baselines.to_dict("records")
+    ]
+    return (
+        "\nWithout a pixel, guessing the commonest class of the training images that were crawled "
+        f"at the same time has these accuracies (age group, gender, race): {'; '.join(parts)}. A "
+        "network may recognise such a series; folds by date (`split.folds_by`) leave it out.\n"
+    )
+
+
 def leakage_table(leakage: pd.DataFrame) -> Table:
     """Accuracy under the published protocol, split into its parts."""
     formats = {**dict.fromkeys(_LEAKAGE_TITLES, share), "images": "{:,}".format}

@@ -36,6 +36,20 @@ class SplitAssignment(NamedTuple):
     conflicting: Masks  # whether its group is
 
 
+class Related(NamedTuple):
+    """Other groups that images belong to.
+
+    Attributes:
+        copies: (N,) those whose labels should agree, each within one of the groups that stay
+            together; None: these themselves.
+        series: (N,) those that folds do not divide either; a group belongs to the series of its
+            first image; None: there are none.
+    """
+
+    copies: Numbers | None = None
+    series: Numbers | None = None
+
+
 def divide(
     strata: Sequence[object],
     groups: Numbers,
@@ -43,15 +57,15 @@ def divide(
     policy: str,
     folds: int,
     seed: int,
-    copies: Numbers | None = None,
+    related: Related | None = None,
 ) -> SplitAssignment:
     """Assign all images to splits and, for cross-validation, to folds, by `stratified_split`.
 
-    `groups` (N) stay together. `copies` (N) are the groups whose labels should agree, each part of
-    a group of `groups`; None: these themselves. `policy` is that of conflicting copies: `keep`
-    treats them as others, `train-only` assigns their groups to train and to no fold, `drop` assigns
-    the copies to no split and no fold.
+    `groups` (N) stay together. `policy` is that of conflicting copies: `keep` treats them as
+    others, `train-only` assigns their groups to train and to no fold, `drop` assigns the copies to
+    no split and no fold.
     """
+    copies, series = related or (None, None)
     conflicting = find_conflicting(strata, groups if copies is None else copies)
     excluded = conflicting & (policy != "keep")  # from the random assignment
     if policy == "train-only":
@@ -66,7 +80,9 @@ def divide(
         tested = ~excluded
         equal = {str(number): 1 / folds for number in range(folds)}
         own_seed = [seed, folds]  # with the seed of the split, one fold would hold val and test
-        assigned = stratified_split(list(compress(strata, tested)), groups[tested], equal, own_seed)
+        units = groups if series is None else pd.Series(series).groupby(groups).transform("first")
+        units = np.asarray(units)[tested]
+        assigned = stratified_split(list(compress(strata, tested)), units, equal, own_seed)
         fold[tested] = assigned.astype(np.int64)
     return SplitAssignment(split, fold, conflicting)
 

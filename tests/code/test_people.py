@@ -9,7 +9,7 @@ import pytest
 from stages.auditing.similar import CAPTION, count_similar, sheet_of_pairs, similar_uses
 from stages.identity import people
 from stages.identity.people import count_people, group_people, similar_pairs
-from stages.splitting.stratified import divide
+from stages.splitting.stratified import Related, divide
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -54,7 +54,7 @@ def test_people_lie_in_one_split_and_only_copies_conflict(policy: str):
     copies = np.sort(chance.integers(0, 500, 600))
     person = copies // 3
     strata = [("a", "b")[value] for value in chance.integers(0, 2, 600)]
-    result = divide(strata, person, SHARES, policy, 4, 1, copies)
+    result = divide(strata, person, SHARES, policy, 4, 1, Related(copies))
     labels = pd.Series(strata).groupby(copies).transform("nunique") > 1
     assert result.conflicting.tolist() == labels.tolist(), "two ages of a person are no conflict"
     table = pd.DataFrame({"split": result.split, "fold": result.fold, "person": person})
