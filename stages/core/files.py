@@ -5,6 +5,8 @@ and moved there in one step, so that a killed process leaves nothing that looks 
 and the next attempt overwrites what it left.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -12,11 +14,12 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import UserError
+
+if TYPE_CHECKING:  # predictions start without it
+    import pandas as pd
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -99,9 +102,11 @@ def read_csv(path: Path, columns: Sequence[str], made_by: str, **options: Any) -
     Raises:
         UserError: the file is missing, empty, no table, or lacks a column.
     """
+    import pandas as pd
+
     mend = f"run `dvc repro -f {made_by}`"
     try:
-        frame = pd.read_csv(path, keep_default_na=False, **options)
+        frame: pd.DataFrame = pd.read_csv(path, keep_default_na=False, **options)
     except FileNotFoundError:
         raise UserError(f"{path}: missing; {mend}") from None
     except ValueError as error:  # pandas' own errors, another type in a column, no UTF-8

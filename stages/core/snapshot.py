@@ -13,8 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
-
 from stages.core.paths import PARAMS_FILE, VARIANTS_FILE, WORKFLOW_FILE
 
 CODE = Path("stages")
@@ -67,6 +65,8 @@ def _contents() -> Contents:
 
 def _read(contents: Contents, file: Path) -> Any:
     """A file's YAML; None for none, as of a file that is being written."""
+    from ruamel.yaml import YAML, YAMLError  # which commands that DVC does not run can do without
+
     try:
         return YAML(typ="safe", pure=True).load(contents.get(file.as_posix(), b"").decode())
     except (YAMLError, UnicodeDecodeError):

@@ -11,6 +11,7 @@ from PIL import Image
 from stages.detection.detector import Face
 from stages.raw.images import Pixels
 
+BOX = ("x1", "y1", "x2", "y2")  # names of a box's parts
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
 
 

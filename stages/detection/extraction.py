@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 
 from stages.core.sections import Cluster, Detect
-from stages.detection.crops import choose_face, crop, pixel_box
+from stages.detection.crops import BOX, choose_face, crop, pixel_box
 from stages.detection.detector import Detector
 from stages.detection.forgetting import fingerprint, named
 from stages.faces.index import Row
@@ -21,8 +21,6 @@ from stages.parallel import processes, threads
 from stages.raw import images
 from stages.raw.archives import Member
 from stages.raw.images import Pixels, UnreadableImageError, decode
-
-BOX = ("x1", "y1", "x2", "y2")
 
 Extraction = tuple[Row, Pixels | None]
 

@@ -4,13 +4,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+
+from stages.networks.prediction import FLOOR, scaled
 
 Array = npt.NDArray[np.float64]
 
-# A tiny probability is 0 in the file. As in scikit-learn's log_loss it counts as the float64
-# epsilon; otherwise one image would make the mean infinite.
-FLOOR = float(np.finfo(np.float64).eps)
 COOLEST, WARMEST = 0.05, 20.0  # range of the search for a temperature
 BOUND = 1.01  # a temperature within this factor of an end of the range is at the end
 NULL_DRAWS = 200
@@ -20,15 +18,6 @@ FEWEST_IMAGES = 200  # on fewer, too few are wrong to say how confident to be
 def negative_log_likelihood(probabilities: Array, true: npt.NDArray[np.int64]) -> Array:
     """Of each image's true class, in nats (N), from probabilities (N, classes) and indices (N)."""
     return -np.log(np.maximum(probabilities[np.arange(len(true)), true], FLOOR))
-
-
-def scaled(probabilities: Array, temperature: float) -> Array:
-    """Probabilities (N, classes) at a temperature > 0; above 1 they become less confident.
-
-    Their logarithms are the logits.
-    """
-    logits = np.log(np.maximum(probabilities, FLOOR)) / temperature
-    return np.exp(log_softmax(logits, axis=1))
 
 
 def fit_temperature(probabilities: Array, true: npt.NDArray[np.int64]) -> float:

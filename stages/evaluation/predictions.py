@@ -12,6 +12,7 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import read_csv
+from stages.networks.prediction import median_years
 
 Classes = Mapping[str, Sequence[str]]
 
@@ -40,14 +41,6 @@ class Predictions:
     def right(self, task: str) -> npt.NDArray[np.bool_]:
         """Whether each image's class was predicted (N)."""
         return self.true[task] == self.predicted[task]
-
-
-def median_years(years: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """The median (N) of distributions over the years (N, years), of which column 0 is year 1.
-
-    Of all estimates the median has the least expected absolute error; the mean follows the tail.
-    """
-    return 1 + (np.cumsum(years, axis=1) < years.sum(axis=1, keepdims=True) / 2).sum(axis=1)
 
 
 def prediction_table(

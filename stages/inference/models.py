@@ -23,7 +23,6 @@ from stages.core.errors import UserError
 from stages.core.files import digest
 from stages.core.sections import Section
 from stages.detection.detector import Detector, load_detector, providers
-from stages.detection.forgetting import read_forgotten
 from stages.formats.untrusted import LARGEST, read_onnx
 from stages.networks.device import silenced_stderr
 from stages.networks.input_spec import InputSpec, read_input_spec
@@ -125,6 +124,8 @@ def _open_folder(path: Path, device: str) -> Model:
 
 
 def _warn_if_stale(network: Path) -> None:
+    from stages.detection.forgetting import read_forgotten  # with pandas, which is not quick
+
     if (stale := paths.FORGOTTEN_MODELS).is_file() and digest(network) in read_forgotten(stale):
         warning = "was trained on images that were forgotten since; train it again"
         print(f"warning: {network} {warning}", file=sys.stderr)

@@ -18,13 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.detection.extraction import BOX
-from stages.evaluation.calibration import scaled
-from stages.evaluation.predictions import median_years
+from stages.detection.crops import BOX
 from stages.inference.face_extraction import FaceCrop, ImageFaces
 from stages.inference.models import Model
 from stages.networks.input_spec import InputSpec
-from stages.networks.prediction import AGE_YEARS, predict_rows
+from stages.networks.prediction import AGE_YEARS, median_years, predict_rows, scaled
 
 Outputs = Mapping[str, npt.NDArray[Any]]
 

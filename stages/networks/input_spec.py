@@ -6,14 +6,16 @@ section `classes`, and `detect` without its limits. Preprocessing is inside the 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from stages.core.errors import UserError
-from stages.core.params import Params
 from stages.core.paths import INPUT_SPEC_FILE
 from stages.core.sections import Classes, Cropping, Section
+
+if TYPE_CHECKING:  # predictions need no reader of YAML
+    from stages.core.params import Params
 
 
 class InputSpec(Section):
@@ -24,7 +26,7 @@ class InputSpec(Section):
     classes: Classes
 
     @classmethod
-    def of(cls, params: Params, tasks: Sequence[str]) -> "InputSpec":
+    def of(cls, params: "Params", tasks: Sequence[str]) -> "InputSpec":
         """What params say, for a network that answers these tasks."""
         detect = params.detect.model_dump(include=set(Cropping.model_fields))
         content = {"tasks": list(tasks), "detect": detect, "classes": params.classes.model_dump()}

@@ -22,7 +22,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import gdown
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
@@ -73,6 +72,8 @@ def download(address: str, target: Path, *, md5: str | None = None, timeout: flo
 
 def google_drive(file_id: str, target: Path) -> None:
     """Fetch a publicly shared Google Drive file to `target`; gdown resumes earlier downloads."""
+    import gdown  # not a part of the light installation
+
     address = f"https://drive.google.com/uc?id={file_id}"
     # gdown regards an existing output as complete, so it needs another name than `download` uses.
     partial = partial_path(target.with_name(f"{target.name}.drive"))
