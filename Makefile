@@ -10,7 +10,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
 .PHONY: help install repro test test-long test-lowest check audit format dag plots publish report suite docs \
-  clean
+  clean release
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ report: .venv/installed ## the results as a page, report/index.html
 	  || $(RUN) dvc repro --force --single-item report
 	@echo "$(CURDIR)/report/index.html"
 
+release: .venv/installed-dev ## a trained run becomes the model of the package; NAME=... names it
+	$(RUN) utkface-mtl release $(NAME)
+
 # The stages that all variants share run once, before the experiments.
 suite: .venv/installed ## queue the 29 published variants as experiments
 	$(RUN) dvc repro lists
@@ -82,11 +85,11 @@ dag: .venv/installed ## draw docs/dag.svg, the picture of the workflow (needs gr
 	touch $@
 
 .venv/installed: pyproject.toml .venv/made
-	$(BIN)/python -m pip $(INSTALL) --editable .
+	$(BIN)/python -m pip $(INSTALL) --editable '.[train]'
 	touch $@
 
 .venv/installed-dev: pyproject.toml .venv/made
-	$(BIN)/python -m pip $(INSTALL) --editable '.[dev,docs,export,serve]'
+	$(BIN)/python -m pip $(INSTALL) --editable '.[dev,docs,export,serve,train]'
 	touch $@ .venv/installed .venv/installed-docs
 
 .venv/installed-cluster: pyproject.toml .venv/installed-dev
@@ -94,7 +97,7 @@ dag: .venv/installed ## draw docs/dag.svg, the picture of the workflow (needs gr
 	touch $@
 
 .venv/installed-docs: pyproject.toml .venv/made
-	$(BIN)/python -m pip $(INSTALL) --editable '.[docs]'
+	$(BIN)/python -m pip $(INSTALL) --editable '.[docs,train]'
 	touch $@ .venv/installed
 
 # pip cannot resolve to the lowest versions; uv can.

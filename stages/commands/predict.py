@@ -14,7 +14,7 @@ from tqdm import tqdm
 from stages.core.errors import UserError
 from stages.inference.face_extraction import UNREADABLE, face_extractor
 from stages.inference.inputs import LIMITS, STANDARD_INPUT, read_inputs
-from stages.inference.models import Model, open_detector, open_model
+from stages.inference.models import Model, find_model, label_of, open_detector, open_model
 from stages.inference.predictions import predict_stream
 from stages.inference.writers import FORMATS, open_writer
 from stages.networks.prediction import BATCH_SIZE
@@ -27,7 +27,9 @@ SOME_UNREADABLE = 3  # the exit status
 def main() -> None:
     """Predict what the command line names."""
     arguments = _parse()
-    model = open_model(arguments.model, arguments.device)
+    model = open_model(find_model(arguments.model), arguments.device)
+    for caution in model.cautions:
+        print(f"caution: {label_of(model.path)}: {caution}", file=sys.stderr)
     if arguments.calibrated:
         _check_calibration(model, arguments.flip_tta)
     detector = None
@@ -72,7 +74,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("inputs", nargs="*", help="images, folders, archives (tar, tar.gz, zip), - for stdin")
-    add("--model", type=Path, required=True, help="models/<run>, or an exported file")
+    add("--model", help="a run, models/<run> or an exported file; default: the released model")
     add("--format", choices=FORMATS, default=FORMATS[0], help="%(default)s")
     add("--output", type=Path, help="file; for pictures a folder; default: standard output")
     add("--no-detect", action="store_true", help="the images are crops already")

@@ -8,11 +8,10 @@ import argparse
 import importlib.util
 import math
 import os
-from pathlib import Path
 
 from stages.core.errors import UserError
 from stages.core.paths import NETWORK_FILE
-from stages.inference.models import find_models
+from stages.inference.models import find_model, find_models
 
 LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -21,7 +20,7 @@ def main() -> None:
     """Serve until it is stopped."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("models", nargs="*", type=Path, help="models/<run>, .onnx, .tflite; default: all found")
+    add("models", nargs="*", help="runs or files; default: the released model and all found")
     add("--host", default=LOOPBACK[0], help="address to listen at; %(default)s: this machine only")
     add("--port", type=int, default=8000, help="%(default)s")
     add("--max-upload", type=float, default=10, help="largest photo, 10^6 bytes; %(default)s")
@@ -43,7 +42,7 @@ def main() -> None:
         from stages.inference.web import Limits, PredictionService, create_app
     except ImportError as error:
         raise UserError(f"serve needs {error.name}: pip install -e '.[serve]'") from None
-    paths = arguments.models or find_models()
+    paths = list(map(find_model, arguments.models)) or find_models()
     if importlib.util.find_spec("tensorflow") is None:
         paths = [path for path in paths if not (path / NETWORK_FILE).is_file()]
     if not paths:

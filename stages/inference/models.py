@@ -30,6 +30,7 @@ from stages.networks.prediction import AGE_YEARS, Network
 from stages.weights.registry import DETECTORS, check_detector, obtain
 
 METADATA = "utkface-mtl"  # key in the metadata of an ONNX file
+RELEASED = Path(__file__).with_name("released") / "model.onnx"  # that of the package
 
 
 class Calibration(Section):
@@ -78,16 +79,43 @@ class Model:
             raise UserError(f"{self.path}: takes {self.size} px, but its input spec says {size} px")
 
     @property
+    def cautions(self) -> list[str]:
+        """What makes its answers worth less than they look, a sentence each."""
+        found = []
+        if self.input_spec.trained_on == "demo":
+            found.append("It was trained on drawn portraits: its answers for real faces are wrong.")
+        if self.calibration is None:
+            found.append("It is not calibrated: its probabilities do not say how sure to be.")
+        return found
+
+    @property
     def tells_years(self) -> bool:
         """Whether the network predicts the age in years."""
         return AGE_YEARS in self.classes
 
 
 def find_models() -> list[Path]:
-    """The model folders in models/, and the exported ONNX files in exports/."""
+    """The released model, the folders in models/, and the exported ONNX files in exports/."""
+    released = [RELEASED] * RELEASED.is_file()
     networks = (path.parent for path in paths.MODELS.glob(f"*/{paths.NETWORK_FILE}"))
     files = paths.EXPORTS.glob("*/*.onnx")  # the detector of a model is in the same folder
-    return [*sorted(networks), *sorted(file for file in files if file.stem == file.parent.name)]
+    exported = sorted(file for file in files if file.stem == file.parent.name)
+    return [*released, *sorted(networks), *exported]
+
+
+def label_of(path: Path) -> str:
+    """How a model is called: `released`, or its path."""
+    return "released" if path == RELEASED else path.as_posix()
+
+
+def find_model(given: str | None) -> Path:
+    """The path of a model that is called by its label, its path, or the name of a run.
+
+    None: the released one. What is not there is refused by `open_model`.
+    """
+    if given is None or given == label_of(RELEASED):
+        return RELEASED
+    return path if (path := Path(given)).exists() else paths.MODELS / given
 
 
 def open_model(path: Path, device: str = "auto") -> Model:
@@ -102,7 +130,7 @@ def open_model(path: Path, device: str = "auto") -> Model:
         return _open_tflite(path)
     if (path / paths.NETWORK_FILE).is_file():
         return _open_folder(path, device)
-    known = ", ".join(map(str, find_models())) or "none: run `dvc repro`"
+    known = ", ".join(map(label_of, find_models())) or "none: run `dvc repro`"
     forms = f"a folder with {paths.NETWORK_FILE}, an ONNX or a TFLite file"
     raise UserError(f"{path}: no model; expected {forms}; available: {known}")
 

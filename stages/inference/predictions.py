@@ -5,7 +5,8 @@ As JSON, one object per image:
     {"image": "a.zip/b.jpg", "status": "predicted", "reason": "", "width": 640, "height": 480,
      "faces": [{"score": 0.99, "box": [x1, y1, x2, y2],
                 "age": {"class": "26-40", "probabilities": {"1-14": 0.01, ...}, "years": 33},
-                "gender": {...}, "race": {...}}]}
+                "gender": {...}, "race": {...}}],
+     "cautions": ["It is not calibrated: ..."]}  # absent if there are none
 
 As CSV, one row per face, and one per image without faces (docs/reference/files.md).
 """
@@ -83,9 +84,9 @@ def outputs_of(
     return [{task: values[i] for task, values in outputs.items()} for i in range(len(crops))]
 
 
-def as_record(predictions: ImagePredictions, input_spec: InputSpec) -> dict[str, Any]:
+def as_record(predictions: ImagePredictions, model: Model) -> dict[str, Any]:
     """The predictions as the JSON object above."""
-    image = predictions.image
+    image, input_spec = predictions.image, model.input_spec
     facts = {name: getattr(image, name) for name in ("status", "reason", "width", "height")}
     faces = [
         {
@@ -95,7 +96,8 @@ def as_record(predictions: ImagePredictions, input_spec: InputSpec) -> dict[str,
         }
         for face, outputs in zip(image.faces, predictions.outputs, strict=True)
     ]
-    return {"image": image.member.path, **facts, "faces": faces}
+    record = {"image": image.member.path, **facts, "faces": faces}
+    return record | ({"cautions": model.cautions} if model.cautions else {})
 
 
 def _task_record(input_spec: InputSpec, task: str, outputs: Outputs) -> dict[str, Any]:
@@ -124,7 +126,7 @@ def csv_columns(input_spec: InputSpec, years: bool) -> list[str]:
 
 def csv_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The CSV rows of a JSON object, as mappings from columns to values; empty cells are absent."""
-    image = {key: value for key, value in record.items() if key != "faces"}
+    image = {key: value for key, value in record.items() if key not in ("faces", "cautions")}
     for number, face in enumerate(record["faces"], start=1):
         row = image | {"face": number, "score": face["score"]}
         row |= dict(zip(BOX, face["box"] or (), strict=False))

@@ -37,7 +37,7 @@ from starlette.staticfiles import StaticFiles
 from stages.core.errors import UserError
 from stages.detection.detector import Detector
 from stages.inference.face_extraction import UNREADABLE, face_extractor
-from stages.inference.models import Model, OnnxNetwork, open_detector, open_model
+from stages.inference.models import Model, OnnxNetwork, label_of, open_detector, open_model
 from stages.inference.predictions import ImagePredictions, as_record, outputs_of
 from stages.inference.saliency import heat_of, overlay
 from stages.networks.prediction import BATCH_SIZE
@@ -73,7 +73,7 @@ class PredictionService:
     """
 
     def __init__(self, paths: Sequence[Path], device: str, limits: Limits) -> None:
-        self.paths = {path.as_posix(): path for path in paths}
+        self.paths = {label_of(path): path for path in paths}
         self.device, self.limits = device, limits
         self.pool = ThreadPoolExecutor(limits.threads)
         self.opened: dict[str, tuple[Model, Detector]] = {}
@@ -152,7 +152,7 @@ def create_app(service: PredictionService, hosts: Sequence[str]) -> Starlette:
 
         def work() -> dict[str, Any]:
             model, predictions = service.predict(name, data)
-            record = as_record(predictions, model.input_spec)
+            record = as_record(predictions, model)
             return {"model": name, "calibrated": model.calibration is not None} | record
 
         return JSONResponse(await service.do(work))

@@ -44,11 +44,11 @@ def open_writer(form: str, output: Path | None, model: Model) -> Iterator[Write]
 
 def _row_writer(form: str, file: TextIO, model: Model) -> Write:
     if form != "csv":
-        return lambda each: print(json.dumps(as_record(each, model.input_spec)), file=file)
+        return lambda each: print(json.dumps(as_record(each, model)), file=file)
     columns = csv_columns(model.input_spec, model.tells_years)
     table = csv.DictWriter(file, columns, lineterminator="\n")
     table.writeheader()
-    return lambda each: table.writerows(csv_rows(as_record(each, model.input_spec)))
+    return lambda each: table.writerows(csv_rows(as_record(each, model)))
 
 
 def _picture_writer(folder: Path, write: Write, model: Model) -> Write:
@@ -60,7 +60,7 @@ def _picture_writer(folder: Path, write: Write, model: Model) -> Write:
             pixels = decode(image.member.data, MAX_PIXELS)
             # Names from archives may contain anything; the number makes them unique.
             name = re.sub(r"[^\w.-]", "_", image.member.name)[-100:]
-            picture = annotate(pixels, as_record(predictions, model.input_spec))
+            picture = annotate(pixels, as_record(predictions, model))
             with atomic_write(folder / f"{number:05}-{name}.jpg") as partial:
                 picture.save(partial, "JPEG", quality=90)
         write(predictions)

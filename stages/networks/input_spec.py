@@ -1,7 +1,8 @@
 """The input and output of a model: `models/<run>/preprocessor_config.json`, beside the network.
 
 It holds the tasks that the network answers, and of params.yaml as it stood when it was trained the
-section `classes`, and `detect` without its limits. Preprocessing is inside the network.
+section `classes`, `detect` without its limits, and `data.source`. Preprocessing is inside the
+network.
 """
 
 from collections.abc import Sequence
@@ -24,13 +25,14 @@ class InputSpec(Section):
     tasks: Annotated[list[Literal["age", "gender", "race"]], Field(min_length=1)]
     detect: Cropping
     classes: Classes
+    trained_on: str | None = None  # data.source of the training images; None: not known
 
     @classmethod
     def of(cls, params: "Params", tasks: Sequence[str]) -> "InputSpec":
         """What params say, for a network that answers these tasks."""
         detect = params.detect.model_dump(include=set(Cropping.model_fields))
         content = {"tasks": list(tasks), "detect": detect, "classes": params.classes.model_dump()}
-        return cls.model_validate(content)
+        return cls.model_validate(content | {"trained_on": params.data.source})
 
 
 def read_input_spec(folder: Path) -> InputSpec:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,13 +122,15 @@ def test_the_endpoint_returns_what_predict_writes(
     image = extract(Member("", "upload", data))
     for name, calibrated in (("models/one", True), ("models/two", False)):
         outputs = outputs_of(model, list(image.faces), BATCH_SIZE, calibrated, calibrated)
-        wanted = as_record(ImagePredictions(image, outputs), model.input_spec)
+        known = replace(model, calibration=model.calibration if calibrated else None)
+        wanted = as_record(ImagePredictions(image, outputs), known)
+        assert len(wanted["cautions"]) == 2 - calibrated
         found = ask(server, "predict", data, model=name).json()
         assert (found.pop("model"), found.pop("calibrated")) == (name, calibrated)
         assert found == wanted
     assert len(found["faces"]) == 1
     listed = requests.get(f"{server}/api/models", timeout=5).json()
-    assert listed == {"models": ["models/one", "models/two"], "max_upload": MAX_UPLOAD}
+    assert listed == {"models": ["released", "models/one", "models/two"], "max_upload": MAX_UPLOAD}
 
 
 def test_a_photo_without_a_face_has_no_faces(server: str, background: np.ndarray):
@@ -269,6 +272,7 @@ def test_a_portrait_is_boxed_named_and_explained(
     until(lambda: image.evaluate("image => image.naturalWidth") == 100)
     page.select_option("#model", "models/two")
     page.locator("#status", has_text="1 face; probabilities, not calibrated").wait_for()
+    page.locator("#caution", has_text="drawn portraits").wait_for()
     assert page.locator("#faces > li").count() == 1
     page.close()
 

@@ -2,8 +2,8 @@
 "use strict";
 
 const find = (id) => document.getElementById(id);
-const [model, file, drop, camera, shoot, video, canvas, status, faces] = [
-  "model", "file", "drop", "camera", "shoot", "video", "photo", "status", "faces",
+const [model, file, drop, camera, shoot, video, canvas, status, faces, caution] = [
+  "model", "file", "drop", "camera", "shoot", "video", "photo", "status", "faces", "caution",
 ].map(find);
 
 let limits = { max_upload: Infinity };
@@ -56,6 +56,8 @@ async function show(blob) {
     const answer = await (await ask("predict", { model: model.value }, blob)).json();
     if (question !== asked) return;
     if (picture) draw(picture, answer.faces);
+    caution.textContent = (answer.cautions || []).join(" ");
+    caution.hidden = !answer.cautions;
     answer.faces.forEach((face, index) => faces.append(describe(face, index + 1, answer.model)));
     const number = answer.faces.length;
     const kind = answer.calibrated ? "calibrated probabilities" : "probabilities, not calibrated";

@@ -1,0 +1,55 @@
+"""The package's own model anew, from a trained run: `utkface-mtl release <run>`, or `make release`.
+
+Writes into stages/inference/released/:
+
+- model.onnx, which `predict` and `serve` take where no other model is named;
+- card.md, its model card; LICENCE.txt, the terms of its use;
+- provenance.json: what it follows from, its figures, and how it compares with Keras;
+- SHA256SUMS.
+
+It refuses a run that the audit did not clear, whose probabilities are not calibrated, or that
+learnt from drawn portraits, and a file that is too large or less accurate than the run's network.
+"""
+
+import argparse
+import shutil
+
+from stages.core.errors import UserError
+from stages.core.files import atomic_write, digest, read_json, write_json
+from stages.core.params import load_params
+from stages.core.paths import AUDIT_METRICS, CARDS, FACES, MODELS, SPLIT, RunPaths
+from stages.dataset.examples import read_examples
+from stages.inference.models import RELEASED, open_model
+from stages.inference.release import refuse_unfit, write_checksums, write_released
+from stages.reporting.licences import licence_of_model
+from stages.runs.resolve import read_plan
+
+
+def main() -> None:
+    """Release the run named on the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", help="a name under models/")
+    run = parser.parse_args().run
+    params, files, folder = load_params(), RunPaths(run), RELEASED.parent
+    plan, model = read_plan(run), open_model(MODELS / run, "cpu")
+    refuse_unfit(model, read_json(AUDIT_METRICS, "audit"), params.evaluated)
+    card = CARDS / f"{run}.md"
+    if not card.is_file():
+        raise UserError(f"{card}: missing; run `dvc repro report`")
+    spec = model.input_spec
+    test = read_examples(FACES, files.lists, "test", spec.tasks, spec.classes.age_upper_bounds)
+    metrics = read_json(files.evaluation / "metrics.json", f"evaluate@{run}")
+    compared = write_released(model, RELEASED, test, metrics)
+    with atomic_write(folder / "card.md") as partial:
+        shutil.copyfile(card, partial)
+    licence = licence_of_model(params.data.source, (plan.network.backbone, plan.network.weights))
+    with atomic_write(folder / "LICENCE.txt") as partial:
+        partial.write_text(f"The model in this folder may be used {licence.text}.\n")
+    facts = read_json(files.provenance, f"train@{run}")
+    facts |= {"history": read_json(files.history, f"train@{run}"), "split": digest(SPLIT)}
+    write_json(folder / "provenance.json", facts | {"metrics": metrics, "released": compared})
+    write_checksums(folder)
+    tasks = ", ".join(f"{task} {compared[task]['accuracy']:.3f}" for task in test.labels)
+    print(f"release: {RELEASED.name} of {run}: {compared['megabytes']} MB, accuracy of {tasks}")
