@@ -1,17 +1,21 @@
 """The page and the endpoints of `serve`, as a Starlette application.
 
 - `GET /`: the page. Its Content-Security-Policy allows requests to this server only.
-- `GET /api/models`: `models`, the names of the available models, and `max_upload` in bytes.
-- `POST /api/predict?model=NAME` with the bytes of an image as body: the object of `as_record` with
-  `model`, and `calibrated`: whether temperature scaling was applied (to the mean with the
-  mirror image if it was fitted so).
+- `GET /api/models`: `models`, the names of the available models, `cards`, those with a model card,
+  and `max_upload` in bytes.
+- `GET /api/card?model=NAME`: its model card as Markdown.
+- `POST /api/predict?model=NAME` with the bytes of an image as body, or as a file of a form
+  (`curl -F file=@photo.jpg`): the object of `as_record` with `model`, and `calibrated`: whether
+  temperature scaling was applied (to the mean with the mirror image if it was fitted so).
 - `POST /api/explain?model=NAME&face=1&task=age` with the same body: a PNG of that face's crop
   under a heat map of the evidence for the predicted class.
 
-Errors are JSON, `{"error": ...}`: 400 invalid request, 404 unknown model, 408 upload too slow,
-413 upload too large, 422 not an image, 503 server too busy or prediction too slow.
+Errors are JSON, `{"error": ...}`: 400 invalid request, 404 unknown model, 405 wrong method, 408
+upload too slow, 413 upload too large, 422 not an image, 500 a defect, 503 server too busy or
+prediction too slow.
 
-An upload is kept in memory and never written to disk; a form library would store it in a file.
+An upload is kept in memory and never written to disk; so forms are parsed here, not by Starlette,
+which would store it in a file.
 """
 
 import asyncio
@@ -35,8 +39,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from stages.core.errors import UserError
+from stages.core.paths import CARDS
 from stages.detection.detector import Detector
 from stages.inference.face_extraction import UNREADABLE, face_extractor
+from stages.inference.forms import FormError, file_of_form
 from stages.inference.models import Model, OnnxNetwork, label_of, open_detector, open_model
 from stages.inference.predictions import ImagePredictions, as_record, outputs_of
 from stages.inference.saliency import heat_of, overlay
@@ -44,6 +50,7 @@ from stages.networks.prediction import BATCH_SIZE
 from stages.raw.archives import Member
 
 PAGE = Path(__file__).with_name("page")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; "
     "form-action 'none'; base-uri 'none'",
@@ -106,7 +113,10 @@ class PredictionService:
         self.receiving += 1
         limits = self.limits
         try:
-            return await asyncio.wait_for(_read_body(request, limits.upload), limits.seconds)
+            body = await asyncio.wait_for(_read_body(request, limits.upload), limits.seconds)
+            return file_of_form(body, request.headers.get("content-type", ""))
+        except FormError as error:
+            raise HTTPException(400, str(error)) from None
         except asyncio.TimeoutError:
             raise HTTPException(408, f"the upload took more than {limits.seconds:g} s") from None
         except ClientDisconnect:
@@ -123,6 +133,14 @@ class PredictionService:
                 model = open_model(self.paths[name], self.device)
                 self.opened[name] = model, open_detector(model, device=self.device)
             return self.opened[name]
+
+    def card(self, name: str) -> Path:
+        """Where the model card of a model lies, if it has one."""
+        path = self.paths[name]
+        beside = path.with_name("card.md")
+        return (
+            beside if beside.is_file() else CARDS / f"{path.stem if path.suffix else path.name}.md"
+        )
 
     def predict(self, name: str, data: bytes) -> tuple[Model, ImagePredictions]:
         """Predict the image in a request's body, or refuse it by an HTTPException."""
@@ -145,7 +163,15 @@ def create_app(service: PredictionService, hosts: Sequence[str]) -> Starlette:
     """Create the application for the accepted host names; `*`: any."""
 
     async def models(_: Request) -> Response:
-        return JSONResponse({"models": list(service.paths), "max_upload": service.limits.upload})
+        cards = [name for name in service.paths if service.card(name).is_file()]
+        facts = {"models": list(service.paths), "cards": cards}
+        return JSONResponse(facts | {"max_upload": service.limits.upload})
+
+    async def card(request: Request) -> Response:
+        file = service.card(_model(request, service))
+        if not file.is_file():
+            raise HTTPException(404, "no model card; run `dvc repro report`")
+        return Response(file.read_text(encoding="utf-8"), media_type="text/plain")
 
     async def predict(request: Request) -> Response:
         name, data = _model(request, service), await service.body(request)
@@ -181,23 +207,34 @@ def create_app(service: PredictionService, hosts: Sequence[str]) -> Starlette:
     return Starlette(
         routes=[
             Route("/api/models", models),
+            Route("/api/card", card),
             Route("/api/predict", predict, methods=["POST"]),
             Route("/api/explain", explain, methods=["POST"]),
+            Route("/api/{rest:path}", _refuse, methods=list(METHODS)),
             Mount("/", StaticFiles(directory=PAGE, html=True)),
         ],
         middleware=[
             Middleware(BaseHTTPMiddleware, dispatch=_add_headers),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
         ],
-        exception_handlers={HTTPException: _report, UserError: _report},
+        exception_handlers={HTTPException: _report, UserError: _report, Exception: _report},
     )
 
 
 def _model(request: Request, service: PredictionService) -> str:
     name = request.query_params.get("model") or next(iter(service.paths))
     if name not in service.paths:
-        raise HTTPException(404, f"unknown model {name!r}")
+        raise HTTPException(404, f"unknown model {name!r}; there are {', '.join(service.paths)}")
     return name
+
+
+async def _refuse(request: Request) -> Response:
+    """Answer what no route took: a known endpoint by another method, or none."""
+    post = request.path_params["rest"] in ("predict", "explain")
+    if post or request.path_params["rest"] in ("models", "card"):
+        allowed = "POST" if post else "GET"
+        raise HTTPException(405, f"{request.url.path} takes {allowed}", {"Allow": allowed})
+    raise HTTPException(404, f"no endpoint {request.url.path}")
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
@@ -214,8 +251,8 @@ async def _read_body(request: Request, limit: int) -> bytes:
 
 async def _report(_: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code)
-    return JSONResponse({"error": str(error)}, 500)
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    return JSONResponse({"error": str(error) or type(error).__name__}, 500)
 
 
 async def _add_headers(request: Request, respond: RequestResponseEndpoint) -> Response:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import os
 import shutil
 import socket
@@ -130,7 +131,8 @@ def test_the_endpoint_returns_what_predict_writes(
         assert found == wanted
     assert len(found["faces"]) == 1
     listed = requests.get(f"{server}/api/models", timeout=5).json()
-    assert listed == {"models": ["released", "models/one", "models/two"], "max_upload": MAX_UPLOAD}
+    assert listed["models"] == ["released", "models/one", "models/two"]
+    assert listed["max_upload"] == MAX_UPLOAD
 
 
 def test_a_photo_without_a_face_has_no_faces(server: str, background: np.ndarray):
@@ -149,7 +151,7 @@ def test_the_heat_is_drawn_on_the_crop(server: str, portrait: np.ndarray):
     [
         ("predict", {}, b"no image", 422, "not an image"),
         ("predict", {}, b"", 422, "not an image"),
-        ("predict", {"model": "../../etc"}, b"x", 404, "unknown model"),
+        ("predict", {"model": "../../etc"}, b"x", 404, "etc'; there are released, models/one"),
         ("predict", {}, bytes(MAX_UPLOAD + 1), 413, "more than 400000"),
         ("predict", {}, [bytes(10**5)] * 5, 413, "more than 400000"),  # of undeclared length
         ("explain", {"face": 1, "task": "hair"}, "portrait", 400, "one of age, gender, race"),
@@ -165,6 +167,48 @@ def test_invalid_requests_are_refused_with_a_reason(
     answer = ask(server, path, iter(data) if isinstance(data, list) else data, **query)
     assert answer.status_code == status
     assert message in answer.json()["error"]
+
+
+def test_a_file_of_a_form_is_predicted_as_the_bytes_alone(server: str, portrait: np.ndarray):
+    data = encoded(portrait)
+    wanted = ask(server, "predict", data, model="models/one").json()
+    form = {"note": (None, "a field before the file"), "file": ("photo.png", data, "image/png")}
+    answer = requests.post(f"{server}/api/predict?model=models/one", files=form, timeout=30)
+    assert answer.json() == wanted
+    curl = ["curl", "-sF", "file=@-;filename=photo.png", f"{server}/api/predict?model=models/one"]
+    if shutil.which("curl"):
+        assert json.loads(subprocess.run(curl, input=data, capture_output=True).stdout) == wanted
+    without = requests.post(f"{server}/api/predict", files={"note": (None, "no")}, timeout=30)
+    assert (without.status_code, "has no file" in without.json()["error"]) == (400, True)
+    broken = {"Content-Type": "multipart/form-data"}
+    bad = requests.post(f"{server}/api/predict", data=b"x", headers=broken, timeout=30)
+    assert (bad.status_code, "not a form" in bad.json()["error"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allowed"),
+    [
+        ("GET", "predict", 405, "POST"),
+        ("DELETE", "explain", 405, "POST"),
+        ("POST", "models", 405, "GET"),
+        ("GET", "nothing", 404, None),
+    ],
+)
+def test_a_wrong_method_is_told_the_right_one(
+    method: str, path: str, status: int, allowed: str | None, server: str
+):
+    answer = requests.request(method, f"{server}/api/{path}", timeout=5)
+    assert (answer.status_code, answer.headers.get("Allow")) == (status, allowed)
+    assert path in answer.json()["error"]
+
+
+def test_the_models_that_have_a_card_show_it(server: str):
+    listed = requests.get(f"{server}/api/models", timeout=5).json()
+    assert listed["cards"] == ["released"]
+    card = requests.get(f"{server}/api/card", params={"model": "released"}, timeout=5)
+    assert "## " in card.text
+    missing = requests.get(f"{server}/api/card", params={"model": "models/one"}, timeout=5)
+    assert (missing.status_code, "dvc repro report" in missing.json()["error"]) == (404, True)
 
 
 def test_an_upload_that_does_not_end_is_ended(server: str):
@@ -252,8 +296,10 @@ def test_a_portrait_is_boxed_named_and_explained(
     page = open_page()
     page.set_input_files("#file", tmp_path / "portrait.png")
     page.locator("#status", has_text="1 face; calibrated probabilities").wait_for()
+    assert page.locator("#faces .verdict .class").count() == 3
+    page.locator("#faces summary").click()
     assert page.locator("#faces caption").count() == 3
-    assert page.locator("#faces meter").count() == 12
+    assert page.locator("#faces table meter").count() == 12
     heights = page.locator("#faces tr").evaluate_all("rows => rows.map(row => row.offsetHeight)")
     assert max(heights) < 1.5 * min(heights)  # no figure is broken over two lines
     yellow = page.evaluate(
@@ -266,10 +312,18 @@ def test_a_portrait_is_boxed_named_and_explained(
     )
     assert yellow[:2] == [320, 320]
     assert yellow[2] > 800  # the box and its number
-    page.get_by_role("button", name="Where did it look for age of face 1?").click()
-    image = page.locator("#faces figure img")
-    image.wait_for()
-    until(lambda: image.evaluate("image => image.naturalWidth") == 100)
+    box, card = page.locator("#boxes button"), page.locator("#faces > li")
+    box.hover()
+    assert card.evaluate("card => card.classList.contains('lit')")
+    card.get_by_role("button").focus()
+    assert box.evaluate("box => box.classList.contains('lit')")
+    page.get_by_role("button", name="Where did it look at face 1?").click()
+    images = page.locator("#faces figure img")
+    until(lambda: images.count() == 3)
+    until(lambda: images.evaluate_all("all => all.every(image => image.naturalWidth == 100)"))
+    with page.expect_download() as found:
+        page.get_by_role("button", name="JSON").click()
+    assert len(json.loads(Path(found.value.path()).read_text())["faces"]) == 1
     page.select_option("#model", "models/two")
     page.locator("#status", has_text="1 face; probabilities, not calibrated").wait_for()
     page.locator("#caution", has_text="drawn portraits").wait_for()
@@ -288,6 +342,18 @@ def test_the_page_reports_a_photo_without_a_face_and_an_invalid_file(
     (tmp_path / "large.png").write_bytes(bytes(MAX_UPLOAD + 1))
     page.set_input_files("#file", tmp_path / "large.png")
     page.locator("#status.error", has_text="more than 0.4 MB").wait_for()
+    page.close()
+
+
+def test_a_drawn_example_is_shown_and_cleared(open_page: Callable):
+    page = open_page()
+    assert page.locator("#card").get_attribute("href") == "api/card?model=released"
+    page.get_by_role("button", name="three faces").click()
+    page.locator("#status", has_text="3 faces; calibrated").wait_for()
+    assert page.locator("#boxes button").count() == page.locator("#faces > li").count() == 3
+    page.get_by_role("button", name="Clear").click()
+    assert page.locator("#faces > li").count() == 0
+    assert not page.locator("#frame").is_visible()
     page.close()
 
 

@@ -5,9 +5,11 @@ const find = (id) => document.getElementById(id);
 const [model, file, drop, camera, shoot, video, canvas, status, faces, caution] = [
   "model", "file", "drop", "camera", "shoot", "video", "photo", "status", "faces", "caution",
 ].map(find);
+const [frame, boxes, clear, json, card] = ["frame", "boxes", "clear", "json", "card"].map(find);
 
 let limits = { max_upload: Infinity };
 let photo = null; // the Blob that is shown
+let record = null; // the server's answer for it
 let asked = 0; // answers to older questions are dropped
 
 function tell(text, error = false) {
@@ -33,17 +35,25 @@ async function ask(path, query, body) {
   return response;
 }
 
+function forget() {
+  asked += 1;
+  photo = record = null;
+  faces.replaceChildren();
+  boxes.replaceChildren();
+  frame.hidden = clear.hidden = json.hidden = caution.hidden = true;
+}
+
 async function show(blob) {
   if (!blob) return;
   if (blob.size > limits.max_upload) {
     tell(`The photo has more than ${limits.max_upload / 1e6} MB`, true);
     return;
   }
+  forget();
   photo = blob;
-  const question = ++asked;
-  faces.replaceChildren();
+  const question = asked;
+  clear.hidden = false;
   tell("Looking …");
-  canvas.hidden = true;
   let picture = null;
   try {
     picture = await createImageBitmap(blob);
@@ -55,6 +65,8 @@ async function show(blob) {
   try {
     const answer = await (await ask("predict", { model: model.value }, blob)).json();
     if (question !== asked) return;
+    record = answer;
+    json.hidden = false;
     if (picture) draw(picture, answer.faces);
     caution.textContent = (answer.cautions || []).join(" ");
     caution.hidden = !answer.cautions;
@@ -70,13 +82,14 @@ async function show(blob) {
 function draw(picture, found) {
   canvas.width = picture.width;
   canvas.height = picture.height;
-  canvas.hidden = false;
+  frame.hidden = false;
   canvas.setAttribute("aria-label", `The photo, ${found.length} faces boxed`);
   const pen = canvas.getContext("2d");
   pen.drawImage(picture, 0, 0);
   const size = Math.max(12, Math.min(picture.width, picture.height) / 18);
   pen.font = `600 ${size}px system-ui, sans-serif`;
   pen.textBaseline = "top";
+  boxes.replaceChildren();
   found.forEach((face, index) => {
     const [x1, y1, x2, y2] = face.box;
     pen.strokeStyle = pen.fillStyle = "#ffd60a";
@@ -85,44 +98,80 @@ function draw(picture, found) {
     pen.fillRect(x1, y1, size * 1.2, size * 1.2);
     pen.fillStyle = "#141414";
     pen.fillText(index + 1, x1 + size * 0.3, y1 + size * 0.12);
+    const box = element("button", "", boxes);
+    box.type = "button";
+    box.setAttribute("aria-label", `Face ${index + 1}`);
+    box.style.left = `${(100 * x1) / picture.width}%`;
+    box.style.top = `${(100 * y1) / picture.height}%`;
+    box.style.width = `${(100 * (x2 - x1)) / picture.width}%`;
+    box.style.height = `${(100 * (y2 - y1)) / picture.height}%`;
+    box.addEventListener("click", () => faces.children[index]?.scrollIntoView({ block: "nearest" }));
+    light(box, index);
   });
+}
+
+// A box and its card light up together.
+function light(part, index) {
+  const set = (lit) => () => {
+    boxes.children[index]?.classList.toggle("lit", lit);
+    faces.children[index]?.classList.toggle("lit", lit);
+  };
+  for (const event of ["pointerenter", "focusin"]) part.addEventListener(event, set(true));
+  for (const event of ["pointerleave", "focusout"]) part.addEventListener(event, set(false));
 }
 
 function describe(face, number, name) {
   const item = document.createElement("li");
+  const tasks = Object.entries(face).filter(([key]) => key !== "score" && key !== "box");
   element("h2", `Face ${number}`, item);
-  for (const [task, said] of Object.entries(face)) {
-    if (task === "score" || task === "box") continue;
-    const table = element("table", "", item);
-    const years = said.years === undefined ? "" : `, about ${Math.round(said.years)} years`;
-    element("caption", `${task}: ${said.class}${years}`, table);
+  const verdict = element("dl", "", item);
+  verdict.className = "verdict";
+  for (const [task, said] of tasks) {
+    element("dt", task, verdict);
+    const years = said.years === undefined ? "" : ` (about ${Math.round(said.years)})`;
+    element("dd", said.class + years, verdict).className = "class";
+    const share = said.probabilities[said.class];
+    element("meter", percent(share), element("dd", "", verdict)).value = share;
+    element("dd", percent(share), verdict).className = "number";
+  }
+  const details = element("details", "", item);
+  element("summary", "All probabilities", details);
+  for (const [task, said] of tasks) {
+    const table = element("table", "", details);
+    element("caption", task, table);
     for (const [label, share] of Object.entries(said.probabilities)) {
       const row = table.insertRow();
       row.classList.toggle("chosen", label === said.class);
       element("th", label, row).scope = "row";
-      const bar = element("meter", percent(share), row.insertCell());
-      bar.value = share;
+      element("meter", percent(share), row.insertCell()).value = share;
       row.insertCell().textContent = percent(share);
     }
-    const button = element("button", "Where did it look?", item);
-    button.type = "button";
-    button.setAttribute("aria-label", `Where did it look for ${task} of face ${number}?`);
-    button.addEventListener("click", () => explain(button, number, task, said.class, name));
   }
+  const bar = element("div", "", item);
+  bar.className = "bar";
+  const button = element("button", "Where did it look?", bar);
+  button.type = "button";
+  button.setAttribute("aria-label", `Where did it look at face ${number}?`);
+  button.addEventListener("click", () => explain(button, number, tasks, name));
+  light(item, number - 1);
   return item;
 }
 
-async function explain(button, face, task, chosen, name) {
+async function explain(button, face, tasks, name) {
   button.disabled = true;
+  const heat = document.createElement("div");
+  heat.className = "heat";
   try {
-    const answer = await ask("explain", { model: name, face, task }, photo);
-    const figure = document.createElement("figure");
-    const image = element("img", "", figure);
-    image.alt = `Face ${face}, brightest where it spoke most for ${task} ${chosen}`;
-    image.src = URL.createObjectURL(await answer.blob());
-    image.addEventListener("load", () => URL.revokeObjectURL(image.src));
-    element("figcaption", `Bright: spoke for ${chosen}`, figure);
-    button.replaceWith(figure);
+    for (const [task, said] of tasks) {
+      const answer = await ask("explain", { model: name, face, task }, photo);
+      const figure = element("figure", "", heat);
+      const image = element("img", "", figure);
+      image.alt = `Face ${face}, brightest where it spoke most for ${task} ${said.class}`;
+      image.src = URL.createObjectURL(await answer.blob());
+      image.addEventListener("load", () => URL.revokeObjectURL(image.src));
+      element("figcaption", `Bright: spoke for ${said.class}`, figure);
+    }
+    button.replaceWith(heat);
   } catch (error) {
     button.disabled = false;
     tell(error.message, true);
@@ -157,7 +206,28 @@ shoot.addEventListener("click", () => {
 });
 
 file.addEventListener("change", () => show(file.files[0]));
-model.addEventListener("change", () => show(photo));
+model.addEventListener("change", () => {
+  linkCard();
+  show(photo);
+});
+clear.addEventListener("click", () => {
+  forget();
+  file.value = "";
+  tell("Ready");
+  file.focus();
+});
+json.addEventListener("click", () => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([JSON.stringify(record, null, 2)]));
+  link.download = "faces.json";
+  link.click();
+  URL.revokeObjectURL(link.href);
+});
+for (const button of document.querySelectorAll("[data-example]")) {
+  button.addEventListener("click", async () => {
+    show(await (await fetch(button.dataset.example)).blob());
+  });
+}
 document.addEventListener("paste", (event) => show(event.clipboardData.files[0]));
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -170,11 +240,17 @@ document.addEventListener("drop", (event) => {
   show(event.dataTransfer.files[0]);
 });
 
+function linkCard() {
+  card.hidden = !limits.cards?.includes(model.value);
+  card.href = `api/card?${new URLSearchParams({ model: model.value })}`;
+}
+
 fetch("api/models")
   .then((response) => response.json())
   .then((found) => {
     limits = found;
     model.replaceChildren(...found.models.map((name) => new Option(name, name)));
+    linkCard();
     tell("Ready");
   })
   .catch((error) => tell(error.message, true));
