@@ -30,8 +30,8 @@ from stages.reporting.comparison_charts import draw_cost, draw_leak
 
 # Of params those that differ, of metrics those of one run; without it DVC prints all columns.
 EXPERIMENTS = (
-    "dvc exp show --only-changed --drop '.*/|.*(yaml|toml)|metrics|models|Created' "
-    "--keep '.*{}.json:(age|score)'"
+    "dvc exp show --only-changed --drop '.*/|.*(yaml|toml)|metrics|models|Created' \\\n"
+    "    --keep '.*{}.json:(age|score)'"
 )
 
 
@@ -63,11 +63,10 @@ def main() -> None:
     classes = {task: params.classes.of(task) for task in TASKS}
     issues = find_label_issues(PREDICTIONS, fold_runs(params), classes)
     write_csv(COMPARISON / "label_issues.csv", issues)
-    tables.print_comparison(table)
-    print(limits + leaked, end="")
     timings = read_timings(TIMINGS, runs)
     write_csv(TIMINGS / "comparison.csv", timings)
-    print(costs.merge(timings, on="variant").to_string(index=False, na_rep="-"))
+    tables.print_comparison(table, costs.merge(timings, on="variant", how="left"))
+    tables.print_paragraph(limits)
     # Networks that were trained on their test images are not tested against others.
     compare_pairs(params, [run.text for run in params.run_names if not run.is_published_split])
     print(f"experiments side by side:\n  {EXPERIMENTS.format(runs[0])}")
@@ -94,7 +93,8 @@ def compare_pairs(params: Params, names: list[str]) -> None:
     rules = params.evaluate
     tests = pairwise_tests(runs, groups, rules.confidence, rules.resamples, params.seed)
     write_csv(COMPARISON / "tests.csv", tests)
-    print(*describe(tests, runs, 1 - rules.confidence), sep="\n")
+    for line in describe(tests, runs, 1 - rules.confidence):
+        tables.print_paragraph(line)
 
 
 def fold_runs(params: Params) -> list[list[str]]:

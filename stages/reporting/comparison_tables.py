@@ -1,12 +1,23 @@
 """All runs side by side as tables: for the report, as Markdown, and in the terminal."""
 
+import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
 
 from stages.comparison.table import FIGURES, FOLDS, KINDS, SEEDS
+from stages.core.run_names import PUBLISHED_SPLIT
 from stages.core.sections import TASKS
-from stages.reporting.tables import EMPTY, TASK_TITLES, Cell, Table, crossed, make_table, share
+from stages.reporting.tables import (
+    EMPTY,
+    TASK_TITLES,
+    Cell,
+    Table,
+    count,
+    crossed,
+    make_table,
+    share,
+)
 
 TITLES = {"accuracy": "Accuracy", "macro_f1": "Macro F1"}
 NOTE = (
@@ -16,6 +27,7 @@ NOTE = (
     "the difference to the variant. Rows of several seeds or folds show mean ± standard "
     "deviation. All values are in [0, 1]."
 )
+WIDTH = 100  # columns of the terminal that output fits
 _LEAKAGE_TITLES = {
     "seen_share": "share seen",
     "seen_accuracy": "accuracy on seen",
@@ -109,17 +121,30 @@ def comparison_table(comparison: pd.DataFrame, figure: str) -> Table:
     return crossed(TITLES[figure], "variant", [f"{t} {kind}" for t, _, kind in columns], rows)
 
 
-def print_comparison(comparison: pd.DataFrame) -> None:
-    """Print a table for each figure, without the intervals, which would make it too wide."""
-    shown = comparison.loc[:, ~comparison.columns.str.match("(low|high)_")]
-    for figure in FIGURES:
-        columns = columns_of(shown, figure)
-        header = [("", "epochs")] if "epochs" in shown else []
-        header += [(task, kind) for task, _, kind in columns]
-        rows = {row_name(row): _cells(row, columns) for _, row in shown.iterrows()}
-        table = pd.DataFrame.from_dict(rows, "index", columns=pd.MultiIndex.from_tuples(header))
-        print(f"{TITLES[figure]}\n\n{table.to_string()}\n")
-    print(NOTE.format(""))
+def print_comparison(comparison: pd.DataFrame, costs: pd.DataFrame) -> None:
+    """Print the accuracies, a table for each task, and what each run costs; at most WIDTH wide.
+
+    `costs` has the columns variant, parameters, gflops (of one image) and seconds (of training).
+    """
+    for task in TASKS:
+        columns = columns_of(comparison, "accuracy", [task])
+        names = [f"{KINDS[kind]}{task}_accuracy" for _, _, kind in columns]
+        header = ["epochs"] * ("epochs" in comparison) + [kind for _, _, kind in columns]
+        rows = comparison[comparison[names].notna().any(axis=1)]
+        cells = [[Cell(row_name(row)), *_cells(row, columns)] for _, row in rows.iterrows()]
+        if cells:
+            print(crossed("", TASK_TITLES[task], header, cells).as_text(), end="\n\n")
+    formats = {"parameters": count, "gflops": "{:.3f}".format, "seconds": count}
+    titles = {"variant": "Cost", "gflops": "GFLOPs", "seconds": "seconds"}
+    shown = costs.loc[~costs["variant"].str.endswith(PUBLISHED_SPLIT), ["variant", *formats]]
+    print(make_table("", shown, formats, titles).as_text(), end="\n\n")
+    print_paragraph(NOTE.format(", with the bootstrap interval over the test images"))
+
+
+def print_paragraph(text: str) -> None:
+    """Print Markdown text without a table, broken at WIDTH."""
+    for line in text.strip().splitlines():
+        print(textwrap.fill(line, WIDTH, break_on_hyphens=False, subsequent_indent="  "))
 
 
 def noise_markdown(noise: pd.DataFrame, published: pd.DataFrame) -> str:

@@ -38,6 +38,12 @@ class Table:
         rows = [[str(cell).replace("|", "\\|") for cell in row] for row in self.rows]
         return tabulate(rows, self.header, tablefmt="github", disable_numparse=True)
 
+    def as_text(self) -> str:
+        """The table for the terminal, without its caption."""
+        rows = [[str(cell) for cell in row] for row in self.rows]
+        sides = ["right" if numeric else "left" for numeric in self.numeric]
+        return tabulate(rows, self.header, "simple", disable_numparse=True, colalign=sides)
+
 
 share: Format = "{:.3f}".format  # in [0, 1]
 percent: Format = "{:.1%}".format  # of a share in [0, 1]
