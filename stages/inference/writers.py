@@ -20,6 +20,8 @@ from stages.raw.images import Pixels, decode
 
 FORMATS = ("jsonl", "csv", "pictures")
 FRAME, INK = (255, 214, 10), (20, 20, 20)  # a yellow that is visible on skin and most clothes
+PAPER = (255, 255, 255)
+SMALLEST_TEXT = 11  # pixels
 
 Write = Callable[[ImagePredictions], None]
 
@@ -69,20 +71,49 @@ def _picture_writer(folder: Path, write: Write, model: Model) -> Write:
 
 
 def annotate(pixels: Pixels, record: Mapping[str, Any]) -> Image.Image:
-    """Draw the boxes and classes of a record on its image, uint8 RGB (height, width, 3)."""
+    """Draw the boxes of a record on its image, uint8 RGB (height, width, 3); classes go below it.
+
+    The strip below has a line for each face, or more where the image is narrow, so that no label
+    covers a face. With several faces a number at each box says which line is its own.
+    """
     image = Image.fromarray(pixels)
-    pen = ImageDraw.Draw(image)
-    size = max(11, round(min(image.size) / 45))
-    font = ImageFont.load_default(size)
-    for face in record["faces"]:
+    size = max(SMALLEST_TEXT, round(min(image.size) / 30))
+    font, pen = ImageFont.load_default(size), ImageDraw.Draw(image)
+    numbered, lines = len(record["faces"]) > 1, []
+    for number, face in enumerate(record["faces"], start=1):
         x1, y1, x2, y2 = face["box"] or (0, 0, image.width, image.height)
         pen.rectangle((x1, y1, x2 - 1, y2 - 1), outline=FRAME, width=max(2, size // 6))
+        if numbered:
+            _badge(pen, str(number), (x1, y1), font)
         tasks = [values for task, values in face.items() if task not in ("score", "box")]
-        text = "\n".join(f"{t['class']} {t['probabilities'][t['class']]:.0%}" for t in tasks)
-        left, _, right, bottom = pen.multiline_textbbox((0, 0), text, font=font)
-        # Under the box, or as low as the image allows.
-        x = max(0, min(x1, image.width - right))
-        y = max(0, min(y2, image.height - bottom - 2))
-        pen.rectangle((x + left - 2, y, x + right + 2, y + bottom + 2), fill=FRAME)
-        pen.multiline_text((x, y), text, fill=INK, font=font)
-    return image
+        text = [f"{t['class']} {t['probabilities'][t['class']]:.0%}" for t in tasks]
+        start = [f"{number}:"] * numbered
+        lines += _broken([*start, *text], image.width - size, pen, font)
+    height = round(1.35 * size)
+    whole = Image.new("RGB", (image.width, image.height + height * len(lines)), PAPER)
+    whole.paste(image)
+    pen = ImageDraw.Draw(whole)
+    for number, line in enumerate(lines):
+        pen.text((size // 2, image.height + number * height), line, fill=INK, font=font)
+    return whole
+
+
+def _badge(pen: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], font: Any) -> None:
+    """Write a number above a box, or in its corner where there is no room above."""
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+    width, height = right - left + 6, bottom - top + 6
+    x, y = corner[0], corner[1] - height if corner[1] >= height else corner[1]
+    pen.rectangle((x, y, x + width, y + height), fill=FRAME)
+    pen.text((x + 3 - left, y + 3 - top), text, fill=INK, font=font)
+
+
+def _broken(parts: list[str], width: int, pen: ImageDraw.ImageDraw, font: Any) -> list[str]:
+    """Parts joined to lines that are at most `width` pixels wide, where a part is not wider."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{lines[-1]} {part}" if lines[-1].endswith(":") else f"{lines[-1]}, {part}"
+        if pen.textlength(longer, font=font) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines

@@ -26,6 +26,7 @@ from stages.faces.labels import parse_name
 from stages.inference.face_extraction import MAX_PIXELS, face_extractor
 from stages.inference.inputs import LIMITS
 from stages.inference.models import open_detector, open_model
+from stages.inference.writers import annotate
 from stages.networks.input_spec import read_input_spec
 from stages.networks.network import load_network
 from stages.networks.prediction import BATCH_SIZE, predict_rows
@@ -240,10 +241,32 @@ def test_pictures_are_drawn_beside_their_rows(ask: Predict, portraits: dict, tmp
     read, unread = records((out / "predictions.jsonl").read_text())
     assert unread["reason"] == "not an image"
     drawn = np.asarray(Image.open(out / "00001-up.png.jpg").convert("RGB")).astype(int)
-    x1, y1, x2, _ = read["faces"][0]["box"]
-    changed = np.abs(drawn - portraits[NAMES[0]]).max(axis=2) > 60
+    x1, y1, x2, y2 = read["faces"][0]["box"]
+    changed = np.abs(drawn[:200] - portraits[NAMES[0]]).max(axis=2) > 60
     assert changed[y1, x1:x2].mean() > 0.8  # the box's upper edge
     assert not changed[:, : x1 - 30].any()
+    assert not changed[y1 + 8 : y2 - 8, x1 + 8 : x2 - 8].any(), "a label covers the face"
+    below = drawn[200:]
+    assert len(below) >= 15
+    assert (below < 100).any(), "the classes stand there"
+
+
+@pytest.mark.parametrize("side", [60, 200, 1000])
+def test_labels_stand_below_the_picture_whatever_its_size(side: int):
+    face = {
+        "score": 0.9,
+        "box": [0, 0, side // 2, side // 2],
+        "age": {"class": "26-40", "probabilities": {"26-40": 0.71}},
+        "gender": {"class": "female", "probabilities": {"female": 0.98}},
+    }
+    pixels = np.full((side, side, 3), 128, np.uint8)
+    one, two = (annotate(pixels, {"faces": [face] * n}) for n in (1, 2))
+    assert (one.width, two.width) == (side, side)
+    assert side < one.height < two.height
+    inside = np.asarray(one)[
+        side // 30 + 8 : side // 2 - side // 30 - 8, side // 30 + 8 : side // 3
+    ]
+    assert (inside == 128).all()
 
 
 @pytest.mark.parametrize(
@@ -254,7 +277,7 @@ def test_a_model_that_cannot_be_fed_rightly_is_refused(
 ):
     folder = tmp_path / "models/copy"
     folder.mkdir(parents=True)
-    arguments, wanted = ["x.jpg"], {"no model": "no model; .* available: none"}.get(fault, "")
+    arguments, wanted = ["x.jpg"], {"no model": "no model; .* available: released"}.get(fault, "")
     if fault != "no model":
         (folder / "model.keras").write_bytes((small_model / "model.keras").read_bytes())
         wanted = "preprocessor_config.json: missing"
