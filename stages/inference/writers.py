@@ -86,7 +86,7 @@ def annotate(pixels: Pixels, record: Mapping[str, Any]) -> Image.Image:
         if numbered:
             _badge(pen, str(number), (x1, y1), font)
         tasks = [values for task, values in face.items() if task not in ("score", "box")]
-        text = [f"{t['class']} {t['probabilities'][t['class']]:.0%}" for t in tasks]
+        text = [f"{t['class']} ({t['probabilities'][t['class']]:.0%})" for t in tasks]
         start = [f"{number}:"] * numbered
         lines += _broken([*start, *text], image.width - size, pen, font)
     height = round(1.35 * size)

@@ -144,16 +144,22 @@ def learning_curves(title: str | None) -> alt.Chart:
     )
 
 
-def interactive_curves(title: str, epochs: int) -> alt.LayerChart:
-    """Learning curves that zoom; a click in the legend emphasises a variant, Shift adds more."""
+def interactive_curves(title: str, epochs: int, legend: bool) -> alt.LayerChart:
+    """Learning curves from 0 that zoom; a click in the legend emphasises a variant, Shift another.
+
+    Where several charts stand together, the first has the legend of all.
+    """
     chosen = alt.selection_point(name="of", fields=["variant"], bind="legend")
     # With few epochs Vega would set ticks between them.
     ticks = alt.Axis(tickMinStep=1, tickCount=min(6, max(1, epochs - 1)))
     curves = learning_curves(title).properties(name="lines", data=alt.Undefined)
     curves = curves.add_params(zoom("x", "y"), chosen).encode(
         x=alt.X("epoch:Q", axis=ticks, scale=FREE),
+        y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=True, nice=False)),
         opacity=alt.condition(chosen, alt.value(1), alt.value(0.08)),
     )
+    if not legend:
+        curves.encoding.color.legend = curves.encoding.strokeDash.legend = None
     return _layered(curves)
 
 
@@ -175,11 +181,13 @@ def accuracy_over_cost() -> alt.Chart:
     )
 
 
-def accuracies(kinds: Sequence[str], legend_columns: int = 2) -> alt.LayerChart:
+def accuracies(
+    kinds: Sequence[str], legend_columns: int = 2, ceiling: bool = False
+) -> alt.LayerChart:
     """Accuracies of each variant with intervals; a grey line joins the kinds.
 
-    A dashed line is the ceiling that wrong labels set. Columns variant, kind (one of `kinds`),
-    accuracy, low, high (empty without an interval), ceiling (the same in all rows; empty: none).
+    With `ceiling` a dashed line is the one that wrong labels set. Columns variant, kind (one of
+    `kinds`), accuracy, low, high (empty without an interval), ceiling (the same in all rows).
     """
     colours = alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
     shapes = alt.Scale(domain=kinds, range=[KIND_SHAPES[kind] for kind in kinds])
@@ -192,11 +200,11 @@ def accuracies(kinds: Sequence[str], legend_columns: int = 2) -> alt.LayerChart:
     )
     joined = base.mark_rule(color=GREY, opacity=0.5, clip=True)
     interval, points = _intervals_and_points(base.encode(color=colour, tooltip=tips), _ACCURACY)
-    ceiling = alt.Chart().transform_filter(_KNOWN.format("ceiling"))
-    ceiling = ceiling.mark_rule(color=WORSE, strokeDash=[5, 4], clip=True, aria=False)
+    limit = alt.Chart().transform_filter(_KNOWN.format("ceiling"))
+    limit = limit.mark_rule(color=WORSE, strokeDash=[5, 4], clip=True, aria=False)
     return _layered(
         joined.encode(x="min(accuracy):Q", x2="max(accuracy):Q"),
-        ceiling.encode(x="mean(ceiling):Q"),
+        *[limit.encode(x="mean(ceiling):Q")] * ceiling,
         interval,
         points.encode(shape=shape),
     )

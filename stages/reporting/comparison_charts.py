@@ -40,7 +40,8 @@ def draw_leak(path: Path, comparison: pd.DataFrame, noise: pd.DataFrame) -> None
     """Draw the accuracies of each variant by protocol as an SVG file, the same bytes each time."""
     rows = accuracy_rows(comparison, noise)
     kinds = [kind for kind in KINDS if kind in set(rows["kind"])]
-    chart = charts.accuracies(kinds, len(kinds)).properties(width=_PANEL, height=alt.Step(_ROW))
+    chart = charts.accuracies(kinds, len(kinds), not noise.empty)
+    chart = chart.properties(width=_PANEL, height=alt.Step(_ROW))
     save(chart.facet(column=_BY_TASK, spacing=20), rows, path)
 
 

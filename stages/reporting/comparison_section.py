@@ -19,7 +19,7 @@ from stages.reporting.theme import ROW, Figure, make_figure
 def curve_figures(results: Results) -> list[Figure]:
     """A chart for each figure, with every run."""
     curves = results.curves[results.curves["variant"].isin(list(results.runs))]
-    figures = []
+    figures: list[Figure] = []
     for name in charts.CURVES:
         table = curves[curves["figure"] == name]
         if table.empty:
@@ -29,7 +29,7 @@ def curve_figures(results: Results) -> list[Figure]:
         where = f"{best['variant']}, epoch {best['epoch']}"
         words = f"Best on validation images: {best['value']:.3f}, {where}"
         rows = table[["variant", "split", "epoch", "value"]]
-        chart = charts.interactive_curves(name, int(table["epoch"].max()))
+        chart = charts.interactive_curves(name, int(table["epoch"].max()), legend=not figures)
         figures.append(make_figure(name.capitalize(), words, chart, rows, 230))
     return figures
 
@@ -52,7 +52,8 @@ def accuracy_figures(results: Results, kinds: Sequence[str] = tuple(KINDS)) -> l
         best = rows[rows["kind"] == "honest"].nlargest(1, "accuracy").iloc[0]
         words = f"The highest honest accuracy is {best['accuracy']:.3f}, of {best['variant']}"
         title = f"Accuracy{' by protocol' * ('rerun' in kinds)}, {task}"
-        chart = charts.accuracies([kind for kind in KINDS if kind in set(rows["kind"])])
+        shown = [kind for kind in KINDS if kind in set(rows["kind"])]
+        chart = charts.accuracies(shown, ceiling=bool(rows["ceiling"].notna().any()))
         height = ROW * rows["variant"].nunique()
         figures.append(make_figure(title, words, chart, rows.drop(columns="task"), height))
     return figures
@@ -72,6 +73,9 @@ def tests_table(tests: pd.DataFrame, confidence: float) -> Table:
         f"Paired tests: accuracy of the first minus that of the second, {confidence:.0%} intervals"
     )
     return make_table(caption, rows, {"difference": share, **formats}, titles)
+
+
+ODDS = ["odds_difference", "odds_class"]
 
 
 def _p_value(value: float) -> str:
@@ -118,8 +122,16 @@ def fairness_table(results: Results) -> Table:
     tables = {variant: run.tables["fairness"] for variant, run in results.runs.items()}
     table = pd.concat(tables, names=["variant"]).reset_index("variant")
     table = table[table[["gap", "odds_difference"]].notna().any(axis=1)]
-    table = table.drop(columns=["worst_low", "worst_high"])  # the charts of subgroups have all
-    numbers = dict.fromkeys(["worst_accuracy", "best_accuracy", "gap", "odds_difference"], share)
+    table = table.astype({"worst": object, "best": object})
+    for index, row in table.iterrows():
+        if pd.notna(row["gap"]):
+            interval = (
+                f"{row['worst_accuracy']:.3f} [{row['worst_low']:.3f}, {row['worst_high']:.3f}]"
+            )
+            table.at[index, "worst"] = Cell(row["worst"], aside=interval)
+            table.at[index, "best"] = Cell(row["best"], aside=share(row["best_accuracy"]))
+    table = table[["variant", "task", "by", "groups", "worst", "best", "gap", *ODDS]]
+    numbers = dict.fromkeys(["gap", "odds_difference"], share)
     titles = {"groups": "groups compared", "odds_difference": "equalised odds difference"}
     titles["odds_class"] = "of the class"
     return make_table("Gaps between subgroups", table, {**numbers, "groups": count}, titles)

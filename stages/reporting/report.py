@@ -20,7 +20,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from stages.comparison.significance import describe
+from stages.comparison.table import read_published
 from stages.core.params import Params
+from stages.core.paths import CROPS
 from stages.core.sections import TASKS
 from stages.evaluation.scores import COMBINED
 from stages.reporting import comparison_section, comparison_tables, data_section, model_section
@@ -76,6 +78,8 @@ def render_report(
         issues_table=make_table(
             "Labels that networks dispute", results.issues, {"confidence": share}
         ),
+        ceiling=comparison_tables.noise_markdown(results.label_noise, read_published()).strip(),
+        made_of=_made_of(results),
         verdicts=describe(own, predictions, 1 - params.evaluate.confidence),
         runs=tqdm(results.runs.items(), "drawing", unit="model", disable=None),
         draw_structure=draw_structure,
@@ -84,6 +88,17 @@ def render_report(
         of_model=model_section,
         tables=comparison_tables,
     )
+
+
+def _made_of(results: Results) -> list[tuple[str, str]]:
+    """What the results follow from: names and values for the foot of the page."""
+    first = next(iter(results.runs.values())).provenance
+    versions = [f"{name} {version}" for name, version in first["versions"].items()]
+    return [
+        ("SHA-256 of the crops", first["data"][CROPS.name]),
+        ("of the code of the training", first["code"]),
+        ("versions", ", ".join(versions)),
+    ]
 
 
 def make_environment(autoescape: bool) -> jinja2.Environment:

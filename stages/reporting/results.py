@@ -35,6 +35,7 @@ class RunResults:
     plan: Plan
     training: dict[str, Any]  # the content of data/training/<variant>.json
     weights: dict[str, Any]  # `file` and `sha256` of the pretrained ones
+    provenance: dict[str, Any]  # of the network
     structure: Structure
     predictions: Predictions  # for the test images
     costs: dict[str, float]  # the content of costs.json
@@ -103,6 +104,7 @@ def _read_run(params: Params, variant: str) -> RunResults:
         plan=plan,
         training=read_json(trained.training, f"train@{trained.run}"),
         weights=read_json(trained.weights, "pretrained"),
+        provenance=read_json(trained.provenance, f"train@{trained.run}"),
         structure=read_structure(trained.network),
         predictions=read_predictions(files.predictions("test"), classes),
         costs=read_json(folder / "costs.json", evaluated),

@@ -287,7 +287,7 @@ def test_tests_costs_curves_gaps_and_issues_are_those_of_their_files(reported: P
 
     fairness = pd.concat([csv(reported, f"evaluation/{v}/fairness.csv") for v in SUITE])
     fairness = fairness[fairness["gap"].notna() | fairness["odds_difference"].notna()]
-    gaps = [row[8] for row in page.values("Gaps between subgroups")]
+    gaps = [row[6] for row in page.values("Gaps between subgroups")]
     assert [None if g == "-" else g for g in gaps] == [
         None if pd.isna(g) else g for g in fairness["gap"]
     ]

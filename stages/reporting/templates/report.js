@@ -6,6 +6,10 @@
   const one = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
+  // On a telephone sections open on demand.
+  if (matchMedia("(max-width: 40rem)").matches) {
+    for (const fold of all("details.fold, details.model")) fold.open = false;
+  }
   // Sortable tables: https://www.w3.org/WAI/ARIA/apg/patterns/table/examples/sortable-table/
   function sortBy(head) {
     const table = head.closest("table");
@@ -63,10 +67,26 @@
       tooltip: { theme: isDark() ? "dark" : "light" } };
     const result = await vegaEmbed(one(".plot", figure), spec, options);
     views.set(figure, result);
+    shareChoice(result.view);
     const fields = zoomedFields(spec);
     if (!one(".tools", figure) && fields.length) addTools(figure, fields);
     pending.delete(figure);
     figure.dataset.drawn = "true";
+  }
+  // The variants that a click in a legend singles out are so in all charts that have them.
+  let chosen = [];
+  const hasChoice = (view) => "of_store" in view.getState({ data: () => true, signals: () => false }).data;
+  function shareChoice(view) {
+    if (!hasChoice(view)) return;
+    if (chosen.length) view.data("of_store", chosen).runAsync();
+    view.addDataListener("of_store", (_, tuples) => {
+      const plain = tuples.map(({ fields, values }) => ({ unit: "", fields, values }));
+      if (JSON.stringify(plain.map((t) => t.values)) === JSON.stringify(chosen.map((t) => t.values))) return;
+      chosen = plain;
+      for (const other of views.values()) {
+        if (other.view !== view && hasChoice(other.view)) other.view.data("of_store", chosen).runAsync();
+      }
+    });
   }
   // The fields whose axes zoom, that of the horizontal one first.
   function zoomedFields(spec) {
@@ -193,7 +213,8 @@
   all("section").forEach((section) => marker.observe(section));
   function openTarget() {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    if (target instanceof HTMLDetailsElement) target.open = true;
+    const folds = target ? [one(":scope > details.fold", target.closest("section")), target] : [];
+    for (const fold of folds) if (fold instanceof HTMLDetailsElement) fold.open = true;
     target?.scrollIntoView();
   }
   addEventListener("hashchange", openTarget);
