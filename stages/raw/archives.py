@@ -27,6 +27,7 @@ _ENTRY_BYTES = 1024  # most bytes of a directory entry; real ones have about 100
 _EXTENDED = b"LKxgX"  # types of the tar headers that extend the next one: GNU long names, pax
 _HEADER_BYTES = 1 << 14  # most bytes of such a header; real ones have about 100
 _START_BYTES = 1 << 16  # a tar's first header lies within these
+_READS_AT_END = 100  # of nothing, before an archive counts as cut off
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,8 @@ def _tar_members(archive: Archive, limits: ArchiveLimits) -> Iterator[_Entry]:
                 tar.members, tar.pax_headers = [], {}  # type: ignore[attr-defined]
                 if info.size < 0:
                     raise _DamageError("a member of negative size")
+                if info.size > limits.max_archive_bytes - file.given:
+                    raise _DamageError(refusal)
                 if info.isfile() and info.size > limits.max_file_bytes:
                     yield info.name, None, too_large(info.size, limits)
                 elif info.isfile():
@@ -178,8 +181,12 @@ def _tar_members(archive: Archive, limits: ArchiveLimits) -> Iterator[_Entry]:
                     yield info.name, content.read(), ""
                 elif not info.isdir():
                     yield info.name, None, "not a plain file"
-        while file.read(1 << 20):  # to the end, where gzip has its checksum
-            pass
+            # To the end, where gzip has its checksum. For tarfile one zeroed block is the end.
+            rest = tar.fileobj
+            assert rest is not None
+            while block := rest.read(1 << 20):
+                if block.strip(b"\0"):
+                    raise _DamageError("more than zeros after its end: damaged, or several in one")
 
 
 @contextmanager
@@ -197,14 +204,22 @@ def _unpacked(archive: Archive) -> Iterator[Any]:
 
 
 class _Bounded:
-    """A file that raises _DamageError(refusal) after `limit` bytes."""
+    """A file that raises _DamageError(refusal) after `limit` bytes.
+
+    So it does where it is asked again and again at its end: tarfile skips a member by reading,
+    block by block, as many bytes as the header announces.
+    """
 
     def __init__(self, file: Any, limit: int, refusal: str) -> None:
         self.file, self.limit, self.refusal, self.given = file, limit, refusal, 0
+        self.at_end = 0
 
     def read(self, size: int) -> bytes:
         data: bytes = self.file.read(size)
         self.given += len(data)
+        self.at_end = 0 if data else self.at_end + 1
+        if self.at_end > _READS_AT_END:
+            raise _DamageError("ends in the middle of a member")
         if self.given > self.limit:
             raise _DamageError(self.refusal)
         return data

@@ -7,6 +7,7 @@ import io
 import os
 import random
 import tarfile
+import time
 import tracemalloc
 import zipfile
 
@@ -220,6 +221,50 @@ def test_a_damaged_header_in_the_middle_of_a_tar_is_not_its_end(tmp_path):
     data[2 * (512 + 3072) + 3] ^= 1
     with pytest.raises(UserError, match="damaged"):
         list(read_members(write(tmp_path / "a.tar", data), LIMIT))
+
+
+def giant(kind: str, size: int) -> bytes:
+    """A tar of one member whose header announces far more bytes than there are."""
+    info = tarfile.TarInfo("25_0_1_2017.jpg")
+    info.size = size
+    if kind == "pax":
+        info.size, info.pax_headers = 0, {"size": str(size)}
+        return info.tobuf(tarfile.PAX_FORMAT) + bytes(2000)
+    data = info.tobuf(tarfile.GNU_FORMAT) + bytes(2000)
+    return gzip.compress(data) if kind == "gzip" else data
+
+
+@pytest.mark.parametrize("kind", ["gnu", "pax", "gzip"])
+@pytest.mark.parametrize("size", [10**9, 10**14, 2**60], ids=["within the limit", "pax", "gnu"])
+def test_a_member_that_announces_more_than_there_is_ends_at_once(kind: str, size: int, tmp_path):
+    wide = limits(10**6, 1 << 36, 100)
+    path, begin = write(tmp_path / "e.tar", giant(kind, size)), time.process_time()
+    with pytest.raises(UserError, match=r"in the middle of a member|unpacks to more than"):
+        list(read_members(path, wide))
+    *_, last = read_members(path, wide, keep_damaged=True)
+    assert last.data is None
+    assert last.problem.startswith("after ")
+    assert time.process_time() - begin < 1
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+def test_a_zeroed_sector_is_not_the_end_of_a_tar(name: str, tmp_path):
+    data = bytearray(FORMATS["a.tar"])
+    start = 2 * (512 + 3072)
+    data[start : start + 512] = bytes(512)
+    path = write(tmp_path / name, gzip.compress(data) if name.endswith("gz") else data)
+    members = read_members(path, LIMIT)
+    assert [next(members).data for _ in range(2)] == list(FILES.values())[:2]
+    with pytest.raises(UserError, match="more than zeros after its end"):
+        next(members)
+    *whole, last = read_members(path, LIMIT, keep_damaged=True)
+    assert (len(whole), last.problem[:16]) == (2, "after 2 members:")
+
+
+def test_two_tars_in_one_file_are_damage(tmp_path):
+    path = write(tmp_path / "both.tar", FORMATS["a.tar"] * 2)
+    with pytest.raises(UserError, match="several in one"):
+        list(read_members(path, LIMIT))
 
 
 def test_damage_shows_only_after_the_members_before_it(tmp_path):
