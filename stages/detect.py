@@ -7,9 +7,9 @@ from functools import partial
 from tqdm import tqdm
 
 from stages.core.errors import UserError
-from stages.core.files import write_json
+from stages.core.files import write_checksums, write_json
 from stages.core.params import Params, load_params
-from stages.core.paths import CROPS, DETECT_METRICS, INDEX, PRETRAINED, RAW
+from stages.core.paths import CROPS, DETECT_METRICS, FACES, INDEX, PRETRAINED, RAW
 from stages.core.stage import run_stage
 from stages.detection import extraction
 from stages.detection.detector import load_detector, providers
@@ -27,6 +27,7 @@ def main() -> None:
     forgotten = read_forgotten()
     extractions = tqdm(_extract(params, forgotten), "detecting", unit="image", disable=None)
     counts = write_faces(extractions, INDEX, CROPS, detect.size, detect.shard_gib * GIB)
+    write_checksums(FACES)
     total = sum(counts.values())
     if not counts["cropped"]:
         reasons = f"{INDEX} lists the reasons (see detect.detector and detect.score_threshold)"

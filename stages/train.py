@@ -16,7 +16,14 @@ import pandas as pd
 from dvclive import Live
 from tqdm import tqdm
 
-from stages.core.files import PARTIAL_SUFFIX, atomic_write, digest, write_csv, write_json
+from stages.core.files import (
+    PARTIAL_SUFFIX,
+    atomic_write,
+    check_digest,
+    digest,
+    write_csv,
+    write_json,
+)
 from stages.core.params import load_params
 from stages.core.paths import CROPS, FACES, INDEX, PRETRAINED, RunPaths
 from stages.core.stage import refuse_changes, run_stage
@@ -113,6 +120,8 @@ def build(plan: Plan, weights: dict[str, Any], train: LabelledFaces, execution: 
     from stages.networks.network import build_network
 
     file = weights["file"] and PRETRAINED / weights["file"]
+    if file is not None:
+        check_digest(file, weights["sha256"])
     with execution.scope():
         model = build_network(plan.network, file)
         if plan.network.weights in FOLDED:

@@ -26,6 +26,7 @@ COMMANDS = {
     ),
     "publish": ("publish --name mine", "figures into README.md and docs/, and their record"),
     "restore": ("restore utkface-aligned DIR", "a published record as a workspace"),
+    "verify": ("verify", "find and remove what is damaged in cache and workspace"),
     "forget": ("forget 24_0_1_20170116220224657.jpg", "take an image out of all that holds it"),
 }
 

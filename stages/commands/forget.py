@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from stages.core import paths
 from stages.core.errors import UserError
-from stages.core.files import digest
+from stages.core.files import CHECKSUMS, digest, write_checksums
 from stages.core.params import load_params
 from stages.core.sections import Detect
 from stages.dataset.examples import read_used
@@ -115,6 +115,8 @@ def remove(names: list[str]) -> None:
     The two tables that find the names and their copies go last, so that an interrupted removal can
     be repeated.
     """
+    sums = paths.FACES / CHECKSUMS
+    sums.unlink(missing_ok=True)  # of files that now change
     for cache in (shared_folder("features"), shared_folder("checkpoints"), paths.REPORT.parent):
         shutil.rmtree(cache, ignore_errors=True)  # these hold something of every image
     outputs = (Path("data"), paths.MODELS, paths.EXPORTS)
@@ -131,3 +133,4 @@ def remove(names: list[str]) -> None:
     _tell(f"removed: {crops} crops of {paths.CROPS}")
     for path in (paths.INDEX, paths.SPLIT):
         _tell(f"removed: {forgetting.remove_rows(names, path)} rows of {path}")
+    write_checksums(paths.FACES)

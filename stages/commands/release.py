@@ -15,12 +15,12 @@ import argparse
 import shutil
 
 from stages.core.errors import UserError
-from stages.core.files import atomic_write, digest, read_json, write_json
+from stages.core.files import atomic_write, digest, read_json, write_checksums, write_json
 from stages.core.params import load_params
 from stages.core.paths import AUDIT_METRICS, CARDS, FACES, MODELS, SPLIT, RunPaths
 from stages.dataset.examples import read_examples
 from stages.inference.models import RELEASED, open_model
-from stages.inference.release import refuse_unfit, write_checksums, write_released
+from stages.inference.release import refuse_unfit, write_released
 from stages.reporting.licences import licence_of_model
 from stages.runs.resolve import read_plan
 

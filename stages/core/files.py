@@ -7,6 +7,7 @@ and the next attempt overwrites what it left.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -69,6 +70,47 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
         while block := file.read(1 << 20):
             hasher.update(block)
     return hasher.hexdigest()
+
+
+CHECKSUMS = "SHA256SUMS"
+_HEAL = "run `utkface-mtl verify`, which finds what is damaged and says how it comes back"
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of everything in a folder, as `sha256sum --check` reads them."""
+    inside = sorted(path for path in folder.iterdir() if path.name != CHECKSUMS)
+    lines = [f"{digest(path)}  {path.name}\n" for path in inside]
+    with atomic_write(folder / CHECKSUMS) as partial:
+        partial.write_text("".join(lines), encoding="utf-8")
+
+
+def check_digest(path: Path, wanted: str) -> None:
+    """Refuse a file whose bytes are not those that were written.
+
+    DVC trusts a file by its time and mode: a byte that flips on the disk it does not see.
+
+    Raises:
+        UserError: the SHA-256 is another one.
+    """
+    state = path.stat()
+    if _digest_once(path, state.st_mtime_ns, state.st_size) != wanted:
+        raise UserError(f"{path}: damaged, its SHA-256 is not {wanted[:12]}...; {_HEAL}")
+
+
+@functools.cache
+def _digest_once(path: Path, _: int, __: int) -> str:
+    """The digest of a file that a process reads more than once, by its time and size."""
+    return digest(path)
+
+
+def check_listed(path: Path) -> None:
+    """As `check_digest`, by the checksums of the folder; nothing where it has none."""
+    sums = path.with_name(CHECKSUMS)
+    if sums.is_file():
+        lines = (line.split("  ", 1) for line in sums.read_text(encoding="utf-8").splitlines())
+        for wanted, name in lines:
+            if name == path.name:
+                check_digest(path, wanted)
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 PARAMS_FILE, VARIANTS_FILE = Path("params.yaml"), Path("variants.toml")
-WORKFLOW_FILE = Path("dvc.yaml")
+WORKFLOW_FILE, LOCK_FILE = Path("dvc.yaml"), Path("dvc.lock")
 
 VALID_PARAMS = Path("data/valid-params.txt")
 RAW = Path("data/raw")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from stages.core.errors import UserError
-from stages.core.files import atomic_write, read_csv
+from stages.core.files import atomic_write, check_listed, read_csv
 from stages.faces.shards import ShardedCrops, unfinished, write_shards
 
 STATUSES = ("cropped", "no_face", "unreadable", "bad_label")
@@ -92,7 +92,8 @@ def _write_header(file: BinaryIO, rows: int, size: int) -> None:
 
 
 def read_index(path: Path) -> pd.DataFrame:
-    """Read index.csv; integers are nullable `Int64`. Raises as `read_csv`."""
+    """Read index.csv; integers are nullable `Int64`. Raises as `read_csv` and `check_listed`."""
+    check_listed(path)
     return read_csv(path, COLUMNS, "detect", dtype=_TYPES, na_values={"score": [""]})
 
 
@@ -105,8 +106,10 @@ def read_cropped(path: Path) -> pd.DataFrame:
 def read_crops(path: Path) -> npt.NDArray[np.uint8]:
     """Memory-map crops.npy, uint8 RGB (N, size, size, 3); a folder gives a `ShardedCrops`.
 
-    Raises UserError if the file is missing or has other contents.
+    Raises UserError if the file is missing, has other contents, or bytes that SHA256SUMS belies.
     """
+    if path.exists():
+        check_listed(path)
     if path.is_dir():
         return cast("npt.NDArray[np.uint8]", ShardedCrops(path))
     if not path.is_file():

@@ -1,6 +1,5 @@
 """The model that the package brings: one ONNX file with half-precision weights, and its papers."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from stages.networks.prediction import BATCH_SIZE, predict_rows
 LARGEST_MEGABYTES = 15.0
 LARGEST_LOSS = 0.003  # of the accuracy of a task, against Keras in float32
 SMALLEST_ARRAY = 1024  # numbers; smaller ones stay in float32
-CHECKSUMS = "SHA256SUMS"
 
 
 def refuse_unfit(model: Model, audit: Mapping[str, Any], runs: list[str]) -> None:
@@ -88,11 +86,3 @@ def halve(path: Path) -> None:
     model.graph.node.extend(nodes)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
-
-
-def write_checksums(folder: Path) -> None:
-    """Write the SHA-256 of each file of a folder, as `sha256sum --check` reads them."""
-    files = sorted(path for path in folder.iterdir() if path.name != CHECKSUMS)
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
-    with atomic_write(folder / CHECKSUMS) as partial:
-        partial.write_text("".join(lines), encoding="utf-8")

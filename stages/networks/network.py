@@ -11,6 +11,7 @@ import keras
 from keras import layers
 
 from stages.core.errors import UserError
+from stages.core.files import check_digest, digest
 from stages.core.variants import NetworkSpec
 from stages.formats.untrusted import check_model_file
 from stages.networks.backbones import build_backbone, flipped
@@ -177,8 +178,13 @@ def load_network(path: Path) -> keras.Model:
     """Load a saved network for inference; no code of the file runs.
 
     Raises:
-        UserError: missing, damaged, or not a network of this project.
+        UserError: missing, damaged, not a network of this project, or of other bytes than the
+            provenance.json beside it says.
     """
+    provenance = path.with_name("provenance.json")
+    if path.is_file() and provenance.is_file():
+        known = json.loads(provenance.read_text(encoding="utf-8"))
+        check_digest(path, known.get(path.name, digest(path)))
     try:
         check_model_file(path)
         return keras.saving.load_model(path, compile=False, safe_mode=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stages.acquisition.portraits import draw_portrait
-from stages.core.files import write_json
+from stages.core.files import digest, write_json
 from stages.core.paths import CROPS, EMBEDDINGS, PRETRAINED, WEIGHTS_OF_EMBEDDINGS
 from stages.identity.embeddings import embed, whiten
 from stages.weights.registry import BACKBONES, obtain
@@ -54,7 +54,8 @@ def test_the_stage_embeds_where_weights_are_named_and_else_writes_an_empty_array
     np.save(tmp_path / CROPS, crops)
     file = obtain(WEIGHTS, tmp_path / PRETRAINED, str(vggface2_bin), "the test")
     for named, rows in ((None, 0), (file.name, len(crops))):
-        write_json(tmp_path / WEIGHTS_OF_EMBEDDINGS, {"file": named, "sha256": None})
+        known = {"file": named, "sha256": named and digest(file)}
+        write_json(tmp_path / WEIGHTS_OF_EMBEDDINGS, known)
         command = [sys.executable, "-m", "stages.embed"]
         environment = {"PYTHONPATH": str(TOP), "PATH": "/usr/bin:/bin"}
         done = subprocess.run(

@@ -15,11 +15,12 @@ from PIL import Image
 
 from stages.acquisition.portraits import draw_portrait
 from stages.core.errors import UserError
+from stages.core.files import CHECKSUMS
 from stages.dataset.examples import LabelledFaces
 from stages.inference import release
 from stages.inference.exports import write_onnx
 from stages.inference.models import RELEASED, Model, OnnxNetwork, find_model, open_model
-from stages.inference.release import CHECKSUMS, halve, refuse_unfit, write_released
+from stages.inference.release import halve, refuse_unfit, write_released
 from stages.networks.prediction import predict_rows
 
 pytest.importorskip("tf2onnx", reason="NOT TESTED: a release needs tf2onnx, of the extra export")

@@ -1,0 +1,84 @@
+"""Find what is damaged in DVC's cache and in the workspace: `utkface-mtl verify`.
+
+DVC trusts a file by its time and mode. A byte that flips on the disk stays unseen: in the cache,
+and through hard links in the outputs too. This reads every file, compares it with the digest that
+the cache and dvc.lock name, and removes what differs, so that `dvc repro` makes it again.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from tqdm import tqdm
+
+from stages.core.errors import UserError
+from stages.core.files import digest
+from stages.core.paths import LOCK_FILE
+from stages.runs.caches import shared_folder
+
+_OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")  # the name of a file in the cache: its MD5
+FOLDER = ".dir"  # ends the digest of a folder, whose object lists its files
+
+
+def main() -> None:
+    """Verify cache and workspace, remove what is damaged, say what to run."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    if not LOCK_FILE.is_file():
+        raise UserError(f"{LOCK_FILE}: missing; run `dvc repro`")
+    cache = shared_folder("files") / "md5"
+    objects = sorted(path for path in cache.glob("??/*") if _OBJECT.fullmatch(name_of(path)))
+    damaged = [
+        path
+        for path in tqdm(objects, "cache", unit="file", disable=None)
+        if digest(path, "md5") != name_of(path).removesuffix(FOLDER)
+    ]
+    # Outputs first: the listing of a folder may be damaged too, and then says nothing.
+    lists = {name_of(path): path for path in objects if path not in damaged}
+    outputs = list(outs())
+    wrong = [
+        path
+        for path, md5 in tqdm(outputs, "workspace", unit="output", disable=None)
+        if path.exists() and differs(path, md5, lists)
+    ]
+    for path in [*damaged, *wrong]:
+        print(f"damaged, removed: {path}", file=sys.stderr)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    number = len(damaged) + len(wrong)
+    print(f"verify: {len(objects)} files of the cache, {len(outputs)} outputs, {number} damaged")
+    if number:
+        raise UserError("damaged files were removed; run `dvc repro`, which makes them again")
+
+
+def name_of(path: Path) -> str:
+    """The MD5 that an object of the cache is named by."""
+    return path.parent.name + path.name
+
+
+def outs() -> Iterator[tuple[Path, str]]:
+    """The outputs that dvc.lock names, each with its MD5."""
+    lock: dict[str, Any] = YAML(typ="safe", pure=True).load(LOCK_FILE.read_text(encoding="utf-8"))
+    for stage in lock["stages"].values():
+        yield from ((Path(out["path"]), out["md5"]) for out in stage.get("outs", []))
+
+
+def differs(path: Path, md5: str, lists: dict[str, Path]) -> bool:
+    """Whether an output has other bytes than dvc.lock says.
+
+    Of a folder each file is compared with its entry in the folder's list, where the cache has it;
+    what was added since is no damage.
+    """
+    if not md5.endswith(FOLDER):
+        return path.is_file() and digest(path, "md5") != md5
+    if md5 not in lists or not path.is_dir():
+        return False
+    entries = json.loads(lists[md5].read_text(encoding="utf-8"))
+    files = [(path / entry["relpath"], entry["md5"]) for entry in entries]
+    return any(file.is_file() and digest(file, "md5") != known for file, known in files)

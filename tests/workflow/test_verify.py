@@ -1,0 +1,97 @@
+"""A byte that flips on the disk: stages refuse it, `verify` finds it, `dvc repro` mends it."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import call
+
+from stages.core.errors import UserError
+from stages.core.files import CHECKSUMS, check_digest, digest, write_checksums
+from stages.faces.index import read_crops
+
+TOP = Path(__file__).parents[2]
+WORKFLOW = """\
+stages:
+  one:
+    cmd: python -c "open('one.bin', 'wb').write(bytes(range(200)))"
+    outs: [one.bin]
+  many:
+    cmd: >-
+      python -c "import os; os.makedirs('many/in');
+      [open(f'many/in/{i}.bin', 'wb').write(bytes([i] * 100)) for i in range(3)]"
+    deps: [one.bin]
+    outs: [many]
+"""
+
+
+def flip(path: Path) -> None:
+    """Change a byte as a bad disk does: time and mode stay."""
+    state = path.stat()
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(50)
+        value = file.read(1)[0]
+        file.seek(50)
+        file.write(bytes([value ^ 1]))
+    path.chmod(state.st_mode)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with the outputs of two stages, hard-linked to DVC's cache."""
+    for command in ("git init -q", "dvc init -q", "dvc config cache.type hardlink"):
+        call(tmp_path, *command.split())
+    (tmp_path / "dvc.yaml").write_text(WORKFLOW)
+    call(tmp_path, "dvc", "repro")
+    return tmp_path
+
+
+def verify(project: Path, fails: bool = False) -> str:
+    return call(project, sys.executable, "-m", "stages.commands", "verify", fails=fails)
+
+
+@pytest.mark.parametrize("output", ["one.bin", "many/in/1.bin"])
+def test_a_flipped_byte_is_removed_everywhere_and_made_again(
+    output: str, project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(TOP))
+    path = project / output
+    whole = path.read_bytes()
+    assert "5 files of the cache, 2 outputs, 0 damaged" in verify(project)
+    assert path.stat().st_nlink > 1
+    flip(path)
+    # DVC itself sees nothing.
+    assert "up to date" in call(project, "dvc", "status")
+    told = verify(project, fails=True)
+    assert f"damaged, removed: {output.split('/')[0]}\n" in told
+    assert "run `dvc repro`" in told
+    assert not path.exists()
+    call(project, "dvc", "repro")
+    assert path.read_bytes() == whole
+    assert "0 damaged" in verify(project)
+
+
+def test_stages_refuse_crops_of_other_bytes_than_detect_wrote(tmp_path: Path):
+    np.save(tmp_path / "crops.npy", np.zeros((2, 32, 32, 3), np.uint8))
+    write_checksums(tmp_path)
+    assert len(read_crops(tmp_path / "crops.npy")) == 2
+    assert call(tmp_path, "sha256sum", "--check", CHECKSUMS) == "crops.npy: OK\n"
+    with (tmp_path / "crops.npy").open("r+b") as file:
+        file.seek(500)
+        file.write(b"\x01")
+    with pytest.raises(UserError, match=r"crops\.npy: damaged, .* run `utkface-mtl verify`"):
+        read_crops(tmp_path / "crops.npy")
+
+
+def test_a_network_of_other_bytes_than_its_provenance_says_is_refused(tmp_path: Path):
+    (tmp_path / "model.keras").write_bytes(b"a network")
+    check_digest(tmp_path / "model.keras", digest(tmp_path / "model.keras"))
+    (tmp_path / "provenance.json").write_text('{"model.keras": "00"}')
+    from stages.networks.network import load_network
+
+    with pytest.raises(UserError, match=r"model\.keras: damaged, .* run `utkface-mtl verify`"):
+        load_network(tmp_path / "model.keras")
