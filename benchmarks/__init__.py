@@ -7,3 +7,5 @@ two cores. Results with their commands: docs/performance.md.
 
 Not part of the installed package: run from the project's top folder, whose params.yaml counts.
 """
+
+import stages  # noqa: F401 - switches onnxruntime's telemetry off, before any benchmark imports it

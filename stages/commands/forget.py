@@ -29,6 +29,8 @@ from stages.publishing.records import mentions as record_mentions
 from stages.raw.archives import list_archives, read_members
 from stages.runs.caches import shared_folder
 
+# Numbers, in which a short name would be found by chance.
+NAMELESS = (".npy", ".keras", ".h5", ".onnx", ".tflite")
 NEXT = """\
 The raw archives still hold the images; so do older versions in DVC's cache and remotes until
 `dvc gc --workspace` (and `--cloud`) removes them."""
@@ -119,6 +121,9 @@ def remove(names: list[str]) -> None:
     sums.unlink(missing_ok=True)  # of files that now change
     for cache in (shared_folder("features"), shared_folder("checkpoints"), paths.REPORT.parent):
         shutil.rmtree(cache, ignore_errors=True)  # these hold something of every image
+    for copy in paths.TEMPORARY_WORKSPACES.glob("*"):  # of `dvc exp run --temp` that were killed
+        shutil.rmtree(copy)
+        _tell(f"removed: {copy}, a workspace of an experiment")
     outputs = (Path("data"), paths.MODELS, paths.EXPORTS)
     for path in [path for top in outputs for path in sorted(top.rglob("*")) if path.is_file()]:
         if paths.RAW in path.parents or path in (paths.INDEX, paths.SPLIT):
@@ -126,7 +131,7 @@ def remove(names: list[str]) -> None:
         if path.suffix == ".csv":
             if rows := forgetting.remove_rows(names, path):
                 _tell(f"removed: {rows} rows of {path}")
-        elif forgetting.mentions(names, path):
+        elif path.suffix not in NAMELESS and forgetting.mentions(names, path):
             path.unlink()
             _tell(f"removed: {path}, which mentions them; `dvc repro` makes it again")
     crops = forgetting.remove_crops(names, paths.INDEX, paths.CROPS)

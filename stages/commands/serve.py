@@ -6,6 +6,7 @@ the model looked. Everything stays on this machine, and no photo is kept.
 
 import argparse
 import importlib.util
+import ipaddress
 import math
 import os
 
@@ -14,6 +15,19 @@ from stages.core.paths import NETWORK_FILE
 from stages.inference.models import find_model, find_models
 
 LOOPBACK = ("127.0.0.1", "localhost")
+
+
+def hosts_of(address: str) -> tuple[str, ...]:
+    """The Host headers that are accepted at an address; any unless it is this machine's own.
+
+    A page elsewhere that calls its own name this machine's address (DNS rebinding) is refused.
+    """
+    try:
+        is_own = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        is_own = address in LOOPBACK
+    # Releases of Starlette differ in what they take of an IPv6 address: all of it, or its bracket.
+    return (*LOOPBACK, address, f"[{address}]", "[") if is_own else ("*",)
 
 
 def main() -> None:
@@ -58,6 +72,6 @@ def main() -> None:
     # Opened now: an error shows at once, and the first visitor waits less.
     service.open(next(iter(service.paths)))
     host, port = arguments.host, arguments.port
-    app = create_app(service, LOOPBACK if host in LOOPBACK else ("*",))
+    app = create_app(service, hosts_of(host))
     print(f"serve: http://{host}:{port}, stop with Ctrl-C", flush=True)
     uvicorn.run(app, host=host, port=port, log_level="warning", limit_concurrency=200)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 PARAMS_FILE, VARIANTS_FILE = Path("params.yaml"), Path("variants.toml")
+TEMPORARY_WORKSPACES = Path(".dvc/tmp/exps")
 WORKFLOW_FILE, LOCK_FILE = Path("dvc.yaml"), Path("dvc.lock")
 
 VALID_PARAMS = Path("data/valid-params.txt")

@@ -8,6 +8,7 @@ archive and under any name. `forgotten/models.csv` lists the networks trained on
 import csv
 import hashlib
 import mmap
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -95,9 +96,12 @@ def remove_rows(names: Collection[str], table: Path) -> int:
 
 
 def mentions(names: Collection[str], file: Path) -> bool:
-    """Whether any of the names occurs in a file of any format."""
+    """Whether any of the names occurs in a file of any format, not as part of a longer one."""
     with file.open("rb") as opened:
         if not file.stat().st_size:
             return False
         with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return any(content.find(name.encode()) >= 0 for name in names)
+            return any(
+                re.search(rb"(?<![\w.-])" + re.escape(name.encode()) + rb"(?![\w.-])", content)
+                for name in names
+            )

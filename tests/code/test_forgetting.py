@@ -141,6 +141,7 @@ def test_any_other_file_that_names_an_image_is_found(tmp_path: Path):
     empty.write_bytes(b"")
     assert mentions(["x", "30_0_0_1.jpg"], page)
     assert not mentions(["x"], page)
+    assert not mentions(["0_0_1.jpg", "30_0_0_1", "i"], page), "parts of a name are other names"
     assert not mentions(["x"], empty)
 
 

@@ -31,8 +31,10 @@ for package in ("starlette", "uvicorn"):
     pytest.importorskip(package, reason=f"NOT TESTED: serve needs {package}, of the extra serve")
 
 from starlette.requests import Request  # noqa: E402
+from starlette.testclient import TestClient  # noqa: E402
 
-from stages.inference.web import Limits, PredictionService  # noqa: E402
+from stages.commands.serve import hosts_of  # noqa: E402
+from stages.inference.web import Limits, PredictionService, create_app  # noqa: E402
 
 TOP = Path(__file__).parents[2]
 MAX_UPLOAD, TIMEOUT = 400_000, 6
@@ -246,6 +248,23 @@ def test_requests_that_only_send_count_among_those_that_wait():
 def test_only_this_machine_is_an_address_of_it(server: str):
     answer = requests.get(server, headers={"Host": "elsewhere.example"}, timeout=5)
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "status"),
+    [
+        ("127.0.0.2", "127.0.0.2:8000", 200),
+        ("127.0.0.2", "elsewhere.example", 400),
+        ("::1", "[::1]:8000", 200),
+        ("::1", "elsewhere.example", 400),
+        ("localhost", "elsewhere.example", 400),
+        ("192.0.2.1", "elsewhere.example", 200),
+    ],
+)
+def test_addresses_of_this_machine_take_no_other_name(address: str, host: str, status: int):
+    service = PredictionService([Path("a")], "cpu", Limits(1, 1, 1, 1, 1))
+    client = TestClient(create_app(service, hosts_of(address)))
+    assert client.get("/", headers={"Host": host}).status_code == status
 
 
 # --- the page ----------------------------------------------------------------------------
