@@ -43,8 +43,15 @@ def fill_blocks(page: str, text: str, blocks: Mapping[str, str | None]) -> str:
 
 
 def describe_audit(audit: Mapping[str, Any]) -> str:
-    """The content of metrics/audit.json in two sentences."""
-    published = audit["published_protocol"]
+    """The content of metrics/audit.json in two sentences, or three with embeddings."""
+    published, second = audit["published_protocol"], ""
+    if counts := audit.get("embeddings"):
+        second = (
+            f" A second opinion by face embeddings looked at the same pairs and found "
+            f"{counts['likely_copies']} test images that are likely copies of a used image, and "
+            f"{counts['similar']} that resemble one, most of them another photograph of the same "
+            f"person."
+        )
     return (
         f"Of the {published['test_images']:,} test images of the published protocol, "
         f"{published['trained_on']:,} ({published['trained_on_share']:.1%}) are training images, "
@@ -52,7 +59,7 @@ def describe_audit(audit: Mapping[str, Any]) -> str:
         f"({published['copies_trained_on_share']:.1%}) a copy is. The audit of the {audit['runs']} "
         f"honest runs with {audit['test_images']:,} test images compared each test image with "
         f"each training and validation image of its run, {audit['pairs_checked']:,} pairs in all, "
-        f"and found {audit['leaks']} leaks."
+        f"and found {audit['leaks']} leaks.{second}"
     )
 
 

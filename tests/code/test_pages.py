@@ -10,7 +10,7 @@ import pytest
 from stages.commands import publish
 from stages.core.errors import UserError
 from stages.core.files import write_csv, write_json
-from stages.publishing.page_blocks import fill_blocks
+from stages.publishing.page_blocks import describe_audit, fill_blocks
 
 TOP = Path(__file__).parents[2]
 BLOCKS = {"table": "| a |\n", "nothing": ""}
@@ -160,3 +160,25 @@ def test_every_test_that_the_promises_name_is_there():
     named = re.findall(r"`(test_\w+?)(?:…|`)", page)
     assert len(named) > 10
     assert [name for name in named if f"def {name}" not in tests] == []
+
+
+def test_the_audit_tells_its_second_opinion_where_there_is_one():
+    audit = {
+        "published_protocol": {
+            "test_images": 10,
+            "trained_on": 8,
+            "trained_on_share": 0.8,
+            "copies_trained_on": 1,
+            "copies_trained_on_share": 0.1,
+        },
+        "runs": 2,
+        "test_images": 10,
+        "pairs_checked": 1600,
+        "leaks": 0,
+    }
+    alone = describe_audit(audit)
+    assert alone.endswith("1,600 pairs in all, and found 0 leaks.")
+    second = {"embeddings": {"pairs_checked": 1600, "likely_copies": 3, "similar": 5}}
+    told = describe_audit(audit | second)
+    assert told.startswith(alone)
+    assert "found 3 test images that are likely copies of a used image, and 5 that" in told
