@@ -95,6 +95,7 @@ def workspace(tmp_path, monkeypatch):
     Path("data/tuning/ablation-cnn.png").write_bytes(b"picture")
     split = {"name": ["a", "b", "c"], "split": ["train", "test", "train"], "group": [0, 1, 2]}
     write_csv(Path("data/split/split.csv"), pd.DataFrame(split))
+    write_csv(Path("data/split/conflicting.csv"), pd.DataFrame({"name": [], "group": []}))
     for metrics in ("detect", "split"):
         write_json(Path("metrics", f"{metrics}.json"), {})
     protocol = {"test_images": 2068, "trained_on": 1679, "trained_on_share": 0.811896}
