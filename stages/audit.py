@@ -100,7 +100,7 @@ def audit_embeddings(
 ) -> dict[str, Any]:
     """Count the test images that resemble a used one by their embeddings; list and show them."""
     rules = params.audit
-    pairs = similar_pairs(np.load(EMBEDDINGS), rules.loose_similarity)
+    pairs = similar_pairs(np.load(EMBEDDINGS, allow_pickle=False), rules.loose_similarity)
     parts, compared = [], 0
     for run in (run for run in params.run_names if not run.is_published_split):
         lists, used = read_lists(RunPaths(run.text).lists), read_used(RunPaths(run.text).images)

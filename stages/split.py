@@ -30,7 +30,9 @@ def main() -> None:
     copies, together = duplicates.groups, duplicates.groups
     table = pd.DataFrame({"name": faces["name"], "group": copies})
     if split.identity == "group":
-        pairs = similar_pairs(np.load(paths.EMBEDDINGS), split.identity_similarity)
+        pairs = similar_pairs(
+            np.load(paths.EMBEDDINGS, allow_pickle=False), split.identity_similarity
+        )
         together = group_people(copies, pairs)
         table["person"] = together
     rules = (fractions, split.conflicting, split.folds, seed)

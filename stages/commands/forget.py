@@ -121,9 +121,9 @@ def remove(names: list[str]) -> None:
     sums.unlink(missing_ok=True)  # of files that now change
     for cache in (shared_folder("features"), shared_folder("checkpoints"), paths.REPORT.parent):
         shutil.rmtree(cache, ignore_errors=True)  # these hold something of every image
-    for copy in paths.TEMPORARY_WORKSPACES.glob("*"):  # of `dvc exp run --temp` that were killed
-        shutil.rmtree(copy)
-        _tell(f"removed: {copy}, a workspace of an experiment")
+    for file in paths.TEMPORARY_WORKSPACES.rglob(paths.WORKFLOW_FILE.name):
+        shutil.rmtree(file.parent)  # of a `dvc exp run --temp` that was killed
+        _tell(f"removed: {file.parent}, a workspace of an experiment")
     outputs = (Path("data"), paths.MODELS, paths.EXPORTS)
     for path in [path for top in outputs for path in sorted(top.rglob("*")) if path.is_file()]:
         if paths.RAW in path.parents or path in (paths.INDEX, paths.SPLIT):

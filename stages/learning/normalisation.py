@@ -55,7 +55,7 @@ class FusedBatchNormalization(keras.Layer):
     those of the layer.
 
     Args:
-        norm: the layer. Over several replicas, and where it does not learn, it works as ever.
+        norm: the layer. Where it does not learn, it works as ever.
         momentum: gives the momentum of its moving moments at a step; None: its own.
     """
 
@@ -69,22 +69,22 @@ class FusedBatchNormalization(keras.Layer):
     def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
         """As the layer's: (..., channels) of the same shape and dtype."""
         norm = self.norm
-        if not training or not norm.trainable:
+        if not training or not norm.trainable or mask is not None or len(inputs.shape) != 4:
             return norm(inputs, training=training, mask=mask)
-        own = norm.momentum
-        momentum = own if self.momentum is None else self.momentum()
-        if norm.synchronized or mask is not None or len(inputs.shape) != 4:
-            norm.momentum = momentum
-            try:
-                return norm(inputs, training=True, mask=mask)
-            finally:
-                norm.momentum = own
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, norm.gamma, norm.beta, epsilon=norm.epsilon, is_training=True
-        )
-        number = ops.cast(ops.prod(ops.shape(inputs)[:3]), "float32")
-        biased = variance * (number - 1) / number  # TensorFlow's has Bessel's correction
-        for moving, now in ((norm.moving_mean, mean), (norm.moving_variance, biased)):
+        scale, shift, epsilon = norm.gamma, norm.beta, norm.epsilon
+        if norm.synchronized:  # over all replicas, for which there is no single operation
+            values = ops.cast(inputs, "float32")
+            mean, variance = ops.moments(values, (0, 1, 2), synchronized=True)
+            outputs = ops.batch_normalization(values, mean, variance, -1, shift, scale, epsilon)
+            outputs = ops.cast(outputs, inputs.dtype)
+        else:
+            outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+                inputs, scale, shift, epsilon=epsilon, is_training=True
+            )
+            number = ops.cast(ops.prod(ops.shape(inputs)[:3]), "float32")
+            variance = variance * (number - 1) / number  # TensorFlow's has Bessel's correction
+        momentum = norm.momentum if self.momentum is None else self.momentum()
+        for moving, now in ((norm.moving_mean, mean), (norm.moving_variance, variance)):
             moving.assign(moving * momentum + now * (1 - momentum))
         return outputs
 

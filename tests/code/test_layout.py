@@ -34,7 +34,7 @@ IMPORTS = {
     "tuning": "core runs",
     "reporting": "comparison core evaluation runs tuning weights",
     "publishing": "core evaluation reporting",
-    "inference": "core dataset detection evaluation formats networks raw weights",
+    "inference": "core dataset detection formats networks raw weights",
 }
 LINES_OF_A_FUNCTION, LINES_OF_A_MODULE = 60, 400
 
