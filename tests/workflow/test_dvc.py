@@ -350,7 +350,7 @@ def test_an_outsider_recomputes_every_figure_from_predictions_and_split_alone(
     assert json.loads(again["calibration.json"]) == theirs | {"flip_tta": None}
     again["calibration.json"] = (folder / "calibration.json").read_bytes()
     assert again == {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "costs.json"}
-    assert len(again) == 8
+    assert len(again) == 10
 
 
 def test_the_plots_have_curves_scores_confusion_calibration_and_subgroups(run: Run) -> None:
