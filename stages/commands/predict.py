@@ -30,7 +30,9 @@ def main() -> None:
     model = open_model(find_model(arguments.model), arguments.device)
     for caution in model.cautions:
         print(f"caution: {label_of(model.path)}: {caution}", file=sys.stderr)
-    if arguments.calibrated:
+    # Of the released model nobody has figures to compare with.
+    calibrated = arguments.calibrated or (arguments.model is None and not arguments.flip_tta)
+    if calibrated:
         _check_calibration(model, arguments.flip_tta)
     detector = None
     if not arguments.no_detect:
@@ -39,7 +41,7 @@ def main() -> None:
     members = read_inputs(arguments.inputs, LIMITS, sys.stdin.buffer)
     extracted = side_by_side(extract, members, arguments.threads, Member.weight)
     images = (image for _, image in extracted)
-    options = (arguments.batch_size, arguments.flip_tta, arguments.calibrated)
+    options = (arguments.batch_size, arguments.flip_tta, calibrated)
     stream = predict_stream(images, model, *options)
     counts = {"images": 0, "faces": 0, UNREADABLE: 0}
     # Rows on a terminal are progress enough.
@@ -81,7 +83,7 @@ def _parse() -> argparse.Namespace:
     add("--faces", choices=("all", "one"), default="all", help="one: as detect.face says")
     add("--batch-size", type=int, default=BATCH_SIZE, help="faces a step; %(default)s")
     add("--flip-tta", action="store_true", help="mean with the mirror image; evaluate.flip_tta")
-    add("--calibrated", action="store_true", help="probabilities after temperature scaling")
+    add("--calibrated", action="store_true", help="temperature scaling; default if released")
     add("--detector", type=Path, help="the detector's weights file, by hand")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="%(default)s")
     add("--threads", type=int, default=os.cpu_count() or 1, help="of the detector; %(default)s")

@@ -152,22 +152,26 @@ def test_predict_answers_by_the_released_model_where_nothing_else_is_installed(
         f"import runpy, sys; sys.modules |= dict.fromkeys({HEAVY.split()!r}); "
         "sys.argv[0] = 'utkface-mtl'; runpy.run_module('stages.commands', run_name='__main__')"
     )
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c", block, "predict", "photo.png", "--calibrated"),
-            *("--detector", str(mobilenet_weights)),
-        ],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(TOP)},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    record = json.loads(done.stdout)
-    assert len(record["faces"]) == 1
-    assert set(record["faces"][0]) == {"score", "box", "age", "gender", "race"}
-    assert "cautions" not in record
+    answers = []
+    for options in ((), ("--calibrated",), ("--model", "released")):
+        done = subprocess.run(
+            [
+                *(sys.executable, "-c", block, "predict", "photo.png", *options),
+                *("--detector", str(mobilenet_weights)),
+            ],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(TOP)},
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        answers.append(json.loads(done.stdout))
+    default, calibrated, plain = answers
+    assert len(default["faces"]) == 1
+    assert set(default["faces"][0]) == {"score", "box", "age", "gender", "race"}
+    assert "cautions" not in default
+    assert default == calibrated != plain
 
 
 def test_a_model_is_called_by_its_label_path_or_run(small_model: Path, monkeypatch):
