@@ -5,15 +5,15 @@ Runs under the published protocol are measured but do not fail.
 
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from PIL import Image
 from tqdm import tqdm
 
 from stages.auditing import leaks, similar
 from stages.core.errors import UserError
-from stages.core.files import write_csv, write_json
+from stages.core.files import atomic_write, write_csv, write_json
 from stages.core.params import Params, load_params
 from stages.core.paths import (
     AUDIT,
@@ -101,7 +101,7 @@ def audit_embeddings(
     """Count the test images that resemble a used one by their embeddings; list and show them."""
     rules = params.audit
     pairs = similar_pairs(np.load(EMBEDDINGS, allow_pickle=False), rules.loose_similarity)
-    parts, compared = [], 0
+    parts, compared = [pd.DataFrame(columns=["run", *similar.COLUMNS])], 0
     for run in (run for run in params.run_names if not run.is_published_split):
         lists, used = read_lists(RunPaths(run.text).lists), read_used(RunPaths(run.text).images)
         test = lists["name"][lists["test"]].tolist()
@@ -111,7 +111,8 @@ def audit_embeddings(
     write_csv(AUDIT / "similar.csv", table)
     shown = table.drop_duplicates(["test", "used"])
     sheet = similar.sheet_of_pairs(crops, names, shown, params.seed)
-    cv2.imwrite(str(AUDIT / "similar.png"), sheet[..., ::-1])
+    with atomic_write(AUDIT / "similar.png") as partial:
+        Image.fromarray(sheet).save(partial, "PNG")
     counts = similar.count_similar(table, rules.min_similarity)
     print(
         f"audit: by embeddings {counts['likely_copies']} test images are likely copies of used "

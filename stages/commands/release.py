@@ -38,17 +38,20 @@ def main() -> None:
     card = CARDS / f"{run}.md"
     if not card.is_file():
         raise UserError(f"{card}: missing; run `dvc repro report`")
+    # All is read before anything is written.
+    facts = read_json(files.provenance, f"train@{run}")
+    facts |= {"history": read_json(files.history, f"train@{run}"), "split": digest(SPLIT)}
+    network = plan.network
+    backbone = None if network.weights == "none" else (network.backbone, network.weights)
+    licence = licence_of_model(params.data.source, backbone)
     spec = model.input_spec
     test = read_examples(FACES, files.lists, "test", spec.tasks, spec.classes.age_upper_bounds)
     metrics = read_json(files.evaluation / "metrics.json", f"evaluate@{run}")
     compared = write_released(model, RELEASED, test, metrics)
     with atomic_write(folder / "card.md") as partial:
         shutil.copyfile(card, partial)
-    licence = licence_of_model(params.data.source, (plan.network.backbone, plan.network.weights))
     with atomic_write(folder / "LICENCE.txt") as partial:
         partial.write_text(f"The model in this folder may be used {licence.text}.\n")
-    facts = read_json(files.provenance, f"train@{run}")
-    facts |= {"history": read_json(files.history, f"train@{run}"), "split": digest(SPLIT)}
     write_json(folder / "provenance.json", facts | {"metrics": metrics, "released": compared})
     write_checksums(folder)
     tasks = ", ".join(f"{task} {compared[task]['accuracy']:.3f}" for task in test.labels)
