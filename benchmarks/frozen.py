@@ -108,7 +108,7 @@ def fit_whole(task: Task) -> "keras.Model":
     model.compile(
         keras.optimizers.Adam(recipe.learning_rate, clipnorm=recipe.clipnorm or None),
         loss=dict.fromkeys(task.classes, "sparse_categorical_crossentropy"),
-        loss_weights={name: getattr(recipe.task_weights, name) for name in task.classes},
+        loss_weights={name: getattr(recipe.loss_weights, name) for name in task.classes},
         metrics=dict.fromkeys(task.classes, "accuracy"),
     )
 

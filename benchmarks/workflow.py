@@ -245,7 +245,7 @@ class _Variant:
         self.model.compile(
             keras.optimizers.Adam(recipe.learning_rate, clipnorm=recipe.clipnorm or None),
             loss=dict.fromkeys(self.task.classes, "sparse_categorical_crossentropy"),
-            loss_weights={name: getattr(recipe.task_weights, name) for name in self.task.classes},
+            loss_weights={name: getattr(recipe.loss_weights, name) for name in self.task.classes},
             metrics=dict.fromkeys(self.task.classes, "accuracy"),
             jit_compile=False,  # as it was; slower on some processors, so Keras is not to choose
         )

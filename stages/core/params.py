@@ -128,12 +128,16 @@ class Params(Section):
             faults.append(f"runs: {run.text}: {run.variant} is native itself")
         if not any(getattr(self.train.task_weights, task) for task in variant.task_list):
             faults.append(f"train.task_weights: all tasks of {run.variant} have weight 0")
+        recipe = self.recipes.get(variant.recipe)
+        if recipe and not any(getattr(recipe.loss_weights, task) for task in variant.task_list):
+            faults.append(
+                f"recipes.{variant.recipe}.loss_weights: all tasks of {run.variant} have weight 0"
+            )
         if 0 < variant.input_side < self.detect.size:
             faults.append(
                 f"{VARIANTS_FILE}: {run.variant}.input_side: must be 0 or at least detect.size, "
                 f"{self.detect.size}: a network enlarges its images"
             )
-        recipe = self.recipes.get(variant.recipe)
         if recipe and recipe.progressive_fraction and variant.input_side:
             faults.append(
                 f"{VARIANTS_FILE}: {run.variant}.input_side: must be 0 for recipe "

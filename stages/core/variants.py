@@ -81,6 +81,7 @@ class _Learning(Section):
     conflicting_labels: Literal["own", "mean"]
     mixup: Annotated[float, Field(ge=0, le=10)]
     balance: Literal["none", "class-weights", "sampling"]
+    loss_weights: TaskWeights
     label_smoothing: LabelSmoothing
 
 

@@ -222,7 +222,7 @@ def compile_learner(
     classes = classes_of(network)
     objective = Objective(
         classes,
-        training.task_weights.model_dump(),
+        training.loss_weights.model_dump(),
         training.label_smoothing.model_dump(),
         balanced_class_weights(train.labels, classes)
         if training.balance == "class-weights"

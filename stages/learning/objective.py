@@ -32,7 +32,7 @@ class Objective(keras.Layer):
 
     Args:
         classes: number of classes by task.
-        task_weights: by task, >= 0.
+        loss_weights: by task, >= 0.
         label_smoothing: share of the label spread over all classes, by task, in [0, 1).
         class_weights: by task, float (classes,), mean 1 over the examples; None: all 1.
         age_sigma: standard deviation of the label distribution over the years, > 0.
@@ -42,7 +42,7 @@ class Objective(keras.Layer):
     def __init__(
         self,
         classes: Mapping[str, int],
-        task_weights: Mapping[str, float],
+        loss_weights: Mapping[str, float],
         label_smoothing: Mapping[str, float],
         class_weights: Mapping[str, npt.NDArray[np.float64]] | None,
         age_sigma: float,
@@ -50,7 +50,7 @@ class Objective(keras.Layer):
     ) -> None:
         super().__init__(dtype="float32", name="objective")
         self.classes = dict(classes)
-        self.weights_of_tasks = {task: float(task_weights[task]) for task in classes}
+        self.loss_weights = {task: float(loss_weights[task]) for task in classes}
         self.smoothing = {task: float(label_smoothing[task]) for task in classes}
         self.by_class = class_weights
         self.age_sigma, self.age_error_weight = age_sigma, age_error_weight
@@ -67,7 +67,7 @@ class Objective(keras.Layer):
         losses = {task: self._of_task(task, labels, outputs) for task in self.classes}
         total = 0.0
         for task, loss in losses.items():
-            total += self.weights_of_tasks[task] * loss
+            total += self.loss_weights[task] * loss
         return total, losses
 
     def distributions(

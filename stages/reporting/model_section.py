@@ -139,13 +139,17 @@ def group_names(subgroups: pd.DataFrame) -> list[str]:
 def training_table(run: RunResults, variant: str) -> Table:
     """The structure and training of a model, in pairs of name and value."""
     training = run.plan.training.model_dump()
-    smoothing, augmentation = training.pop("label_smoothing"), training.pop("augmentation") or {}
+    augmentation = training.pop("augmentation") or {}
+    by_task = {
+        key: ", ".join(f"{task} {value:g}" for task, value in training.pop(key).items())
+        for key in ("task_weights", "loss_weights", "label_smoothing")
+    }
     facts = {
         **run.plan.network.model_dump(),
         "tasks": " ".join(run.plan.tasks),
         **{key: training[key] for key in ("learning_rate", "batch_size", "epochs")},  # first
         **training,
-        "label_smoothing": ", ".join(f"{task} {value:g}" for task, value in smoothing.items()),
+        **by_task,
         "augmentation": ", ".join(f"{k} {v}" for k, v in augmentation.items()) or "none",
         "weights_file": run.weights["file"] or "none",
         "precision": run.training["precision"],

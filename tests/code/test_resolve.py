@@ -28,7 +28,8 @@ def test_the_published_recipes_are_those_that_were_published(params: Params):
     mtl, stl = (resolve(params, run) for run in (BLOCK5, "stl-vgg16-imagenet-block5-age"))
     assert mtl.training.clipnorm == 1.0
     assert (mtl.training.constant_epochs, mtl.training.decay) == (20, 0.01)
-    assert mtl.training.task_weights.model_dump() == {"age": 0.4, "gender": 0.2, "race": 0.4}
+    for weights in (mtl.training.loss_weights, mtl.training.task_weights):
+        assert weights.model_dump() == {"age": 0.4, "gender": 0.2, "race": 0.4}
     assert (mtl.training.patience, stl.training.patience) == (0, 5)
     assert (stl.training.clipnorm, stl.training.decay) == (0.0, 0.0)
     assert (stl.training.learning_rate, stl.training.batch_size) == (0.0001, 32)

@@ -35,6 +35,7 @@ RECIPE = Training(
     progressive_size=32,  # the least that params.yaml admits
     balance="sampling",
     task_weights=TaskWeights(age=0.0, gender=0.5, race=0.5),
+    loss_weights=TaskWeights(age=0.0, gender=0.5, race=0.5),
     label_smoothing=LabelSmoothing(age=0.0, gender=0.0, race=0.1),
     age_sigma=2.0,
     age_error_weight=0.0,

@@ -38,6 +38,7 @@ SETTINGS = {
     "progressive_size": 32,
     "balance": "none",
     "task_weights": WEIGHTS,
+    "loss_weights": WEIGHTS,
     "label_smoothing": {"age": 0.0, "gender": 0.0, "race": 0.0},
     "age_sigma": 2.0,
     "age_error_weight": 0.0,
@@ -185,10 +186,10 @@ def test_the_score_is_the_mean_of_the_accuracies_whatever_the_weights_sum_to(tra
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_task_of_weight_0_does_not_learn(trained: Fit):
+def test_a_task_of_loss_weight_0_does_not_learn(trained: Fit):
     model = network()
     before = model.get_layer("gender").get_weights()
-    trained(model, task_weights={"age": 0.5, "gender": 0.0, "race": 0.5})
+    trained(model, loss_weights={"age": 0.5, "gender": 0.0, "race": 0.5})
     assert same(model.get_layer("gender").get_weights(), before)
 
 

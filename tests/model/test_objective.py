@@ -28,7 +28,7 @@ OUTPUTS = {
 def objective(**changes: object) -> Objective:
     settings = {
         "classes": CLASSES,
-        "task_weights": ALIKE,
+        "loss_weights": ALIKE,
         "label_smoothing": SHARP,
         "class_weights": None,
         "age_sigma": 2.0,
@@ -37,7 +37,7 @@ def objective(**changes: object) -> Objective:
 
 
 def test_the_loss_is_the_weighted_sum_of_the_mean_cross_entropies():
-    total, losses = objective(task_weights={"age": 0.4, "gender": 2.0})(LABELS, OUTPUTS)
+    total, losses = objective(loss_weights={"age": 0.4, "gender": 2.0})(LABELS, OUTPUTS)
     age, gender = -math.log(0.5 * 0.25) / 2, -math.log(0.75 * 0.5) / 2
     assert float(losses["age"]) == pytest.approx(age)
     assert float(losses["gender"]) == pytest.approx(gender)

@@ -121,7 +121,7 @@ def test_whatever_is_set_two_devices_learn_what_one_learns(changes: dict[str, An
 def test_in_mixed_precision_two_devices_learn_what_one_learns(precision: str, tmp_path: Path):
     # Losses so small that no sum of gradients is beyond float16: Keras leaves out such a step, and
     # the sum over a whole batch is beyond it before the sum over half of one is.
-    weights = {"task_weights": {"age": 0.01, "gender": 0.01, "race": 0.01}}
+    weights = {"loss_weights": {"age": 0.01, "gender": 0.01, "race": 0.01}}
     request = SMALL | {"precision": precision, "recipe": SMALL["recipe"] | weights}
     one = Training(tmp_path / "one", choice="none", **request).figures()[0]
     two = Training(tmp_path / "two", devices=2, choice="mirrored", **request).figures()[0]
