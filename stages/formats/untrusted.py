@@ -11,6 +11,7 @@ below is refused before Keras reads it.
 import errno
 import io
 import json
+import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ import onnx.numpy_helper
 from google.protobuf.message import Message
 
 LARGEST = 2 << 30  # bytes of all arrays of a file; VGG19, the largest network here, has 0.6 GB
+DEEPEST = 32  # groups in groups of an HDF5 file; an average of networks has 8
+MOST_ITEMS = 100_000  # groups and arrays of an HDF5 file; an average of three MobileNets has 900
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {_CONFIG, "metadata.json", _WEIGHTS}
@@ -64,25 +67,29 @@ def open_hdf5(source: Path | BinaryIO) -> Iterator[h5py.File]:
 
 
 def check_hdf5(file: h5py.File) -> None:
-    """Raise ValueError for a file that refers to other files or is too large."""
-    size = 0
-
-    def check_link(name: str, link: object) -> str | None:
-        ordinary = isinstance(link, h5py.HardLink)
-        return None if ordinary else f"{name} is a link, which weights files do not need"
-
-    def check_item(name: str, item: object) -> str | None:
-        nonlocal size
-        if not isinstance(item, h5py.Dataset):
-            return None
-        size += item.nbytes
-        if item.external or item.is_virtual:
-            return f"the values of {name} are in another file"
-        return None if size <= LARGEST else f"more than {LARGEST} bytes of weights"
-
-    # The first fault ends a visit; h5py would replace an exception.
-    if fault := file.visititems_links(check_link) or file.visititems(check_item):
-        raise ValueError(fault)
+    """Raise ValueError for a file that refers to other files or declares more than it holds."""
+    size, items, groups = 0, 0, [("", file, 0)]
+    room = min(LARGEST, file.id.get_filesize())
+    while groups:
+        path, group, depth = groups.pop()
+        if depth > DEEPEST:
+            raise ValueError(f"{path[:80]}: more than {DEEPEST} groups in each other")
+        for name in group:
+            items += 1
+            if items > MOST_ITEMS:
+                raise ValueError(f"more than {MOST_ITEMS} groups and arrays")
+            where = f"{path}/{name}".lstrip("/")
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{where} is a link, which weights files do not need")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                groups.append((where, item, depth + 1))
+            elif isinstance(item, h5py.Dataset):
+                if item.external or item.is_virtual:
+                    raise ValueError(f"the values of {where} are in another file")
+                size += item.nbytes
+                if size > room or item.nbytes > item.id.get_storage_size():
+                    raise ValueError(f"{where} declares more bytes than the file holds")
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -135,8 +142,11 @@ def check_model_file(path: Path) -> None:
             if sum(sizes.values()) > LARGEST or sizes[_CONFIG] > _LONGEST_CONFIG:
                 raise ValueError("is larger than any network of this project")
             config = json.loads(archive.read(_CONFIG))
-            with open_hdf5(io.BytesIO(archive.read(_WEIGHTS))):
-                pass
+            with open_hdf5(io.BytesIO(archive.read(_WEIGHTS))) as weights:
+                held = _numbers_held(weights)
+        _check_parts(config)
+        if (declared := _numbers_declared(config)) != held:
+            raise ValueError(f"declares {declared} weights, but holds {held}")
     except ValueError:
         raise
     except Exception as error:
@@ -145,10 +155,56 @@ def check_model_file(path: Path) -> None:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise ValueError(f"not a .keras file: {error}") from error
+
+
+def _check_parts(config: Any) -> None:
+    """Raise ValueError for a part that no network of this project has."""
     for module, name, registered in _parts(config):
         known = name == _TENSOR and module is None
         if not known and (name not in _PARTS.get(module, ()) or registered not in (None, name)):
             raise ValueError(f"names {module}.{name}, which no network of this project has")
+
+
+def _numbers_held(weights: h5py.File) -> int:
+    """How many numbers the arrays of a file hold."""
+    sizes: list[int] = []
+    weights.visititems(lambda _, x: sizes.append(x.size) if isinstance(x, h5py.Dataset) else None)
+    return sum(sizes)
+
+
+def _numbers_declared(network: Any) -> int:
+    """How many weights Keras makes room for when it reads this configuration of a network.
+
+    It builds each layer for the shape in `build_config`, before it reads any weights.
+    """
+    total = 0
+    for layer in network["config"]["layers"]:
+        kind, config = layer["class_name"], layer["config"]
+        if kind == "Functional":
+            total += _numbers_declared(layer)
+        elif kind in ("Conv2D", "DepthwiseConv2D", "Dense", "BatchNormalization"):
+            if config.get("data_format", "channels_last") != "channels_last":
+                raise ValueError(f"{layer['name']}: its channels are not last")
+            inputs = layer["build_config"]["input_shape"][-1]
+            if kind == "BatchNormalization":
+                total += _product(4, inputs)
+            elif kind == "DepthwiseConv2D":
+                outputs = _product(inputs, config["depth_multiplier"])
+                total += (
+                    _product(outputs, *config["kernel_size"]) + bool(config["use_bias"]) * outputs
+                )
+            else:
+                outputs = config["units"] if kind == "Dense" else config["filters"]
+                sides = config["kernel_size"] if kind == "Conv2D" else ()
+                total += _product(inputs, outputs, *sides) + bool(config["use_bias"]) * outputs
+    return total
+
+
+def _product(*numbers: Any) -> int:
+    """Of whole numbers; a text times a number would fill the memory."""
+    if not all(type(number) is int and 0 < number <= LARGEST for number in numbers):
+        raise ValueError(f"{numbers} are not sizes of a layer")
+    return math.prod(numbers)
 
 
 def _parts(node: Any) -> Iterator[tuple[Any, Any, Any]]:

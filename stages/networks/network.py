@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from keras import layers
 from stages.core.errors import UserError
 from stages.core.files import check_digest, digest
 from stages.core.variants import NetworkSpec
-from stages.formats.untrusted import check_model_file
+from stages.formats.untrusted import LARGEST, check_model_file
 from stages.networks.backbones import build_backbone, flipped
 from stages.networks.heads import build_heads
 
@@ -187,7 +188,22 @@ def load_network(path: Path) -> keras.Model:
         check_digest(path, known.get(path.name, digest(path)))
     try:
         check_model_file(path)
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        _check_shapes(model)
+        return model
     except Exception as error:  # what Keras stumbles over in a damaged file is of any type
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path}: not a network that can be loaded: {reason}") from error
+
+
+def _check_shapes(model: keras.Model) -> None:
+    """Raise ValueError unless images go in, probabilities by task come out, and memory suffices."""
+    if not isinstance(model.input, keras.KerasTensor) or len(model.input.shape) != 4:
+        raise ValueError("its input is not one batch of images")
+    outputs = model.output if isinstance(model.output, dict) else {}
+    if not outputs or any(len(output.shape) != 2 for output in outputs.values()):
+        raise ValueError("its outputs are not probabilities by task")
+    for step in model.operations:
+        for tensor in keras.tree.flatten(step.output):
+            if None in tensor.shape[1:] or 4 * math.prod(tensor.shape[1:]) > LARGEST:
+                raise ValueError(f"{step.name} gives {tensor.shape[1:]} numbers for one image")

@@ -14,7 +14,7 @@ from stages.core.errors import UserError
 from stages.core.params import load_params
 from stages.formats import untrusted
 from stages.formats.keras_h5 import SHAPES, read_h5_layers, read_onnx_layers
-from stages.formats.untrusted import LARGEST, check_hdf5, read_onnx
+from stages.formats.untrusted import check_hdf5, read_onnx
 
 STAGES = Path(untrusted.__file__).parents[1]
 SHAPE = {"layer": ((2, 3), (3,))}
@@ -61,6 +61,32 @@ def enormous(file: h5py.File, _: Path) -> None:
     file["layer"].create_dataset("kernel", (1 << 20, 1 << 20), "f4", chunks=(1024, 1024))
 
 
+def compressed(file: h5py.File, _: Path) -> None:
+    zeros = np.zeros((1 << 22,), np.float32)
+    file["layer"].create_dataset("kernel", data=zeros, compression="gzip")
+
+
+def unwritten(file: h5py.File, _: Path) -> None:
+    file["layer"].create_dataset("kernel", (1 << 25,), "f4")
+
+
+def nested(file: h5py.File, _: Path) -> None:
+    file.create_group("x/" * 2000)
+
+
+def cyclic(file: h5py.File, _: Path) -> None:
+    for name in ("a", "b"):
+        file["layer"][name] = file["layer"]
+
+
+def crowded(file: h5py.File, _: Path) -> None:
+    group = file["layer"]
+    for number in range(400):
+        inner = group.create_group(str(number))
+        for other in range(300):
+            inner[str(other)] = group["bias"]
+
+
 @pytest.mark.parametrize(
     ("kernel", "message"),
     [
@@ -68,7 +94,12 @@ def enormous(file: h5py.File, _: Path) -> None:
         (external_link, "layer/kernel is a link"),
         (soft_link, "layer/kernel is a link"),
         (virtual_dataset, "the values of layer/kernel are in another file"),
-        (enormous, f"more than {LARGEST} bytes"),
+        (enormous, "layer/kernel declares more bytes than the file holds"),
+        (compressed, "layer/kernel declares more bytes than the file holds"),
+        (unwritten, "layer/kernel declares more bytes than the file holds"),
+        (nested, "more than 32 groups in each other"),
+        (cyclic, "more than 32 groups in each other"),
+        (crowded, "more than 100000 groups and arrays"),
     ],
 )
 def test_an_hdf5_file_that_leads_elsewhere_or_is_too_large_is_refused(

@@ -206,3 +206,70 @@ def test_a_checkpoint_that_is_a_pickle_is_not_unpickled(
     assert Checkpoints(tmp_path, "one").restore(model) is None
     assert "allow_pickle=False" in capsys.readouterr().err
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), before, strict=True))
+
+
+def layer_of(content: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next(x for x in content["config"]["layers"] if x["class_name"] == kind)
+
+
+def wider(content: dict[str, Any]) -> None:
+    layer_of(content, "Dense")["config"]["units"] = 10**6
+
+
+def fed_more(content: dict[str, Any]) -> None:
+    layer_of(content, "Conv2D")["build_config"]["input_shape"][-1] = 10**6
+
+
+def padded(content: dict[str, Any]) -> None:
+    layer = layer_of(content, "Dense")
+    layer["build_config"]["input_shape"][-1] = "a" * 10
+
+
+def channels_first(content: dict[str, Any]) -> None:
+    layer_of(content, "Conv2D")["config"]["data_format"] = "channels_first"
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (wider, "declares .* weights, but holds"),
+        (fed_more, "declares .* weights, but holds"),
+        (padded, "are not sizes of a layer"),
+        (channels_first, "channels are not last"),
+        (lambda content: content["config"].update(layers={}), "declares 0 weights"),
+        (lambda content: content["config"].update(layers=[[]]), "not a .keras file"),
+        (lambda content: content.update(config=[]), "not a .keras file"),
+        (
+            lambda content: content["config"].update(layers=[{"module": [], "class_name": {}}]),
+            "not",
+        ),
+    ],
+)
+def test_layers_that_do_not_fit_the_weights_are_refused_unread(
+    edit: Edit, message: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("keras.saving.load_model", None)
+    with pytest.raises(UserError, match=rf"model\.keras: not a network .*{message}"):
+        load_network(changed(saved, tmp_path / "model.keras", edit))
+
+
+def outputs_as_a_list(content: dict[str, Any]) -> None:
+    content["config"]["output_layers"] = list(content["config"]["output_layers"].values())
+
+
+def larger_images(content: dict[str, Any]) -> None:
+    content["config"]["layers"][0]["config"]["batch_shape"] = [None, 10**5, 10**5, 3]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (outputs_as_a_list, "its outputs are not probabilities by task"),
+        (larger_images, "numbers for one image"),
+    ],
+)
+def test_a_network_that_takes_or_gives_something_else_is_refused(
+    edit: Edit, message: str, saved: Path, tmp_path: Path
+):
+    with pytest.raises(UserError, match=rf"model\.keras: not a network .*{message}"):
+        load_network(changed(saved, tmp_path / "model.keras", edit))
