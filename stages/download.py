@@ -17,7 +17,7 @@ def main() -> None:
         mirror = None if data.mirror == GOOGLE_DRIVE else data.mirror
         archives = fetch_official(data.source, RAW, mirror)
     elif data.source == "local":
-        archives = take_local(data.local, RAW)
+        archives = take_local(data.local, RAW, data.follow_links)
     else:
         archives = [RAW / "demo.tar"]
         write_demo(archives[0], data.demo.portraits, data.demo.seed)

@@ -4,6 +4,8 @@ UTKFace's page (https://susanqq.github.io/UTKFace/) publishes neither sizes nor 
 archive is verified by reading it to its end (gzip has a CRC) and counting its files.
 """
 
+import errno
+import os
 import sys
 import tarfile
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from stages.core.errors import UserError
 from stages.core.files import atomic_write
 from stages.core.sections import ArchiveLimits
 from stages.raw.archives import is_archive, read_members
+from stages.raw.folders import walk
 from stages.raw.storage import SCHEME, SUFFIX, read_record, record
 from stages.weights.fetch import copy_local, download, google_drive
 
@@ -70,8 +73,10 @@ def _verify(path: Path, images: int) -> None:
         print(f"warning: {path}: {files:,} files; {release}", file=sys.stderr)
 
 
-def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
+def take_local(sources: Sequence[str], folder: Path, follow_links: bool = False) -> list[Path]:
     """Copy archives, pack folders into tar files, and record archives at s3:// addresses.
+
+    `follow_links` holds for symbolic links inside of folders.
 
     Raises UserError for a path that is missing, hidden, or neither an archive nor a folder, and for
     two of the same name.
@@ -90,7 +95,7 @@ def take_local(sources: Sequence[str], folder: Path) -> list[Path]:
                 target.unlink()
                 raise UserError(f"data.local: {source} is not a .tar, .tar.gz or .zip file")
         elif (path := Path(source).expanduser()).is_dir():
-            pack_folder(path, target)
+            pack_folder(path, target, follow_links)
         else:
             copy_local(path, target)
     return list(targets)
@@ -112,15 +117,41 @@ def _target_name(source: str) -> str:
     return name
 
 
-def pack_folder(source: Path, target: Path) -> None:
-    """Pack a folder's files, sorted by path, into a reproducible tar file."""
-    files = sorted(path for path in source.rglob("*") if path.is_file())
+def pack_folder(source: Path, target: Path, follow_links: bool = False) -> None:
+    """Pack a folder's files, sorted by path, into a reproducible tar file.
+
+    A link that is not followed becomes a link that leads nowhere, and so has its row in index.csv;
+    so has a device or a pipe. Raises UserError for a folder that cannot be read, and for a file
+    that changes meanwhile.
+    """
+    files = sorted(walk(source, follow_links))
     if not files:
         raise UserError(f"data.local: {source} contains no file")
-    with atomic_write(target) as partial, tarfile.open(partial, "w") as archive:
-        for path in tqdm(files, f"packing {source.name}", unit="file", disable=None):
-            inside = Path(source.resolve().name) / path.relative_to(source)
-            info = tarfile.TarInfo(inside.as_posix())
-            info.size = path.stat().st_size
-            with path.open("rb") as file:
-                archive.addfile(info, file)
+    try:
+        with atomic_write(target) as partial, tarfile.open(partial, "w") as archive:
+            for path in tqdm(files, f"packing {source.name}", unit="file", disable=None):
+                inside = Path(source.resolve().name) / path.relative_to(source)
+                info = tarfile.TarInfo(inside.as_posix())
+                if path.is_symlink() and not follow_links:
+                    info.type = tarfile.SYMTYPE
+                    archive.addfile(info)
+                elif not path.is_file():
+                    info.type = tarfile.FIFOTYPE
+                    archive.addfile(info)
+                else:
+                    _add_file(archive, info, path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"data.local: {source}: its name is too long for {target}") from None
+        raise
+
+
+def _add_file(archive: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> None:
+    with path.open("rb") as file:
+        info.size = os.fstat(file.fileno()).st_size
+        try:
+            archive.addfile(info, file)
+        except OSError as error:  # tarfile's own has no number
+            if error.errno is not None:
+                raise
+            raise UserError(f"data.local: {path} became shorter while it was read") from error

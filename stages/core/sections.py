@@ -74,6 +74,7 @@ class Data(Section):
 
     source: Literal["demo", "utkface-wild", "utkface-aligned", "local"]
     local: list[str]
+    follow_links: bool
     mirror: str
     demo: Demo
 

@@ -7,7 +7,16 @@ from typing import BinaryIO
 
 from stages.core.errors import UserError
 from stages.core.sections import ArchiveLimits
-from stages.raw.archives import DamagedArchiveError, Member, is_archive, read_members, too_large
+from stages.raw.archives import (
+    LINK,
+    SPECIAL,
+    DamagedArchiveError,
+    Member,
+    is_archive,
+    read_members,
+    too_large,
+)
+from stages.raw.folders import walk
 from stages.raw.names import spell
 
 STANDARD_INPUT = "-"
@@ -46,12 +55,15 @@ def _read_path(place: Path, limits: ArchiveLimits) -> Iterator[Member]:
 
 
 def _read_folder(place: Path, limits: ArchiveLimits) -> Iterator[Member]:
-    inside = (path.relative_to(place) for path in place.rglob("*") if path.is_file())
+    inside = (path.relative_to(place) for path in walk(place))
     visible = sorted(path for path in inside if not any(p.startswith(".") for p in path.parts))
     if not visible:
         yield _problem(place, "a folder without files")
-    for path in visible:
-        yield from _read_path(place / path, limits)
+    for path in (place / path for path in visible):
+        if path.is_symlink() or not path.is_file():
+            yield _problem(path, LINK if path.is_symlink() else SPECIAL)
+        else:
+            yield from _read_path(path, limits)
 
 
 def _read_member(place: str, file: BinaryIO, limits: ArchiveLimits) -> Member:

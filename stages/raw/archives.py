@@ -22,7 +22,10 @@ from stages.core.sections import ArchiveLimits
 from stages.raw.names import spell
 from stages.raw.storage import SUFFIX, RemoteArchive, read_record
 
+LINK, SPECIAL = "a link, which is not followed", "not a plain file"  # problems of members
+
 _ENTRY = b"PK\x01\x02"  # starts each entry of a zip file's directory
+_LOCAL_HEADER = 30  # bytes at least before each member
 _ENTRY_BYTES = 1024  # most bytes of a directory entry; real ones have about 100
 _EXTENDED = b"LKxgX"  # types of the tar headers that extend the next one: GNU long names, pax
 _HEADER_BYTES = 1 << 14  # most bytes of such a header; real ones have about 100
@@ -83,13 +86,16 @@ def is_archive(path: Archive) -> bool:
 
 def _is_zip(path: Archive) -> bool:
     with path.open("rb") as file:
-        return zipfile.is_zipfile(file)
+        # An image may have a zip file behind it; what it begins with counts.
+        return file.read(2) == _ENTRY[:2] and zipfile.is_zipfile(file)
 
 
 def _is_tar(path: Archive) -> bool:
     try:
         with _unpacked(path) as file, _open_tar(_Bounded(file, _START_BYTES, "no header")):
             return True
+    except MemoryError:
+        raise
     except Exception as error:  # gzip and tarfile raise many types on arbitrary bytes
         if getattr(error, "errno", None) is not None:  # that of a disk
             raise
@@ -112,7 +118,7 @@ def read_members(
         for path, data, problem in members:
             whole += 1
             yield Member(name, spell(path), data, problem)
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:
         # tarfile and zipfile raise many types on damaged files (ValueError, RecursionError,
@@ -180,7 +186,7 @@ def _tar_members(archive: Archive, limits: ArchiveLimits) -> Iterator[_Entry]:
                     assert content is not None  # because of isfile()
                     yield info.name, content.read(), ""
                 elif not info.isdir():
-                    yield info.name, None, "not a plain file"
+                    yield info.name, None, LINK if info.issym() or info.islnk() else SPECIAL
             # To the end, where gzip has its checksum. For tarfile one zeroed block is the end.
             rest = tar.fileobj
             assert rest is not None
@@ -229,8 +235,11 @@ def _zip_members(archive: Archive, limits: ArchiveLimits) -> Iterator[_Entry]:
     unpacked = 0
     with _ZipFile(archive, limits) as file, zipfile.ZipFile(file) as container:
         file.checked = True
+        _refuse_overlaps(container)
         for info in container.infolist():
             if info.is_dir():
+                if info.file_size:
+                    yield info.filename, None, "a folder that holds bytes"
                 continue
             if problem := _zip_problem(info, limits):
                 yield info.filename, None, problem
@@ -260,10 +269,19 @@ class _ZipFile(io.BufferedReader):
         return data
 
 
+def _refuse_overlaps(container: zipfile.ZipFile) -> None:
+    """Members that share bytes unpack, all together, to far more than the file could hold."""
+    entries = sorted(container.infolist(), key=lambda info: info.header_offset)
+    ends = [info.header_offset for info in entries[1:]]
+    for info, end in zip(entries, [*ends, container.start_dir], strict=False):
+        if info.header_offset + _LOCAL_HEADER + info.compress_size > end:
+            raise _DamageError(f"the member {spell(info.filename)[:80]} overlaps the next one")
+
+
 def _zip_problem(info: zipfile.ZipInfo, limits: ArchiveLimits) -> str:
     kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if the packer does not set it
     if kind not in (0, stat.S_IFREG):
-        return "not a plain file"
+        return LINK if kind == stat.S_IFLNK else SPECIAL
     if info.file_size > limits.max_file_bytes:
         return too_large(info.file_size, limits)
     if info.flag_bits & 0x1:

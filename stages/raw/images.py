@@ -53,15 +53,26 @@ def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pi
                 raise UnreadableImageError(f"{passes} passes over {size}")
             with _turn if pixels > _LARGE else nullcontext():
                 image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
-    except UnreadableImageError:
+                return _to_rgb(_upright(image))
+    except (UnreadableImageError, MemoryError):
         raise
     except Image.UnidentifiedImageError:
         raise UnreadableImageError("not an image") from None
     except Exception as error:
         # Pillow's plug-ins raise many types on damaged files (OSError, SyntaxError, ...).
+        if "memory" in str(error).lower():  # of libtiff and libjpeg
+            raise MemoryError from error
         reason = spell(" ".join(str(error).split()) or type(error).__name__)
         raise UnreadableImageError(f"damaged image: {reason[:200]}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
+    except Exception:  # EXIF data that Pillow cannot read say nothing
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Pixels:

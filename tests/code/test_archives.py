@@ -14,7 +14,15 @@ import zipfile
 import pytest
 
 from stages.core.errors import UserError
-from stages.raw.archives import Member, is_archive, list_archives, read_members
+from stages.raw.archives import (
+    LINK,
+    SPECIAL,
+    DamagedArchiveError,
+    Member,
+    is_archive,
+    list_archives,
+    read_members,
+)
 from tests.settings import changed, limits
 
 LIMIT = limits(1 << 20, 1 << 26, 50_000)
@@ -134,7 +142,8 @@ def test_links_and_devices_are_reported_and_not_followed(tmp_path):
             archive.addfile(info)
     members = list(read_members(path, LIMIT))[len(FILES) :]
     assert [member.name for member in members] == list(kinds)
-    assert {(member.data, member.problem) for member in members} == {(None, "not a plain file")}
+    assert [member.problem for member in members] == [LINK] * 2 + [SPECIAL] * 3
+    assert {member.data for member in members} == {None}
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
@@ -491,7 +500,29 @@ def test_a_link_in_a_zip_is_reported_and_not_followed(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(info, "/etc/passwd")
     (member,) = read_members(tmp_path / "a.zip", LIMIT)
-    assert (member.data, member.problem) == (None, "not a plain file")
+    assert (member.data, member.problem) == (None, LINK)
+
+
+def test_a_folder_of_a_zip_that_holds_bytes_is_reported(tmp_path):
+    path = write(tmp_path / "a.zip", zip_bytes({"a.jpg/": b"bytes", "b/": b""}))
+    (member,) = read_members(path, LIMIT)
+    assert (member.path, member.problem) == ("a.jpg/", "a folder that holds bytes")
+
+
+def test_members_that_share_bytes_are_refused(tmp_path):
+    # Many entries, one compressed text: https://www.bamsoftware.com/hacks/zipbomb/.
+    whole = zip_bytes(
+        {f"{number}.jpg": bytes(100_000) for number in range(3)}, zipfile.ZIP_DEFLATED
+    )
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        places = [info.header_offset for info in archive.infolist()]
+    start = whole.index(b"PK\x01\x02")
+    directory = bytearray(whole[start:])
+    second = directory.index(b"PK\x01\x02", 4)
+    directory[second + 42 : second + 46] = places[0].to_bytes(4, "little")
+    path = write(tmp_path / "a.zip", whole[:start] + bytes(directory))
+    with pytest.raises(DamagedArchiveError, match=r"the member .* overlaps the next one"):
+        list(read_members(path, LIMIT))
 
 
 @pytest.mark.parametrize("make", [tar_bytes, zip_bytes])

@@ -23,7 +23,7 @@ from stages.dataset.split_files import read_lists, read_split
 from stages.detection.detector import load_detector
 from stages.detection.extraction import extract_faces
 from stages.faces.index import read_cropped, read_crops, read_index, write_faces
-from stages.raw.archives import list_archives, read_members
+from stages.raw.archives import LINK, SPECIAL, list_archives, read_members
 from stages.splitting.lists import lists_of, published_lists
 from tests.settings import detect_settings, limits
 
@@ -182,7 +182,7 @@ def test_each_odd_member_has_a_row_with_a_unique_name(
         assert row["status"] == ("cropped" if labelled else "bad_label")
     links = index[index.index.str.startswith("link-")]
     assert len(links) == 4 * 4
-    assert set(links["reason"]) == {"not a plain file"}
+    assert set(links["reason"]) == {LINK, SPECIAL}
     assert index.loc["inner.tar", "status"] == "bad_label"
 
 

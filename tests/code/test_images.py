@@ -112,7 +112,8 @@ def test_every_exif_orientation_gives_the_upright_picture(kind, orientation, por
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"x"])
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_garbled_exif_does_not_cost_the_picture(exif, portrait):
-    assert decode(encoded(portrait, "JPEG", exif=exif), LIMIT).shape == (80, 120, 3)
+    for kind in ("JPEG", "PNG", "WEBP"):
+        assert decode(encoded(portrait, kind, exif=exif), LIMIT).shape == (80, 120, 3)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -275,7 +276,7 @@ def test_pictures_of_any_shape_within_the_limit_are_read(size):
 
 
 def test_damage_always_has_a_reason_in_one_printable_line(portrait, monkeypatch):
-    for error, message in ((MemoryError(), "MemoryError"), (ValueError("a\n=\x1b[31m\0"), "a =")):
+    for error, message in ((KeyError(), "KeyError"), (ValueError("a\n=\x1b[31m\0"), "a =")):
 
         def fail(*_, error=error):
             raise error
@@ -284,3 +285,13 @@ def test_damage_always_has_a_reason_in_one_printable_line(portrait, monkeypatch)
         with pytest.raises(UnreadableImageError, match=f"^damaged image: {message}") as caught:
             decode(encoded(portrait), LIMIT)
         assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("out of memory error when reading")])
+def test_lack_of_memory_is_no_damage_of_the_image(error, portrait, monkeypatch):
+    def load(_):
+        raise error
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(MemoryError):
+        decode(encoded(portrait, "PNG"), LIMIT)

@@ -14,9 +14,11 @@ import pytest
 from stages.acquisition import sources
 from stages.acquisition.sources import LICENCE, OFFICIAL, fetch_official, pack_folder, take_local
 from stages.core.errors import UserError
-from stages.raw.archives import list_archives, read_members
+from stages.raw.archives import LINK, SPECIAL, list_archives, read_members
 from stages.weights import fetch
 from tests.settings import limits
+
+LIMIT = limits(10**6, 1 << 34, 10**6)
 
 FILES = {"30_0_0_1.jpg": b"one", "40_1_2_2.jpg": b"two" * 999, "deep/50_1_3_3.jpg": b""}
 WILD = list(OFFICIAL["utkface-wild"])
@@ -40,9 +42,7 @@ def write_files(folder, files=FILES):
 
 
 def contents(archive):
-    return {
-        member.path: member.data for member in read_members(archive, limits(10**6, 1 << 34, 10**6))
-    }
+    return {member.path: member.data for member in read_members(archive, LIMIT)}
 
 
 class Mirror(ThreadingHTTPServer):
@@ -214,6 +214,83 @@ def test_a_folder_with_odd_names_is_packed_completely(tmp_path):
     assert set(packed.values()) == {b"data"}
     expected = {"größe.jpg", "日本.jpg", r"a\x0ab.jpg", "x" * 200 + ".jpg", r"\xff.jpg"}
     assert {Path(path).name for path in packed} == expected
+
+
+def linked(tmp_path: Path) -> Path:
+    """A folder with a file, and links to a file and to a folder outside of it."""
+    elsewhere = write_files(tmp_path / "elsewhere", {"1.jpg": b"secret"})
+    folder = write_files(tmp_path / "set", {"a.jpg": b"data"})
+    (folder / "file.jpg").symlink_to(elsewhere / "1.jpg")
+    (folder / "folder").symlink_to(elsewhere)
+    return folder
+
+
+def test_links_are_not_followed_and_each_is_told(tmp_path, raw):
+    take_local([str(linked(tmp_path))], raw)
+    packed = {m.name: (m.data, m.problem) for m in read_members(raw / "set.tar", LIMIT)}
+    assert packed == {"a.jpg": (b"data", ""), "file.jpg": (None, LINK), "folder": (None, LINK)}
+    assert b"elsewhere" not in (raw / "set.tar").read_bytes()
+
+
+def test_links_are_followed_where_a_param_says_so(tmp_path, raw):
+    take_local([str(linked(tmp_path))], raw, follow_links=True)
+    packed = {m.path: m.data for m in read_members(raw / "set.tar", LIMIT)}
+    assert packed == {
+        "set/a.jpg": b"data",
+        "set/file.jpg": b"secret",
+        "set/folder/1.jpg": b"secret",
+    }
+
+
+def test_a_link_to_a_folder_in_which_it_lies_is_refused(tmp_path, raw):
+    folder = write_files(tmp_path / "set", {"a.jpg": b"data"})
+    (folder / "inner").mkdir()
+    (folder / "inner" / "loop").symlink_to(folder)
+    with pytest.raises(UserError, match=r"inner/loop: a link to a folder in which it lies"):
+        take_local([str(folder)], raw, follow_links=True)
+
+
+def test_a_pipe_in_a_folder_is_told_and_not_read(tmp_path, raw):
+    folder = write_files(tmp_path / "set", {"a.jpg": b"data"})
+    os.mkfifo(folder / "1_0_0_1.jpg")
+    take_local([str(folder)], raw)
+    problems = {m.name: m.problem for m in read_members(raw / "set.tar", LIMIT)}
+    assert problems == {"1_0_0_1.jpg": SPECIAL, "a.jpg": ""}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, which becomes another user for a while")
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path, raw):
+    folder = write_files(tmp_path / "set", {"a.jpg": b"data", "closed/b.jpg": b"data"})
+    for place in (tmp_path, *tmp_path.parents[:2]):
+        place.chmod(0o755)
+    (folder / "closed").chmod(0)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(UserError, match=r"set/closed: cannot be read: Permission denied"):
+            take_local([str(folder)], raw)
+    finally:
+        os.seteuid(0)
+
+
+def test_a_file_that_becomes_shorter_is_refused(tmp_path, raw, monkeypatch):
+    folder = write_files(tmp_path / "set", {"a.jpg": b"data"})
+    size = os.stat_result
+
+    def longer(descriptor: int) -> os.stat_result:
+        known = list(os.stat(descriptor))
+        known[6] += 100_000
+        return size(known)
+
+    monkeypatch.setattr(sources.os, "fstat", longer)
+    with pytest.raises(UserError, match=r"a\.jpg became shorter while it was read"):
+        take_local([str(folder)], raw)
+    assert list(raw.iterdir()) == []
+
+
+def test_a_folder_whose_name_leaves_no_room_for_a_suffix_is_refused(tmp_path, raw):
+    folder = write_files(tmp_path / ("x" * 253), {"a.jpg": b"data"})
+    with pytest.raises(UserError, match="its name is too long for"):
+        take_local([str(folder)], raw)
 
 
 def test_an_interrupted_packing_leaves_nothing(tmp_path, raw, monkeypatch):
