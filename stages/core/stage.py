@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from stages.core.errors import UserError
+from stages.core.errors import NOT_ENOUGH_MEMORY, UserError, end_without_memory, lacks_memory
 from stages.core.snapshot import changes, snapshot_at_start
 
 INTERRUPTED = 130  # the exit status, as of any program that Ctrl-C ends
@@ -44,6 +44,7 @@ def refuse_changes() -> None:
 def run_stage(main: Callable[[], None]) -> None:
     """Run a `main`; report all but defects in one line on stderr and an exit status."""
     sys.unraisablehook = partial(_unraisable, sys.unraisablehook)
+    threading.excepthook = partial(_thread_ended, threading.excepthook)
     try:
         snapshot_at_start()
         main()
@@ -56,14 +57,14 @@ def run_stage(main: Callable[[], None]) -> None:
         sys.unraisablehook = lambda _: None
         print("error: interrupted; what was there before stays", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except MemoryError:
-        sys.exit("error: not enough memory")
     except BrokenPipeError:
         if _is_read():
             raise  # by another pipe than the output
         sys.exit(UNREAD)
-    except OSError as error:
-        if (reason := _refusal(error)) is None:
+    except Exception as error:
+        if lacks_memory(error):
+            sys.exit(NOT_ENOUGH_MEMORY)
+        if not isinstance(error, OSError) or (reason := _refusal(error)) is None:
             raise
         sys.exit(f"error: {error.filename or 'writing'}: {reason}")
 
@@ -76,6 +77,13 @@ def _unraisable(otherwise: Callable[[Any], object], found: Any) -> None:
     # Not at once: it would be dropped in here. The process is asked, since a signal to this
     # thread alone would not wake the main one.
     threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def _thread_ended(otherwise: Callable[[Any], object], found: Any) -> None:
+    """End the process where a thread lacked memory: whoever waits for it would wait forever."""
+    if lacks_memory(found.exc_value or found.exc_type()):
+        end_without_memory()
+    otherwise(found)
 
 
 def _is_read() -> bool:

@@ -19,7 +19,7 @@ import onnx
 import onnx.utils
 import onnxruntime
 
-from stages.core.errors import UserError
+from stages.core.errors import UserError, lacks_memory
 from stages.core.sections import Cropping, Scale
 from stages.raw.images import Pixels
 
@@ -75,6 +75,8 @@ def load_detector(cropping: Cropping, weights: Path | bytes, device: str = "auto
             graph = extractor.extract_model(["input"], ["loc", "conf"]).SerializeToString()
         session = onnxruntime.InferenceSession(graph, options, providers=chosen)
     except Exception as error:  # protobuf, onnx and onnxruntime share no public base class
+        if lacks_memory(error):
+            raise
         reason = str(error).splitlines()[0][:200]
         file = weights if isinstance(weights, Path) else "detector weights"
         fault = f"{file}: no ONNX file that can be run ({reason})"

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from stages.core.errors import UserError
+from stages.core.errors import UserError, end_without_memory, lacks_memory
 from stages.parallel.threads import in_order
 
 Item = TypeVar("Item")
@@ -41,6 +41,7 @@ def side_by_side(
     an item, in bytes. Raises UserError if a worker was killed.
     """
     executor = ProcessPoolExecutor(processes, CONTEXT, _start, (make,))
+    _end_where_batches_get_lost(executor)
     # Ctrl-C would print a traceback in a worker that has not started yet.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -59,6 +60,19 @@ def side_by_side(
         results.close()
 
 
+def _end_where_batches_get_lost(executor: ProcessPoolExecutor) -> None:
+    """CPython prints that a batch did not fit into memory on its way, and waits for it forever."""
+    queue = executor._call_queue  # type: ignore[attr-defined]
+    otherwise = queue._on_queue_feeder_error
+
+    def failed(error: Exception, batch: object) -> None:
+        if lacks_memory(error):
+            end_without_memory()
+        otherwise(error, batch)
+
+    queue._on_queue_feeder_error = failed
+
+
 def _batches(items: Iterable[Item], weight: Callable[[Item], int]) -> Iterator[list[Item]]:
     batch: list[Item] = []
     size = 0
@@ -75,8 +89,8 @@ def _batches(items: Iterable[Item], weight: Callable[[Item], int]) -> Iterator[l
 def _start(make: Callable[[], Callable[[Any], Any]]) -> None:
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends its workers on Ctrl-C
-    threading.Thread(target=_exit_with_the_caller, daemon=True).start()
     try:
+        threading.Thread(target=_exit_with_the_caller, daemon=True).start()
         _work = make()
     except Exception as error:
         _work = error  # here it would be printed and lost; the first batch raises it

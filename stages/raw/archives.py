@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages.core.errors import UserError
+from stages.core.errors import UserError, lacks_memory
 from stages.core.sections import ArchiveLimits
 from stages.raw.names import spell
 from stages.raw.storage import SUFFIX, RemoteArchive, read_record
@@ -94,10 +94,8 @@ def _is_tar(path: Archive) -> bool:
     try:
         with _unpacked(path) as file, _open_tar(_Bounded(file, _START_BYTES, "no header")):
             return True
-    except MemoryError:
-        raise
     except Exception as error:  # gzip and tarfile raise many types on arbitrary bytes
-        if getattr(error, "errno", None) is not None:  # that of a disk
+        if lacks_memory(error) or getattr(error, "errno", None) is not None:  # that of a disk
             raise
         return False
 
@@ -118,9 +116,11 @@ def read_members(
         for path, data, problem in members:
             whole += 1
             yield Member(name, spell(path), data, problem)
-    except (UserError, MemoryError):
+    except UserError:
         raise
     except Exception as error:
+        if lacks_memory(error):
+            raise
         # tarfile and zipfile raise many types on damaged files (ValueError, RecursionError,
         # struct.error …). Errors of the disk have a number; EINVAL is a seek to before the start.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):

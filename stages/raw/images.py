@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from stages.core.errors import lacks_memory
 from stages.raw.names import spell
 
 Pixels = npt.NDArray[np.uint8]
@@ -54,13 +55,13 @@ def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pi
             with _turn if pixels > _LARGE else nullcontext():
                 image.load()
                 return _to_rgb(_upright(image))
-    except (UnreadableImageError, MemoryError):
+    except UnreadableImageError:
         raise
     except Image.UnidentifiedImageError:
         raise UnreadableImageError("not an image") from None
     except Exception as error:
         # Pillow's plug-ins raise many types on damaged files (OSError, SyntaxError, ...).
-        if "memory" in str(error).lower():  # of libtiff and libjpeg
+        if lacks_memory(error):
             raise MemoryError from error
         reason = spell(" ".join(str(error).split()) or type(error).__name__)
         raise UnreadableImageError(f"damaged image: {reason[:200]}") from error
@@ -69,9 +70,9 @@ def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pi
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except MemoryError:
-        raise
-    except Exception:  # EXIF data that Pillow cannot read say nothing
+    except Exception as error:  # EXIF data that Pillow cannot read say nothing
+        if lacks_memory(error):
+            raise
         return image
 
 

@@ -1,0 +1,70 @@
+"""Lack of memory ends a run; it is never taken for damage of what was read, and nothing hangs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOT_ENOUGH = ("error: not enough memory", "error: a worker process was killed, probably because")
+
+# Two workers decode twelve pictures of 4 megapixels, in as much memory more as the process has.
+SCRIPT = """
+import io, resource, sys
+from PIL import Image
+from stages.core.stage import run_stage
+from stages.detection.extraction import extract_in_processes
+from stages.detection.detector import Face
+from stages.raw.archives import Member
+from tests.settings import detect_settings
+
+file = io.BytesIO()
+Image.effect_noise((2000, 2000), 50).convert("RGB").save(file, "PNG")
+members = [Member("a.tar", f"{20 + n}_0_0_{n}.png", file.getvalue()) for n in range(12)]
+
+def load():
+    return lambda image: [Face(0.99, 10.0, 10.0, 1500.0, 1500.0)]
+
+def main():
+    for row, _ in extract_in_processes(members, load, detect_settings(), 2):
+        print(row.status, row.reason)
+
+used = 1024 * int(open("/proc/self/status").read().split("VmSize:")[1].split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]),) * 2)
+run_stage(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limit of a process's memory")
+@pytest.mark.parametrize("more", [2, 10, 30, 60, 100, 2000])
+def test_what_does_not_fit_into_memory_is_no_damage(more: int):
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(more << 20)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert set(ran.stdout.splitlines()) <= {"cropped "}, "lack of memory was recorded as damage"
+    if ran.returncode == 0:
+        assert len(ran.stdout.splitlines()) == 12
+        assert more > 30
+    else:
+        assert (ran.returncode, more < 2000) == (1, True)
+        assert ran.stderr.splitlines()[-1].startswith(NOT_ENOUGH)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'RuntimeError("can\'t start new thread")',
+        "RuntimeError('std::bad_alloc')",
+        "OSError(12, 'Cannot allocate memory')",
+        "MemoryError()",
+    ],
+)
+def test_every_library_s_words_for_it_end_a_run_alike(said: str):
+    script = f"from stages.core.stage import run_stage\ndef main(): raise {said}\nrun_stage(main)"
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (1, "error: not enough memory\n")
