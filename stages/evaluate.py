@@ -19,7 +19,8 @@ def main() -> None:
     """Predict with the run named on the command line, then score what was written."""
     plan = read_plan(run_parser(__doc__).parse_args().run)
     params, paths = load_params(), RunPaths(plan.run)
-    device.prepare(params.machine.device, params.machine.memory_growth, seed=plan.training.seed)
+    machine, seed = params.machine, plan.training.seed
+    device.prepare(machine.device, machine.memory_growth, seed=seed, threads=plan.threads)
     from stages.evaluation.costs import costs_of, training_costs
     from stages.networks.network import load_network
 

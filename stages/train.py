@@ -58,7 +58,8 @@ def main() -> None:
     machine = params.machine
     growth, seed = machine.memory_growth, plan.training.seed
     setup = (machine.device, growth, plan.precision, plan.deterministic, seed, plan.xla)
-    precision, xla = device.prepare(*setup)
+    precision, xla = device.prepare(*setup, plan.threads)
+    threads = plan.threads or device.usable_cores()
     from stages.learning.checkpoints import Checkpoints
     from stages.learning.features import features_on, frozen_features, one_after_the_other
     from stages.learning.fit import Execution
@@ -69,21 +70,21 @@ def main() -> None:
     faces, inputs = load(plan)
     model = build(plan, inputs["weights"], faces["train"], execution)
     execution = execution.suited_to(model)
-    used = {"precision": precision, "xla": execution.xla}
+    used = {"precision": precision, "xla": execution.xla, "threads": threads}
     facts = plan.model_dump(exclude={"run", "variant", "input_spec"}) | inputs | used
     identity = fingerprint(facts | environment())[:32]
     kept, stored = shared_folder("checkpoints"), shared_folder("features")
     remove_older(kept, CHECKPOINT_DAYS)
     remove_older(stored, PARTIAL_DAYS, f"*{PARTIAL_SUFFIX}")
     checkpoints = Checkpoints(kept / identity, identity)
-    on_ray = params.cluster.engine == "ray"
+    many, alone = params.cluster.engine == "ray", one_after_the_other
     features = partial(
         frozen_features,
         images=faces["train"].crops,
-        digest=inputs["data"][CROPS.name],
+        digest=fingerprint({"crops": inputs["data"][CROPS.name], "threads": threads}),
         folder=stored,
         limit=machine.features_gib * GIB,
-        compute=partial(features_on, params.cluster, setup) if on_ray else one_after_the_other,
+        compute=partial(features_on, params.cluster, (*setup, threads)) if many else alone,
     )
     summary = fit(plan, model, faces, features, checkpoints, execution)
     if replicas is not None:

@@ -262,6 +262,7 @@ class Train(Section):
     global_batch: Annotated[int, Field(ge=0, le=65_536)]
     lr_scaling: Literal["keep", "linear", "sqrt"]
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
+    threads: Annotated[int, Field(ge=0, le=1024)]
     deterministic: bool
     xla: list[Backbone]
     subset: Subset

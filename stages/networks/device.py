@@ -26,6 +26,7 @@ def prepare(
     deterministic: bool = True,
     seed: int = 0,
     xla: bool = False,
+    threads: int = 0,
 ) -> tuple[str, bool]:
     """Set up TensorFlow and Keras for this process.
 
@@ -39,6 +40,8 @@ def prepare(
         xla: XLA is wanted. On a GPU it does not go with `deterministic` (XLA has no
             deterministic gradient of max pooling there), on a CPU with float32 only, which its
             steps are made for, and not with AVX-512, where TensorFlow's own are faster.
+        threads: that share one operation; each number sums in another order, so that the last
+            bits differ; 0: one per core that this process may use.
 
     Returns:
         The dtype policy that is set, and whether XLA can be used.
@@ -62,6 +65,8 @@ def prepare(
     if memory_growth:
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
+    if threads:  # it cannot be changed later, not even to what it is
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
     if precision == "auto":
         precision = _automatic_precision(gpus)
     keras.config.set_dtype_policy(precision)
@@ -80,6 +85,13 @@ def _automatic_precision(gpus: Sequence[object]) -> str:
     if gpus:
         return "mixed_float16" if all(map(_has_tensor_cores, gpus)) else "float32"
     return "mixed_bfloat16" if multiplies_bfloat16() else "float32"
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, which is how many threads TensorFlow takes."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def has_gpu() -> bool:

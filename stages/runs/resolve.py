@@ -30,6 +30,7 @@ class Plan(Section):
     network: NetworkSpec
     training: Training
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
+    threads: int  # of one operation; 0: one per core
     deterministic: bool
     xla: bool  # whether XLA compiles its steps where the machine allows it
     subset: Subset  # the share of the images of each split that is used
@@ -63,6 +64,7 @@ def resolve(params: Params, run: str, epochs: int | None = None) -> Plan:
         network=_network(params, variant, name.native),
         training=_training(params, variant, seed, epochs),
         precision=params.train.precision,
+        threads=params.train.threads,
         deterministic=params.train.deterministic,
         xla=variant.backbone in params.train.xla,
         subset=params.train.subset,
