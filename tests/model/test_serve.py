@@ -121,7 +121,8 @@ def test_the_endpoint_returns_what_predict_writes(
     server: str, small_model: Path, mobilenet_weights: Path, portrait: np.ndarray
 ):
     data = encoded(portrait)
-    found = ask(server, "predict", data, model="models/one").json()
+    # The first request opens the model, which may take longer than a request has.
+    until(lambda: ask(server, "predict", data, model="models/one").ok, 60)
     model = open_model(small_model)
     extract = face_extractor(model.input_spec, open_detector(model, mobilenet_weights))
     image = extract(Member("", "upload", data))
