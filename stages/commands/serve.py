@@ -15,6 +15,8 @@ from stages.core.paths import NETWORK_FILE
 from stages.inference.models import find_model, find_models
 
 LOOPBACK = ("127.0.0.1", "localhost")
+ALL_CONNECTIONS = 500  # of all clients together, unless one alone may have as many
+HEADERS_SECONDS = 10.0  # to send the headers of a request
 
 
 def hosts_of(address: str) -> tuple[str, ...]:
@@ -41,18 +43,21 @@ def main() -> None:
     add("--max-pixels", type=float, default=50, help="largest photo, 10^6 pixels; %(default)s")
     add("--timeout", type=float, default=30, help="seconds of an upload, and of its work; 30")
     add("--threads", type=int, default=os.cpu_count() or 1, help="photos at work; %(default)s")
+    text = "connections of one address (IPv6: one /64) at once; %(default)s. Behind a proxy all"
+    add("--connections", type=int, default=16, help=f"{text} clients have its address: set more")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="%(default)s")
     arguments = parser.parse_args()
     limited = (arguments.max_upload, arguments.max_pixels, arguments.timeout)
     if not all(math.isfinite(number) and number > 0 for number in limited):
         parser.error("--max-upload, --max-pixels and --timeout must be above 0, and finite")
-    if arguments.threads < 1:
-        parser.error("--threads must be at least 1")
+    if min(arguments.threads, arguments.connections) < 1:
+        parser.error("--threads and --connections must be at least 1")
     if not 0 <= arguments.port <= 65535:
         parser.error("--port must be in 0..65535")
     try:
         import uvicorn
 
+        from stages.inference.connections import limited_protocol
         from stages.inference.web import Limits, PredictionService, create_app
     except ImportError as error:
         raise UserError(f"serve needs {error.name}: pip install -e '.[serve]'") from None
@@ -74,4 +79,13 @@ def main() -> None:
     host, port = arguments.host, arguments.port
     app = create_app(service, hosts_of(host))
     print(f"serve: http://{host}:{port}, stop with Ctrl-C", flush=True)
-    uvicorn.run(app, host=host, port=port, log_level="warning", limit_concurrency=200)
+    # A request is uploaded, worked on and answered, each within the time-out.
+    seconds = min(HEADERS_SECONDS, limits.seconds), 3 * limits.seconds
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        http=limited_protocol(arguments.connections, *seconds),
+        limit_concurrency=max(ALL_CONNECTIONS, arguments.connections + 1),
+    )

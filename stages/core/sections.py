@@ -202,9 +202,9 @@ class Split(Section):
 ClassName = Annotated[
     str,
     Field(
-        pattern=r"^[^\s=+\-@][^\r\n\t]*$",
+        pattern=r"^[^\s=+\-@\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$",
         max_length=100,
-        description="in one line, first no space and none of `= + - @`",
+        description="in one line, no control character, first no space and none of `= + - @`",
     ),
 ]
 

@@ -8,6 +8,7 @@ exception is a defect and keeps its traceback.
 """
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -45,6 +46,9 @@ def run_stage(main: Callable[[], None]) -> None:
     """Run a `main`; report all but defects in one line on stderr and an exit status."""
     sys.unraisablehook = partial(_unraisable, sys.unraisablehook)
     threading.excepthook = partial(_thread_ended, threading.excepthook)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a locale may lack letters of names
+            stream.reconfigure(errors="backslashreplace")
     try:
         snapshot_at_start()
         main()

@@ -1,7 +1,7 @@
 """Read untrusted HDF5, ONNX and .keras files.
 
 HDF5 and ONNX can refer to other files of this machine, whose bytes would then be read as weights,
-and can declare arrays much larger than the file. Such files are refused.
+and can declare arrays much larger than the file. Such files are refused, and ONNX files that loop.
 
 A .keras file could run code: Keras's safe mode refuses Lambda layers, but other names have been
 holes (CVE-2025-1550, -8747, -9905, -9906, -12058). A file that names any other part than those
@@ -13,7 +13,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +26,15 @@ from google.protobuf.message import Message
 LARGEST = 2 << 30  # bytes of all arrays of a file; VGG19, the largest network here, has 0.6 GB
 DEEPEST = 32  # groups in groups of an HDF5 file; an average of networks has 8
 MOST_ITEMS = 100_000  # groups and arrays of an HDF5 file; an average of three MobileNets has 900
+
+# Of an ONNX file that is to be run: what exports of all networks here consist of. None of them
+# loops: a loop can run for ever, and nothing stops onnxruntime then.
+OPERATIONS = {
+    *("Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv"),
+    *("Expand", "Flatten", "Gather", "Gemm", "GlobalAveragePool", "Identity", "MatMul", "MaxPool"),
+    *("Mul", "Pad", "Relu", "Reshape", "ReverseSequence", "Shape", "Sigmoid", "Slice", "Softmax"),
+    *("Squeeze", "Sub", "Transpose", "Unsqueeze"),
+}
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {_CONFIG, "metadata.json", _WEIGHTS}
@@ -92,11 +101,11 @@ def check_hdf5(file: h5py.File) -> None:
                     raise ValueError(f"{where} declares more bytes than the file holds")
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """Read a graph whose weights, also of nested graphs, are in the file in the declared length.
+def read_onnx(path: Path, operations: Collection[str] | None = None) -> onnx.ModelProto:
+    """Read a graph whose weights are in the file in the declared length.
 
-    Raises ValueError for any other, for one of more than LARGEST bytes, and for operations that
-    ONNX does not define.
+    Raises ValueError for any other, for one of more than LARGEST bytes, for operations that ONNX
+    does not define or that contain a graph (loops, branches), and for others than `operations`.
     """
     if path.stat().st_size > LARGEST:
         raise ValueError(f"more than {LARGEST} bytes")
@@ -105,9 +114,10 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     except Exception as error:  # protobuf's own exception types differ between its versions
         raise ValueError(f"not an ONNX file: {error}") from error
     for part in _messages(model):
-        foreign = isinstance(part, onnx.NodeProto) and part.domain not in ("", "ai.onnx")
-        if foreign or isinstance(part, onnx.FunctionProto):
+        if isinstance(part, onnx.FunctionProto):
             raise ValueError("has operations that ONNX does not define")
+        if isinstance(part, onnx.NodeProto):
+            _check_operation(part, operations)
         if not isinstance(part, onnx.TensorProto):
             continue
         if part.data_location == onnx.TensorProto.EXTERNAL or part.external_data:
@@ -117,6 +127,14 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         except Exception as error:  # its type depends on the kind of values
             raise ValueError(f"the values of {part.name!r} do not fit: {error}") from error
     return model
+
+
+def _check_operation(node: onnx.NodeProto, operations: Collection[str] | None) -> None:
+    if node.domain not in ("", "ai.onnx"):
+        raise ValueError("has operations that ONNX does not define")
+    nested = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+    if nested or (operations is not None and node.op_type not in operations):
+        raise ValueError(f"has the operation {node.op_type!r}, which no network here needs")
 
 
 def _messages(message: Message) -> Iterator[Message]:

@@ -62,7 +62,7 @@ def export(
             write_tflite(model.network, unfinished, form, val.crops[val.rows[places]])
             exported = TfliteNetwork(unfinished)
         ours = predict_rows(exported, test.crops, test.rows, BATCH_SIZE)
-        original = predict_rows(model.network, test.crops, test.rows, BATCH_SIZE)
+        original = predict_rows(model, test.crops, test.rows, BATCH_SIZE)
         compared = agreement(ours, original, test.labels)
         _refuse_difference(target, form, compared)
         crops = np.ascontiguousarray(test.crops[test.rows[:32]])
@@ -82,7 +82,8 @@ def _refuse_difference(
     target: Path, form: str, compared: Mapping[str, Mapping[str, float]]
 ) -> None:
     """Refuse a file that differs too much from Keras; NaN differs too much."""
-    furthest = max(figures["max_difference"] for figures in compared.values())
+    # NumPy's maximum, unlike Python's, is NaN wherever NaN stands.
+    furthest = np.max([figures["max_difference"] for figures in compared.values()])
     if form in LARGEST and not furthest <= LARGEST[form]:
         excess = f"a probability differs by {furthest} from Keras's, more than {LARGEST[form]}"
         raise UserError(f"{target}: {excess}; not kept")

@@ -5,31 +5,35 @@ onnxruntime. A TFLite file has them beside it, in preprocessor_config.json and <
 needs ai-edge-litert.
 """
 
+import functools
 import os
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+import onnx.numpy_helper
 import onnxruntime
 import platformdirs
 from pydantic import ConfigDict, Field
 
 from stages.core import paths
-from stages.core.errors import UserError
+from stages.core.errors import UserError, lacks_memory
 from stages.core.files import digest
 from stages.core.sections import Section
 from stages.detection.detector import Detector, load_detector, providers
-from stages.formats.untrusted import LARGEST, read_onnx
+from stages.formats.untrusted import LARGEST, OPERATIONS, read_onnx
 from stages.networks.device import silenced_stderr
 from stages.networks.input_spec import InputSpec, read_input_spec
 from stages.networks.prediction import AGE_YEARS, Network
 from stages.weights.registry import DETECTORS, check_detector, obtain
 
 METADATA = "utkface-mtl"  # key in the metadata of an ONNX file
+LARGEST_MEMORY = 4 << 30  # bytes of arrays at work in ONNX files; VGG19 needs 0.5 for 64 images
 RELEASED = Path(__file__).with_name("released") / "model.onnx"  # that of the package
 
 
@@ -37,7 +41,8 @@ class Calibration(Section):
     """The content of calibration.json: temperatures by task; none were fitted if it is empty."""
 
     flip_tta: bool | None  # fitted to the mean of the outputs for a crop and its mirror image
-    temperatures: dict[Literal["age", "gender", "race"], Annotated[float, Field(gt=0)]]
+    # Stage evaluate fits 0.05 to 20; far below that numbers overflow.
+    temperatures: dict[Literal["age", "gender", "race"], Annotated[float, Field(gt=0.001)]]
 
 
 class Exported(Section):
@@ -56,7 +61,7 @@ class Model:
 
     `network` takes uint8 RGB (N, size, size, 3) and returns the probabilities of `classes` by task;
     with `AGE_YEARS` among them also those of single years. A `UserError` if the network's input or
-    outputs differ from its input spec.
+    outputs differ from its input spec. A model is itself a network, one whose outputs are checked.
     """
 
     name: str
@@ -77,6 +82,25 @@ class Model:
                 )
         if self.size != (size := self.input_spec.detect.size):
             raise UserError(f"{self.path}: takes {self.size} px, but its input spec says {size} px")
+        calibrated = self.calibration.temperatures if self.calibration else {}
+        if strange := {*calibrated} - {*self.classes}:
+            raise UserError(f"{self.path}: has temperatures of {strange}, which it does not give")
+
+    def predict_on_batch(self, x: npt.NDArray[np.uint8], /) -> Mapping[str, Any]:
+        """The network's outputs; a `UserError` if they are no probabilities."""
+        outputs = self.network.predict_on_batch(x)
+        for name, number in self.classes.items():
+            values = np.asarray(outputs[name])
+            if values.shape != (len(x), number):
+                told = f"{values.shape} as {name}, not (images, classes) {(len(x), number)}"
+                raise UserError(f"{self.path}: gives {told}; export it again")
+            rounding = 0.01 + number / 512  # 8 bits round each probability by up to 1 / 512
+            # Written so that NaN, of which no comparison holds, is refused.
+            valid = (values >= 0).all() and (abs(values.sum(axis=1) - 1) <= rounding).all()
+            if not valid:
+                fault = "NaN, below 0, or not 1 in sum; train or export it again"
+                raise UserError(f"{self.path}: its outputs of {name} are no probabilities: {fault}")
+        return outputs
 
     @property
     def cautions(self) -> list[str]:
@@ -171,17 +195,34 @@ def _read_calibration(folder: Path, outputs: Collection[str]) -> Calibration | N
     return calibration if {*outputs} - {AGE_YEARS} <= {*calibration.temperatures} else None
 
 
+@functools.cache  # once in a process
+def _limit_memory() -> None:
+    """Bound what all ONNX sessions that ask for it may allocate: a small file can want anything."""
+    kind, purpose = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, purpose)
+    limit = onnxruntime.OrtArenaCfg({"max_mem": LARGEST_MEMORY})
+    onnxruntime.create_and_register_allocator(memory, limit)
+
+
 class OnnxNetwork:
     """A network in an ONNX file, used like a Keras model; a `UserError` if it cannot be run."""
 
     def __init__(self, path: Path, device: str = "auto") -> None:
+        self.path = path
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors are raised too
+        options.add_session_config_entry("session.use_env_allocators", "1")
         chosen = providers(device)
         try:
-            read_onnx(path)  # refuses references to other files
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
+            _limit_memory()
+            graph = widened(read_onnx(path, OPERATIONS)).SerializeToString()
+            # Constants folded when the file is opened would be outside of the limit.
+            self.session = onnxruntime.InferenceSession(
+                graph, options, providers=chosen, disabled_optimizers=["ConstantFolding"]
+            )
         except Exception as error:  # onnxruntime's exceptions share no public base class
+            if lacks_memory(error):
+                raise MemoryError from error
             raise UserError(f"{path}: not an ONNX file that can be run: {error}") from error
         inputs = self.session.get_inputs()
         if [i.name for i in inputs] != ["image"] or len(inputs[0].shape) != 4:
@@ -191,14 +232,40 @@ class OnnxNetwork:
         self.size = inputs[0].shape[1]
         self.classes: dict[str, int] = {}
         for output in self.session.get_outputs():
-            if output.type != "tensor(float)" or len(output.shape) != 2:
-                actual = f"{output.type} of shape {output.shape}"
+            shape = output.shape
+            if output.type != "tensor(float)" or len(shape) != 2 or not isinstance(shape[1], int):
+                actual = f"{output.type} of shape {shape}"
                 raise UserError(f"{path}: gives {actual} as {output.name}, not (images, classes)")
-            self.classes[output.name] = output.shape[1]
+            self.classes[output.name] = shape[1]
 
     def predict_on_batch(self, x: npt.NDArray[np.uint8], /) -> dict[str, npt.NDArray[np.float32]]:
         """Outputs by task, (M, classes), for uint8 images (M, size, size, 3)."""
-        return dict(zip(self.classes, self.session.run(None, {"image": x}), strict=True))
+        try:
+            return dict(zip(self.classes, self.session.run(None, {"image": x}), strict=True))
+        except Exception as error:  # of the kinds above
+            memory = f"(it may take {LARGEST_MEMORY >> 30} GiB of memory)"
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{self.path}: cannot be run {memory}: {reason}") from error
+
+
+def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Cast in a file what stands in it as constants of half precision; see `release.halve`."""
+    graph, kept = model.graph, []
+    halves = {
+        array.name: array
+        for array in graph.initializer
+        if array.data_type == onnx.TensorProto.FLOAT16
+    }
+    for node in graph.node:
+        to = [attribute.i for attribute in node.attribute if attribute.name == "to"]
+        if node.op_type == "Cast" and to == [onnx.TensorProto.FLOAT] and node.input[0] in halves:
+            values = onnx.numpy_helper.to_array(halves[node.input[0]]).astype(np.float32)
+            graph.initializer.append(onnx.numpy_helper.from_array(values, node.output[0]))
+        else:
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
+    return model
 
 
 def _open_onnx(path: Path, device: str) -> Model:
@@ -223,22 +290,32 @@ class TfliteNetwork:
             raise UserError(f"{path}: needs {error.name}: pip install ai-edge-litert") from None
         if path.stat().st_size > LARGEST:
             raise UserError(f"{path}: more than {LARGEST} bytes")
+        self.path = path
         try:
             with silenced_stderr():  # it prints the name of its delegate
                 self.interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+                # Others are what loops and branches call: a loop may never end.
+                if (graphs := self.interpreter.num_subgraphs()) != 1:
+                    raise ValueError(f"has {graphs} graphs, where no export has a second one")
                 self.run = self.interpreter.get_signature_runner()
             outputs = self.run.get_output_details()
             self.classes = {name: int(about["shape"][-1]) for name, about in outputs.items()}
+            if kinds := {about["dtype"] for about in outputs.values()} - {np.float32}:
+                raise ValueError(f"gives {kinds}, not float32")
             self.size = int(self.run.get_input_details()["image"]["shape"][1])
             # Fails here on operations of TensorFlow, which could write files.
-            self.predict_on_batch(np.zeros((1, self.size, self.size, 3), np.uint8))
+            with silenced_stderr():
+                self.run(image=np.zeros((1, self.size, self.size, 3), np.uint8))
         except (ValueError, RuntimeError, KeyError, IndexError) as error:
             raise UserError(f"{path}: not a TFLite file that can be run: {error}") from error
 
     def predict_on_batch(self, x: npt.NDArray[np.uint8], /) -> dict[str, npt.NDArray[np.float32]]:
         """Outputs by task, (M, classes), for uint8 images (M, size, size, 3)."""
-        with silenced_stderr():
-            return dict(self.run(image=x))
+        try:
+            with silenced_stderr():
+                return dict(self.run(image=x))
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{self.path}: cannot be run: {error}") from error
 
 
 def _open_tflite(path: Path) -> Model:

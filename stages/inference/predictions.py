@@ -77,7 +77,7 @@ def outputs_of(
         return []
     crops = np.stack([face.crop for face in faces])
     rows = np.arange(len(crops))
-    outputs: dict[str, Any] = predict_rows(model.network, crops, rows, batch_size, flip_tta)
+    outputs: dict[str, Any] = predict_rows(model, crops, rows, batch_size, flip_tta)
     if calibrated and model.calibration:
         for task, temperature in model.calibration.temperatures.items():
             outputs[task] = scaled(outputs[task].astype(np.float64), temperature)

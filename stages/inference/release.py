@@ -40,7 +40,7 @@ def write_released(
     loses accuracy, or `metrics` (metrics.json) are not those of the network; nothing is written.
     """
     about = Exported(run=model.name, input_spec=model.input_spec, calibration=model.calibration)
-    original = predict_rows(model.network, test.crops, test.rows, BATCH_SIZE)
+    original = predict_rows(model, test.crops, test.rows, BATCH_SIZE)
     with atomic_write(path) as partial:
         write_onnx(model.network, partial, {METADATA: about.model_dump_json()})
         halve(partial)

@@ -34,7 +34,8 @@ def open_writer(form: str, output: Path | None, model: Model) -> Iterator[Write]
     row by row.
     """
     if output is None:
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        # The bytes of a file, whatever the locale.
+        sys.stdout.reconfigure(encoding="utf-8", line_buffering=True)  # type: ignore[union-attr]
         yield _row_writer(form, sys.stdout, model)
         return
     # The file beside the pictures also lists the images that could not be drawn.

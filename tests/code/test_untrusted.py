@@ -186,14 +186,25 @@ def test_sparse_values_that_are_elsewhere_are_refused(tmp_path: Path, secret: Pa
             read_onnx(path)
 
 
-def test_an_operation_that_onnx_does_not_define_is_found_inside_a_branch(tmp_path: Path):
-    inner = graph(domain="com.microsoft").graph
-    model = graph()
+def test_an_operation_that_contains_a_graph_is_refused(tmp_path: Path):
+    inner, path = graph().graph, tmp_path / "model.onnx"
+    loop = helper.make_node("Loop", ["x"], ["z"], body=inner)
     branch = helper.make_node("If", ["x"], ["z"], then_branch=inner, else_branch=inner)
-    model.graph.node.append(branch)
-    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ValueError, match="operations that ONNX does not define"):
-        read_onnx(tmp_path / "model.onnx")
+    many = helper.make_node("Relu", ["x"], ["z"], bodies=[inner])
+    for node in (loop, branch, many):
+        model = graph()
+        model.graph.node.append(node)
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(ValueError, match=f"has the operation '{node.op_type}', which no"):
+            read_onnx(path)
+
+
+def test_an_onnx_graph_that_is_to_be_run_has_no_other_operations(tmp_path: Path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(graph().SerializeToString())
+    read_onnx(path, {"Relu"})
+    with pytest.raises(ValueError, match="has the operation 'Relu', which no network here needs"):
+        read_onnx(path, {"Conv"})
 
 
 def test_a_tensor_that_declares_more_than_it_contains_is_refused_anywhere(tmp_path: Path):

@@ -235,6 +235,41 @@ def test_a_tflite_file_with_an_operation_of_tensorflow_is_refused(workspace: Pat
         open_model(tmp_path / origin.name)
 
 
+def test_a_tflite_file_of_several_graphs_is_refused(workspace: Path, tmp_path: Path):
+    """A loop, which may never end, is an operation that calls another graph of the file."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    origin = workspace / "exports/small/small.float16.tflite"
+    for beside in (f"{origin.name}.json", "preprocessor_config.json"):
+        shutil.copy(origin.with_name(beside), tmp_path)
+    content = schema.ModelT.InitFromPackedBuf(origin.read_bytes())
+    content.subgraphs.append(content.subgraphs[0])
+    builder = flatbuffers.Builder()
+    builder.Finish(content.Pack(builder), b"TFL3")
+    (tmp_path / origin.name).write_bytes(builder.Output())
+    with pytest.raises(UserError, match=r"tflite: not a TFLite file that can be run: has 2 graphs"):
+        open_model(tmp_path / origin.name)
+
+
+def test_a_copy_whose_last_task_is_not_a_number_is_not_kept(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = OnnxNetwork.predict_on_batch
+
+    def broken(network: OnnxNetwork, x: np.ndarray) -> dict[str, np.ndarray]:
+        found = real(network, x)
+        return found | {list(found)[-1]: np.full_like(list(found.values())[-1], np.nan)}
+
+    monkeypatch.chdir(workspace)
+    monkeypatch.setattr(OnnxNetwork, "predict_on_batch", broken)
+    monkeypatch.setattr(export, "EXPORTS", Path("other"))
+    monkeypatch.setattr(sys, "argv", ["export", "small", "--formats", "onnx"])
+    with pytest.raises(UserError, match="a probability differs by nan from Keras's"):
+        export.main()
+    assert not any(Path("other").rglob("*.*"))
+
+
 def test_the_saliency_of_a_tflite_file_is_computed_by_occlusion(workspace: Path):
     model = open_model(workspace / "exports/small/small.float16.tflite")
     crop = np.load(workspace / "data/faces/crops.npy")[2]
@@ -310,12 +345,13 @@ def test_an_onnx_file_of_other_types_or_ranks_is_refused(tmp_path: Path):
             *(
                 [onnx.helper.make_node("Flatten", ["x"], ["age"])]
                 if rank
-                else [onnx.helper.make_node("ReduceSum", ["x"], ["age"], keepdims=0)]
+                else [onnx.helper.make_node("Reshape", ["x", "no"], ["age"])]
             ),
         ]
         shape = ["n", 192] if rank else []
         age = onnx.helper.make_tensor_value_info("age", onnx.TensorProto.FLOAT, shape)
-        graph = onnx.helper.make_graph(nodes, "g", [image], [age])
+        none = onnx.helper.make_tensor("no", onnx.TensorProto.INT64, [0], [])
+        graph = onnx.helper.make_graph(nodes, "g", [image], [age], [none])
         opset = [onnx.helper.make_opsetid("", 17)]
         onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), path)
         return path

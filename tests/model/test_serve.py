@@ -1,6 +1,7 @@
 """The command `serve` as a process of its own, asked over HTTP and in a real browser."""
 
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -119,7 +121,8 @@ def test_the_endpoint_returns_what_predict_writes(
     server: str, small_model: Path, mobilenet_weights: Path, portrait: np.ndarray
 ):
     data = encoded(portrait)
-    found = ask(server, "predict", data, model="models/one").json()
+    # The first request opens the model, which may take longer than a request has.
+    until(lambda: ask(server, "predict", data, model="models/one").ok, 60)
     model = open_model(small_model)
     extract = face_extractor(model.input_spec, open_detector(model, mobilenet_weights))
     image = extract(Member("", "upload", data))
@@ -265,6 +268,132 @@ def test_addresses_of_this_machine_take_no_other_name(address: str, host: str, s
     service = PredictionService([Path("a")], "cpu", Limits(1, 1, 1, 1, 1))
     client = TestClient(create_app(service, hosts_of(address)))
     assert client.get("/", headers={"Host": host}).status_code == status
+
+
+# --- one client among others -------------------------------------------------------------
+
+HEAD = b"GET /api/models HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+def connected(server: str, address: str = "127.0.0.1") -> socket.socket:
+    """A connection to a server from an address of this machine."""
+    host, port = server.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), 10, (address, 0))
+
+
+def answer_of(connection: socket.socket) -> bytes:
+    """All that a server sends until it closes; nothing if it resets."""
+    parts = []
+    with connection, contextlib.suppress(ConnectionError):
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def are_closed(connections: list[socket.socket]) -> bool:
+    """Whether the server has closed all these connections; what it sent is thrown away."""
+    for connection in connections:
+        try:
+            while connection.recv(65536, socket.MSG_DONTWAIT):
+                pass
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            pass
+    return True
+
+
+def test_a_thousand_connections_of_one_address_keep_no_other_from_an_answer(server: str):
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(connected(server)) for _ in range(1000)]
+        begin = time.monotonic()
+        ask = HEAD + b"Connection: close\r\n\r\n"
+        (other := stack.enter_context(connected(server, "127.0.0.2"))).sendall(ask)
+        assert answer_of(other).startswith(b"HTTP/1.1 200 ")
+        (same := stack.enter_context(connected(server))).sendall(ask)
+        assert answer_of(same)[:12] in (b"HTTP/1.1 503", b"")  # b"": reset, for it had sent
+        assert b"too many connections" in answer_of(held.pop())
+        endless = iter(HEAD + b"X: " + b"x" * 1000)
+        # Every second a byte, which does not prolong the time.
+        while not are_closed(held):
+            byte = bytes([next(endless)])
+            for connection in held:
+                with contextlib.suppress(OSError):
+                    connection.sendall(byte)
+            time.sleep(1)
+            assert time.monotonic() - begin < TIMEOUT + 5
+    assert requests.get(f"{server}/api/models", timeout=5).ok
+
+
+@pytest.fixture
+def small_server() -> Iterator[str]:
+    """A server of 4 connections an address, half a second for headers and one for a request."""
+    import uvicorn
+
+    from stages.inference.connections import limited_protocol
+
+    async def app(scope: dict, _: object, send: Callable) -> None:
+        if scope["type"] == "http":
+            size = int(scope["path"].removeprefix("/"))
+            await send({"type": "http.response.start", "status": 200})
+            for _ in range(size):
+                await send({"type": "http.response.body", "body": bytes(10**6), "more_body": True})
+            await send({"type": "http.response.body"})
+
+    (port,) = free_ports(1)
+    limited = limited_protocol(connections=4, headers=0.5, request=1)
+    config = uvicorn.Config(app, port=port, http=limited, log_level="error", lifespan="off")
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    until(lambda: running.started)
+    yield f"http://127.0.0.1:{port}"
+    running.should_exit = True
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /0 HTTP/1.1\r\nHost: x\r\n\r\n",  # and no other request
+        b"POST /0 HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",  # whose body does not come
+        b"GET /90 HTTP/1.1\r\nHost: x\r\n\r\n",  # whose answer is not read
+    ],
+    ids=["nothing", "one request", "no body", "an answer that is not read"],
+)
+def test_a_connection_on_which_nothing_moves_ends(sent: bytes, small_server: str):
+    begin = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(connected(small_server)) for _ in range(4)]
+        for connection in held:
+            connection.sendall(sent)
+        assert not is_answered(small_server)  # the fifth
+        until(lambda: is_answered(small_server), 5)
+        assert time.monotonic() - begin < 3
+
+
+def is_answered(server: str) -> bool:
+    try:
+        return requests.get(f"{server}/1", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def test_a_client_that_keeps_asking_is_not_cut_off(small_server: str):
+    with requests.Session() as session:
+        for _ in range(6):
+            assert len(session.get(f"{small_server}/3", timeout=5).content) == 3 * 10**6
+            time.sleep(0.3)
+
+
+def test_an_ipv6_client_is_its_network():
+    from stages.inference.connections import _holder
+
+    assert _holder("2001:db8::1") == _holder("2001:db8::ffff:2") != _holder("2001:db8:0:1::1")
+    assert _holder("fe80::1%lo") == _holder("fe80::2")
+    assert _holder("127.0.0.1") != _holder("127.0.0.2")
 
 
 # --- the page ----------------------------------------------------------------------------
