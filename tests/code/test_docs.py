@@ -118,7 +118,7 @@ def test_types_ranges_and_meanings_stand_beside_the_params(tmp_path: Path):
         in text
     )
     # A pattern is shown in words.
-    assert "text, in one line, first no space and none of `= + - @` |" in text
+    assert "text, in one line, no control character, first no space and none of `= + - @` |" in text
     assert "&lt;variant>[+native][+published-split | +fold-&lt;i>][+seed-&lt;n>]" in text
     assert "^" not in text
     changed = (TOP / "params.yaml").read_text().replace("margin: 0.2 #", "margin: 0.3 # NEW")
