@@ -4,13 +4,18 @@ BIN := .venv/bin
 ASK := import requests; requests.get("https://api.osv.dev/v1/vulns/GHSA-3f63-hfp8-52jq", timeout=5).raise_for_status()
 # Python compiles modules on import; compiling all of them here would double the time to install.
 INSTALL := install --quiet --no-compile
+# The versions that `make test` was last green with. Another Python may have no wheels of them, and
+# takes the newest that pyproject.toml admits.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+PINS := $(wildcard constraints-$(VERSION).txt)
+PINNED := $(addprefix --constraint ,$(PINS))
 # Container images often set it; each process would then compile TensorFlow again, for 6 s.
 unexport PYTHONDONTWRITEBYTECODE
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
 .PHONY: help install repro test test-long test-lowest check audit format dag plots publish report suite docs \
-  clean release
+  clean constraints release
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,12 +93,12 @@ dag: .venv/installed ## draw docs/dag.svg, the picture of the workflow (needs gr
 	$(BIN)/python -m pip $(INSTALL) --editable '.[train]'
 	touch $@
 
-.venv/installed-dev: pyproject.toml .venv/made
-	$(BIN)/python -m pip $(INSTALL) --editable '.[dev,docs,export,serve,train]'
+.venv/installed-dev: pyproject.toml $(PINS) .venv/made
+	$(BIN)/python -m pip $(INSTALL) $(PINNED) --editable '.[dev,docs,export,serve,train]'
 	touch $@ .venv/installed .venv/installed-docs
 
 .venv/installed-cluster: pyproject.toml .venv/installed-dev
-	$(BIN)/python -m pip $(INSTALL) --editable '.[cluster]'
+	$(BIN)/python -m pip $(INSTALL) $(PINNED) --editable '.[cluster]'
 	touch $@
 
 .venv/installed-docs: pyproject.toml .venv/made
@@ -109,6 +114,14 @@ dag: .venv/installed ## draw docs/dag.svg, the picture of the workflow (needs gr
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
 	  --requirement .venv-lowest/requirements.txt --editable .
 	touch $@
+
+constraints: ## pin the newest packages that pyproject.toml admits, by their versions
+	rm -rf .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip $(INSTALL) --upgrade pip
+	.venv-newest/bin/python -m pip $(INSTALL) '.[cluster,dev,docs,export,serve,train]'
+	.venv-newest/bin/python -m pip freeze --exclude utkface-mtl > constraints-$(VERSION).txt
+	rm -rf .venv-newest
 
 clean: ## remove the environments and the caches of the tools
 	rm -rf .venv .venv-lowest .mypy_cache .ruff_cache .pytest_cache

@@ -55,10 +55,11 @@ _TENSOR = "__keras_tensor__"  # what connects the parts; has no module
 
 
 @contextmanager
-def open_hdf5(source: Path | BinaryIO) -> Iterator[h5py.File]:
+def open_hdf5(source: Path | BinaryIO, as_stored: bool = False) -> Iterator[h5py.File]:
     """Open a file that refers to no other file and has at most LARGEST bytes of weights.
 
-    Raises ValueError for any other and for a damaged one.
+    `as_stored`: each array takes its bytes in the file, so that a small file is not read as a
+    large one. Raises ValueError for any other and for a damaged one.
     """
     try:
         file = h5py.File(source, "r")
@@ -66,7 +67,7 @@ def open_hdf5(source: Path | BinaryIO) -> Iterator[h5py.File]:
         raise ValueError(f"not an HDF5 file: {error}") from error
     try:
         with file:
-            check_hdf5(file)
+            check_hdf5(file, as_stored)
             yield file
     except ValueError:
         raise
@@ -75,10 +76,9 @@ def open_hdf5(source: Path | BinaryIO) -> Iterator[h5py.File]:
         raise ValueError(f"damaged: {error}") from error
 
 
-def check_hdf5(file: h5py.File) -> None:
-    """Raise ValueError for a file that refers to other files or declares more than it holds."""
+def check_hdf5(file: h5py.File, as_stored: bool = False) -> None:
+    """Raise ValueError for a file that refers to other files or is too large, as `open_hdf5`."""
     size, items, groups = 0, 0, [("", file, 0)]
-    room = min(LARGEST, file.id.get_filesize())
     while groups:
         path, group, depth = groups.pop()
         if depth > DEEPEST:
@@ -97,7 +97,11 @@ def check_hdf5(file: h5py.File) -> None:
                 if item.external or item.is_virtual:
                     raise ValueError(f"the values of {where} are in another file")
                 size += item.nbytes
-                if size > room or item.nbytes > item.id.get_storage_size():
+                if size > LARGEST:
+                    raise ValueError(f"more than {LARGEST} bytes of weights")
+                if as_stored and item.nbytes > min(
+                    item.id.get_storage_size(), file.id.get_filesize()
+                ):
                     raise ValueError(f"{where} declares more bytes than the file holds")
 
 
@@ -160,7 +164,7 @@ def check_model_file(path: Path) -> None:
             if sum(sizes.values()) > LARGEST or sizes[_CONFIG] > _LONGEST_CONFIG:
                 raise ValueError("is larger than any network of this project")
             config = json.loads(archive.read(_CONFIG))
-            with open_hdf5(io.BytesIO(archive.read(_WEIGHTS))) as weights:
+            with open_hdf5(io.BytesIO(archive.read(_WEIGHTS)), as_stored=True) as weights:
                 held = _numbers_held(weights)
         _check_parts(config)
         if (declared := _numbers_declared(config)) != held:

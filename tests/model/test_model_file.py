@@ -273,3 +273,18 @@ def test_a_network_that_takes_or_gives_something_else_is_refused(
 ):
     with pytest.raises(UserError, match=rf"model\.keras: not a network .*{message}"):
         load_network(changed(saved, tmp_path / "model.keras", edit))
+
+
+@pytest.mark.parametrize(
+    "how", [{"data": np.zeros(1 << 22, np.float32), "compression": "gzip"}, {"shape": (1 << 25,)}]
+)
+def test_weights_that_are_small_in_the_file_and_large_in_memory_are_refused(
+    how: dict[str, Any], saved: Path, tmp_path: Path
+):
+    with zipfile.ZipFile(saved) as archive:
+        buffer = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(buffer, "r+") as file:
+        file.create_dataset("more", dtype="f4", **how)
+    path = changed(saved, tmp_path / "m.keras", model_weights_h5=buffer.getvalue())
+    with pytest.raises(UserError, match="more declares more bytes than the file holds"):
+        load_network(path)
