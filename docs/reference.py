@@ -27,7 +27,11 @@ from stages.core.paths import VARIANTS_FILE
 _KEY = re.compile(r"^(?P<indent> *)(?P<key>[\w.-]+):(?P<rest>.*)$")
 _SIMPLE = {bool: "`true` or `false`", int: "integer", float: "number", str: "text"}
 _BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
-_TITLES = {"variants": VARIANTS_FILE.name, "known_averages": f"{VARIANTS_FILE.name}: averages"}
+_TITLES = {
+    "variants": VARIANTS_FILE.name,
+    "known_averages": f"{VARIANTS_FILE.name}: averages",
+    "contrasts": f"{VARIANTS_FILE.name}: contrasts",
+}
 Rows = list[tuple[str, ...]]
 
 
@@ -47,6 +51,7 @@ def params_reference(path: Path) -> str:
     variants = path.with_name(VARIANTS_FILE.name).read_text(encoding="utf-8")
     content["variants"] = tomlkit.parse(variants).unwrap()
     content["known_averages"] = content["variants"].pop("averages")
+    content["contrasts"] = content["variants"].pop("contrasts")
     comments[("variants",)] = _head_comment(variants)
     parts = []
     for name, field in Params.model_fields.items():

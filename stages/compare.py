@@ -3,6 +3,7 @@
 import pandas as pd
 
 from stages.comparison.baselines import name_baselines
+from stages.comparison.contrasts import contrast_tests
 from stages.comparison.label_issues import find_label_issues
 from stages.comparison.label_noise import label_noise
 from stages.comparison.leakage import explain_leakage
@@ -21,12 +22,13 @@ from stages.core.paths import (
     TIMINGS,
     RunPaths,
 )
+from stages.core.run_names import RunName
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
 from stages.dataset.split_files import read_split
 from stages.evaluation.predictions import groups_of, read_predictions
 from stages.reporting import comparison_tables as tables
-from stages.reporting.comparison_charts import draw_cost, draw_leak
+from stages.reporting.comparison_charts import draw_contrasts, draw_cost, draw_leak
 
 # Of params those that differ, of metrics those of one run; without it DVC prints all columns.
 EXPERIMENTS = (
@@ -68,7 +70,8 @@ def main() -> None:
     tables.print_comparison(table, costs.merge(timings, on="variant", how="left"))
     tables.print_paragraph(limits)
     # Networks that were trained on their test images are not tested against others.
-    compare_pairs(params, [run.text for run in params.run_names if not run.is_published_split])
+    honest = [run.text for run in params.run_names if not run.is_published_split]
+    compare_pairs(params, honest)
     print(f"experiments side by side:\n  {EXPERIMENTS.format(runs[0])}")
     number = len(params.evaluated)
     print(f"compare: {number} run{'s' * (number != 1)}; {COMPARISON / 'comparison.md'}")
@@ -95,6 +98,15 @@ def compare_pairs(params: Params, names: list[str]) -> None:
     write_csv(COMPARISON / "tests.csv", tests)
     for line in describe(tests, runs, 1 - rules.confidence):
         tables.print_paragraph(line)
+    # Runs of a fold have other test images.
+    whole = {run: p for run, p in runs.items() if RunName.parse(run).fold is None}
+    any_run = next(iter(whole))
+    settings = (rules.confidence, rules.equivalence, rules.resamples, params.seed)
+    contrasts = contrast_tests(params.contrasts, whole, groups[any_run], *settings)
+    write_csv(COMPARISON / "contrasts.csv", contrasts)
+    draw_contrasts(COMPARISON / "contrasts.svg", contrasts, rules.equivalence)
+    if not contrasts.empty:
+        print(tables.contrast_table(contrasts).as_text(), end="\n\n")
 
 
 def fold_runs(params: Params) -> list[list[str]]:

@@ -42,6 +42,7 @@ from stages.core.variants import (
     OF_THE_VARIANT,
     Augmentation,
     Average,
+    Contrast,
     Recipe,
     Search,
     Variant,
@@ -69,6 +70,7 @@ class Params(Section):
     augmentations: dict[str, Augmentation]
     variants: dict[str, Variant]
     known_averages: dict[str, Average]
+    contrasts: dict[str, Contrast]
     searches: dict[str, Search]
 
     @property
@@ -107,6 +109,13 @@ class Params(Section):
                 faults.append(f"runs: {error}")
         for name in self.averages:
             faults += self._faults_of_average(name)
+        faults += [
+            f"{VARIANTS_FILE}: contrasts.{name}: unknown variant {variant!r}"
+            f"{suggestion(variant, self.variants)}"
+            for name, contrast in self.contrasts.items()
+            for variant in (*contrast.a, *contrast.b)
+            if variant not in self.variants and variant not in self.known_averages
+        ]
         if NO_AUGMENTATION in self.augmentations:
             faults.append(f"augmentations: {NO_AUGMENTATION!r} means none; choose another name")
         refuse([*faults, *self._unknown_names(), *self._unfit_values()])
@@ -248,8 +257,8 @@ def parse_params(text: str, variants: bytes | None, path: str) -> Params:
     if isinstance(content, dict):
         if "variants" in content:
             raise UserError(f"{path}: variants stand in {VARIANTS_FILE}, one line each")
-        averages = table.pop("averages", {})
-        content = content | {"variants": table, "known_averages": averages}
+        averages, contrasts = table.pop("averages", {}), table.pop("contrasts", {})
+        content = content | {"variants": table, "known_averages": averages, "contrasts": contrasts}
     try:
         return Params.model_validate(content)
     except ValidationError as error:
@@ -259,7 +268,9 @@ def parse_params(text: str, variants: bytes | None, path: str) -> Params:
 
 def _explain(fault: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in fault["loc"])
-    if key.startswith("variants."):
+    if key.startswith("contrasts."):
+        key = f"{VARIANTS_FILE}: {key}"
+    elif key.startswith("variants."):
         key = f"{VARIANTS_FILE}: {key.removeprefix('variants.')}"
     elif key.startswith("known_averages."):
         key = f"{VARIANTS_FILE}: {key.removeprefix('known_')}"

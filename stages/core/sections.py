@@ -274,6 +274,7 @@ class Evaluate(Section):
 
     flip_tta: bool
     confidence: Annotated[float, Field(ge=0.5, le=0.999)]
+    equivalence: Share
     resamples: Annotated[int, Field(ge=100, le=100_000)]
     bins: Annotated[int, Field(ge=2, le=100)]
     min_subgroup_size: Annotated[int, Field(ge=1)]

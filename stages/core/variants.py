@@ -155,6 +155,13 @@ class Average(Section):
     flip: bool
 
 
+class Contrast(Section):
+    """Two sides of a comparison that was planned: variants, each of which counts with its seeds."""
+
+    a: Annotated[list[str], Field(min_length=1)]
+    b: Annotated[list[str], Field(min_length=1)]
+
+
 class NetworkSpec(Section):
     """What `build_network` builds. The defaults are those of the published variants.
 

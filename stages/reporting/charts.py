@@ -210,6 +210,28 @@ def accuracies(
     )
 
 
+def differences(equivalence: float) -> alt.LayerChart:
+    """Differences of contrasts with their intervals; the band is what counts as equivalent.
+
+    Columns contrast, difference, low, high, seeds_a, seeds_b, verdict.
+    """
+    tips = tooltip(
+        "contrast", "seeds_a", "seeds_b", "verdict", shares=["difference", "low", "high"]
+    )
+    y = alt.Y("contrast:N", sort=None, title=None, axis=alt.Axis(labelLimit=260))
+    base = alt.Chart().encode(y=y, tooltip=tips)
+    x = alt.X("difference:Q", title="difference in accuracy", axis=alt.Axis(format="+.2f"))
+    interval, points = _intervals_and_points(base, x)
+    band = alt.Chart().mark_rect(color=GREY, opacity=0.03, clip=True, aria=False)
+    zero = alt.Chart().mark_rule(color=GREY, strokeDash=[5, 4], clip=True, aria=False)
+    return _layered(
+        band.encode(x=alt.datum(-equivalence), x2=alt.datum(equivalence)),
+        zero.encode(x=alt.datum(0.0)),
+        interval,
+        points,
+    )
+
+
 def subgroup_accuracies() -> alt.LayerChart:
     """Accuracy of each group of one trait with its interval; points of small groups are hollow.
 

@@ -45,6 +45,12 @@ def draw_leak(path: Path, comparison: pd.DataFrame, noise: pd.DataFrame) -> None
     save(chart.facet(column=_BY_TASK, spacing=20), rows, path)
 
 
+def draw_contrasts(path: Path, contrasts: pd.DataFrame, equivalence: float) -> None:
+    """Draw the differences of contrasts, a panel for each task, as an SVG file."""
+    chart = charts.differences(equivalence).properties(width=_PANEL, height=alt.Step(_ROW + 5))
+    save(chart.facet(column=_BY_TASK, spacing=20), contrasts, path)
+
+
 def draw_cost(path: Path, cost: pd.DataFrame) -> None:
     """Draw each task's accuracy over the cost of training as an SVG file."""
     rows = cost[~cost["variant"].str.contains("+", regex=False)]

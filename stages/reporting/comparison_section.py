@@ -59,6 +59,17 @@ def accuracy_figures(results: Results, kinds: Sequence[str] = tuple(KINDS)) -> l
     return figures
 
 
+def contrast_figures(contrasts: pd.DataFrame, equivalence: float) -> list[Figure]:
+    """A chart for each task: the differences of contrasts with their intervals."""
+    figures = []
+    for task, rows in contrasts.groupby("task", sort=False):
+        decided = rows["verdict"].isin(["better", "worse", "equivalent"]).sum()
+        words = f"{decided} of {len(rows)} contrasts are decided"
+        chart, height = charts.differences(equivalence), ROW * len(rows)
+        figures.append(make_figure(f"Differences in {task}", words, chart, rows, height))
+    return figures
+
+
 def tests_table(tests: pd.DataFrame, confidence: float) -> Table:
     """The paired tests of all runs, with intervals of this confidence."""
     rows = tests.drop(columns=["low", "high"]).astype({"difference": object})

@@ -186,6 +186,19 @@ def baselines_markdown(baselines: pd.DataFrame) -> str:
     )
 
 
+def contrast_table(contrasts: pd.DataFrame) -> Table:
+    """The contrasts that were named before their runs, a row for each task."""
+    number = "{:+.3f}".format
+    rows = contrasts.to_dict("records")
+    shown = contrasts.assign(
+        seeds=[f"{row['seeds_a']}, {row['seeds_b']}" for row in rows],
+        interval=[f"[{row['low']:+.3f}, {row['high']:+.3f}]" for row in rows],
+    )
+    columns = ["contrast", "task", "seeds", "difference", "interval", "p_holm", "verdict"]
+    formats = {"difference": number, "p_holm": "{:.3f}".format}
+    return make_table("Contrasts", shown[columns], formats, {"p_holm": "p, corrected"})
+
+
 def leakage_table(leakage: pd.DataFrame) -> Table:
     """Accuracy under the published protocol, split into its parts."""
     formats = {**dict.fromkeys(_LEAKAGE_TITLES, share), "images": "{:,}".format}

@@ -63,6 +63,7 @@ class Results:
     comparison: pd.DataFrame  # as `compare` returns it, with the costs
     curves: pd.DataFrame
     tests: pd.DataFrame
+    contrasts: pd.DataFrame
     leakage: pd.DataFrame
     label_noise: pd.DataFrame
     issues: pd.DataFrame
@@ -75,7 +76,7 @@ def read_results(params: Params) -> Results:
     """Read the workspace in the current folder; a `UserError` if a file is missing or malformed."""
     compared = {
         name: _read(COMPARISON / f"{name}.csv", "compare")
-        for name in ("comparison", "curves", "tests", "leakage", "label_noise")
+        for name in ("comparison", "curves", "tests", "contrasts", "leakage", "label_noise")
     }
     return Results(
         runs={variant: _read_run(params, variant) for variant in params.run_variants},

@@ -1,0 +1,93 @@
+"""Contrasts: differences over seeds, corrected among themselves, and what is called alike."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from drawn import Draw
+from statsmodels.stats.multitest import multipletests
+
+from stages.comparison.contrasts import COLUMNS, contrast_tests
+from stages.core.errors import UserError
+from stages.core.params import parse_params
+from stages.core.variants import Contrast
+from stages.evaluation.predictions import Predictions
+
+TOP = Path(__file__).parents[2]
+ALONE = np.arange(2000)
+NAMED = {
+    "mtl - stl": Contrast(a=["mtl"], b=["age", "race"]),
+    "mtl - old": Contrast(a=["mtl"], b=["old"]),
+}
+
+
+def outcome(runs: dict[str, Predictions], equivalence: float = 0.01) -> pd.DataFrame:
+    return contrast_tests(NAMED, runs, ALONE, 0.95, equivalence, 2000, 1)
+
+
+@pytest.fixture
+def runs(draw: Draw) -> dict[str, Predictions]:
+    """Two seeds of a network of three tasks, of one of one task, and of an older, worse network."""
+    return {
+        "mtl": draw(2000, seed=1, skill=1.5),
+        "mtl+seed-2": draw(2000, seed=1, skill=1.51),
+        "age": draw(2000, seed=1, skill=1.52, tasks=["age"]),
+        "age+seed-2": draw(2000, seed=1, skill=1.48, tasks=["age"]),
+        "old": draw(2000, seed=1, skill=1.0),
+        "old+seed-2": draw(2000, seed=1, skill=1.01),
+    }
+
+
+def test_a_row_for_each_task_that_both_sides_have_over_all_seeds(runs: dict[str, Predictions]):
+    table = outcome(runs)
+    assert list(table.columns) == COLUMNS
+    keys = table[["contrast", "task", "seeds_a", "seeds_b"]].to_numpy().tolist()
+    assert keys == [
+        ["mtl - stl", "age", 2, 2],
+        *(["mtl - old", task, 2, 2] for task in ("age", "gender", "race")),
+    ]
+    a, b = (
+        np.mean([runs[run].right("age").mean() for run in (name, f"{name}+seed-2")])
+        for name in ("mtl", "age")
+    )
+    first = table.iloc[0]
+    assert (first["accuracy_a"], first["accuracy_b"]) == pytest.approx((a, b))
+    assert first["difference"] == pytest.approx(a - b)
+    assert (table["low"] < table["difference"]).all()
+    assert (table["difference"] < table["high"]).all()
+    assert table["p_holm"].tolist() == pytest.approx(multipletests(table["p"], method="holm")[1])
+
+
+def test_the_verdicts_say_what_is_better_alike_or_open(runs: dict[str, Predictions]):
+    assert outcome(runs)["verdict"].tolist() == ["open", "better", "better", "better"]
+    assert outcome(runs, equivalence=0.2)["verdict"][0] == "equivalent"
+    turned = {"old": runs["mtl"], "mtl": runs["old"]}
+    turned |= {"old+seed-2": runs["mtl+seed-2"], "mtl+seed-2": runs["old+seed-2"]}
+    assert set(outcome(turned)["verdict"]) == {"worse"}
+
+
+def test_one_seed_decides_nothing(runs: dict[str, Predictions]):
+    del runs["old+seed-2"]
+    assert outcome(runs, equivalence=0.2)["verdict"].tolist() == ["equivalent"] + ["one seed"] * 3
+
+
+def test_seeds_that_differ_widen_the_interval(draw: Draw, runs: dict[str, Predictions]):
+    alike = outcome(runs)
+    runs["mtl+seed-2"] = draw(2000, seed=1, skill=0.7)
+    apart = outcome(runs)
+    assert ((apart["high"] - apart["low"]) > 1.5 * (alike["high"] - alike["low"])).all()
+
+
+def test_contrasts_without_runs_have_no_row(runs: dict[str, Predictions]):
+    table = outcome({"mtl": runs["mtl"]})
+    assert table.empty
+    assert list(table.columns) == COLUMNS
+
+
+def test_a_contrast_of_an_unknown_variant_is_refused():
+    variants = (
+        (TOP / "variants.toml").read_text().replace('a = ["mtl-cnn-ge"]', 'a = ["mtl-cnn-g"]')
+    )
+    with pytest.raises(UserError, match=r"contrasts\.CNN: GE - plain: unknown variant 'mtl-cnn-g'"):
+        parse_params((TOP / "params.yaml").read_text(), variants.encode(), "params.yaml")
