@@ -1,10 +1,11 @@
 """Fill the figures into README.md and docs/: `utkface-mtl publish`, or `make publish`.
 
 Reads the results of the last run: data/comparison/, metrics/audit.json, data/split/split.csv and
-the tables of searches in data/tuning/. Writes docs/leak.svg, docs/cost.svg, docs/tuning/,
-docs/splits/<name>.csv (names and splits, no images), docs/results/<name>.tar.xz (all that the runs
-left except networks and images) and, in the pages, the blocks `summary`, `comparison`, `chart`,
-`cost`, `audit`, `split` and `tuning <search>`. A search without a table keeps its block.
+the tables of searches in data/tuning/. Writes docs/leak.svg, docs/contrasts.svg, docs/cost.svg,
+docs/tuning/, docs/splits/<name>.csv (names and splits, no images), docs/results/<name>.tar.xz (all
+that the runs left except networks and images) and, in the pages, the blocks `summary`,
+`comparison`, `contrasts`, `chart`, `contrast chart`, `cost`, `audit`, `split` and `tuning
+<search>`. A search without a table keeps its block.
 """
 
 import argparse
@@ -21,10 +22,11 @@ from stages.core.paths import AUDIT_METRICS, COMPARISON, DOCS, PUBLISHED_SPLITS,
 from stages.dataset.split_files import SPLITS, read_split
 from stages.publishing.page_blocks import describe_audit, describe_split, fill_blocks
 from stages.publishing.records import record_file, write_record
-from stages.reporting.comparison_tables import summary_markdown
+from stages.reporting.comparison_tables import contrast_table, summary_markdown
 
 CHARTS = {
     "chart": ("leak.svg", "Published, rerun and honest accuracy of each variant"),
+    "contrast chart": ("contrasts.svg", "Differences of the contrasts, by task"),
     "cost": (
         "cost.svg",
         "Validation accuracy of each variant over the cost of its training, by task",
@@ -44,15 +46,19 @@ def main() -> None:
             "data.source is demo: scores on drawn portraits stand for nothing and are not published"
         )
     charts = [file for file, _ in CHARTS.values()]
-    tables = [COMPARISON / file for file in ("comparison.md", "comparison.csv", *charts)]
+    tables = [
+        COMPARISON / file for file in ("comparison.md", "comparison.csv", "contrasts.csv", *charts)
+    ]
     for file in (*tables, AUDIT_METRICS, SPLIT):
         if not file.is_file():
             raise UserError(f"{file}: missing; run `dvc repro`")
     split = read_split(SPLIT)
     split_file, record = PUBLISHED_SPLITS / f"{name or source}.csv", record_file(name or source)
+    contrasts = pd.read_csv(COMPARISON / "contrasts.csv")
     texts: dict[str, str | None] = {
         "summary": summary_markdown(pd.read_csv(COMPARISON / "comparison.csv")),
         "comparison": (COMPARISON / "comparison.md").read_text(encoding="utf-8"),
+        "contrasts": contrast_table(contrasts).as_markdown() if len(contrasts) else "",
         "audit": describe_audit(read_json(AUDIT_METRICS, "audit")),
     }
     sizes = {name: int((split["split"] == name).sum()) for name in SPLITS}

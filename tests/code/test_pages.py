@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from stages.commands import publish
+from stages.comparison import contrasts
 from stages.core.errors import UserError
 from stages.core.files import write_csv, write_json
 from stages.publishing.page_blocks import describe_audit, fill_blocks
@@ -81,14 +82,16 @@ def workspace(tmp_path, monkeypatch):
     Path("params.yaml").write_text(params)
     shutil.copy(TOP / "variants.toml", ".")
     Path("docs").mkdir()
-    for page in ("docs/leak.md", "docs/tuning.md"):
+    for page in ("docs/leak.md", "docs/tuning.md", "docs/mtl.md"):
         Path(page).write_text((TOP / page).read_text())
     blocks = [f"<!-- make publish: {name} -->\n<!-- end -->\n" for name in ("chart", "summary")]
     Path("README.md").write_text("# Own\n" + "".join(blocks))
     Path("data/comparison").mkdir(parents=True)
     write_csv(Path("data/comparison/comparison.csv"), COMPARISON)
     Path("data/comparison/comparison.md").write_text("| the table |\n")
-    for chart in ("leak.svg", "cost.svg"):
+    row = dict.fromkeys(contrasts.COLUMNS, 0.5) | {"contrast": "a - b", "verdict": "open"}
+    write_csv(Path("data/comparison/contrasts.csv"), pd.DataFrame([row]))
+    for chart in ("leak.svg", "cost.svg", "contrasts.svg"):
         Path("data/comparison", chart).write_text(f"<svg>{chart}</svg>")
     Path("data/tuning").mkdir()
     Path("data/tuning/ablation-cnn.md").write_text("# title\n\n- as it is: 0.7\n")
@@ -125,6 +128,9 @@ def test_the_committed_pages_are_filled_with_the_results(workspace):
         ["`a`", "0.900", "0.800", "0.500 [0.400, 0.600]"],
     ]
     assert (workspace / "docs/leak.svg").read_text() == "<svg>leak.svg</svg>"
+    told = (workspace / "docs/mtl.md").read_text()
+    assert re.search(r"\| a - b +\| 0.5 +\| 0.5, 0.5 +\| \+0.500", told)
+    assert "](contrasts.svg)" in told
     tuning = (workspace / "docs/tuning.md").read_text()
     assert "\n- as it is: 0.7\n\n![Outcome of ablation-cnn](tuning/ablation-cnn.png)\n" in tuning
     assert "](cost.svg)" in tuning
