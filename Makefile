@@ -75,7 +75,7 @@ docs: .venv/installed-docs ## the documentation as a site, build/docs/index.html
 	$(RUN) NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict
 	@echo "$(CURDIR)/build/docs/index.html"
 
-plots: .venv/installed ## generate the templates of `dvc plots` from the report's charts
+plots: .venv/installed ## generate the templates of `dvc plots` from the report's charts, and a page for no network
 	$(RUN) python -m stages.publishing.dvc_templates
 
 dag: .venv/installed ## draw docs/dag.svg, the picture of the workflow (needs graphviz)

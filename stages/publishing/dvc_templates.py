@@ -13,31 +13,24 @@ from typing import Any
 import altair as alt
 
 from stages.core.sections import TASKS
-from stages.evaluation.scores import COMBINED
 from stages.reporting import charts
-from stages.reporting.theme import THEMES, Spec, to_spec
+from stages.reporting.theme import THEMES, Spec, library, to_spec
 
 FOLDER = Path(__file__).parents[2] / ".dvc/plots"
+OFFLINE_PAGE = Path(__file__).parents[2] / "build/plots.html"  # not committed: 0.9 MB
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # DVC's page loads Vega-Lite 5
 CONFIG = THEMES["light"] | {"legend": {"labelLimit": 0, "symbolLimit": 0}}
 
 
 def templates() -> dict[str, Spec]:
     """All templates by name."""
-    names = "datum.gender + datum.race + datum.age"  # one of them is not empty
     text = "datum.state === 'finished' ? format(datum.val_score, '.3f') : datum.state"
     figures = alt.FieldOneOfPredicate("figure", charts.CURVES)
-    unbounded = "indexof(['nll', 'nll_scaled', 'mae'], datum.metric) < 0"
     by_task = alt.Row("task:N", sort=list(TASKS), title=None)
     by_figure = alt.Row("figure:N", sort=charts.CURVES, title=None)
-    by_score = alt.Row("task:N", sort=[*TASKS, COMBINED], title=None)
     cost, curves = charts.accuracy_over_cost(), charts.learning_curves(None)
-    scores, groups = charts.score_intervals(), charts.subgroup_accuracies()
-    scores = scores.transform_filter(unbounded).properties(width=420, height=alt.Step(22))
-    groups = groups.transform_calculate(group=names).properties(width=420, height=alt.Step(20))
     curves = curves.transform_filter(figures).properties(width=420, height=160)
     matrix = charts.confusion_matrix().properties(width=300, height=220)
-    diagram = charts.reliability_diagram().properties(width=300, height=300)
     search = charts.search_map("up", "right").transform_calculate(text=text)
     search = search.properties(width=alt.Step(75), height=alt.Step(45))
     cost = cost.properties(width=520, height=200)
@@ -45,10 +38,7 @@ def templates() -> dict[str, Spec]:
         "accuracy_over_cost": _template(cost, "tflop", "accuracy", by_task, "y"),
         "confusion_by_task": _template(matrix, "predicted", "actual", by_task, "xy"),
         "curves_by_variant": _template(curves, "epoch", "value", by_figure, "y"),
-        "reliability_by_task": _template(diagram, "confidence", "accuracy", by_task),
-        "scores_by_task": _template(scores, "value", "metric", by_score, "y"),
         "search": _template(search, "right", "up", alt.Undefined),
-        "subgroups_by_task": _template(groups, "accuracy", "by", by_task),
     }
 
 
@@ -72,12 +62,30 @@ def _template(
     return dict(json.loads(text))
 
 
+def offline_page() -> str:
+    """A page for `dvc plots show --html-template`; DVC's own loads Vega from a server."""
+    return f"""<!DOCTYPE html>
+<html>
+<head>
+<meta charset="utf-8">
+<title>Plots</title>
+<script>{library()}</script>
+</head>
+<body>
+{{plot_divs}}
+</body>
+</html>
+"""
+
+
 def main() -> None:
-    """Write the templates."""
+    """Write the templates, and the page."""
     for name, template in templates().items():
         text = json.dumps(template, indent=2, sort_keys=True) + "\n"
         (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
-    print(f"templates: {FOLDER}")
+    OFFLINE_PAGE.parent.mkdir(exist_ok=True)
+    OFFLINE_PAGE.write_text(offline_page(), encoding="utf-8")
+    print(f"templates: {FOLDER}; {OFFLINE_PAGE}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import vl_convert
 from markupsafe import Markup
 from PIL import Image
 from tqdm import tqdm
@@ -30,7 +29,7 @@ from stages.reporting.diagram import draw_structure
 from stages.reporting.licences import SOURCES
 from stages.reporting.results import Results, RunResults
 from stages.reporting.tables import make_table, share
-from stages.reporting.theme import THEMES
+from stages.reporting.theme import THEMES, library
 
 TEMPLATES = Path(__file__).with_name("templates")
 QUALITY = 85  # of JPEG: a crop of 100 pixels takes some 3 kB
@@ -60,7 +59,7 @@ def render_report(
     return page.render(
         style=Markup(_read("report.css")),
         script=Markup(_read("report.js")),
-        library=Markup(_library()),
+        library=Markup(library()),
         themes=THEMES,
         source=SOURCES[params.data.source],
         params=params,
@@ -130,12 +129,6 @@ def _pictures(names: list[str], crops: npt.NDArray[np.uint8]) -> Callable[[str],
 
 
 @functools.cache
-def _library() -> str:
-    """The code of Vega, Vega-Lite and Vega-Embed, which sets `window.vegaEmbed`."""
-    code = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return code.replace("</script", "<\\/script")  # would end the element that holds the code
-
-
 def _read(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 

@@ -99,6 +99,12 @@ def make_figure(
     return {"title": title, "description": description, "spec": to_spec(sized, rows)}
 
 
+def library() -> str:
+    """The code of Vega, Vega-Lite and Vega-Embed, which sets `window.vegaEmbed`."""
+    code = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return code.replace("</script", "<\\/script")  # would end the element that holds the code
+
+
 def save(drawing: Drawing, rows: pd.DataFrame, path: Path) -> None:
     """Write a chart as an .svg file, else as PNG; the same chart and rows give the same bytes."""
     spec = to_spec(drawing, rows) | {"config": _FILE_CONFIG}

@@ -19,10 +19,7 @@ PLOTS = {
     "accuracy_over_cost": ("data/comparison/cost.csv", "tflop", "accuracy"),
     "confusion_by_task": (f"data/evaluation/{CNN}/confusion.csv", "predicted", "actual"),
     "curves_by_variant": ("data/comparison/curves.csv", "epoch", "value"),
-    "reliability_by_task": (f"data/evaluation/{CNN}/reliability.csv", "confidence", "accuracy"),
-    "scores_by_task": (f"data/evaluation/{CNN}/scores.csv", "value", "metric"),
     "search": (f"data/tuning/{SEARCH}.csv", "batch_size", "learning_rate"),
-    "subgroups_by_task": (f"data/evaluation/{CNN}/subgroups.csv", "accuracy", "by"),
 }
 
 

@@ -33,7 +33,7 @@ IMPORTS = {
     "comparison": "core evaluation faces",
     "tuning": "core runs",
     "reporting": "comparison core evaluation runs tuning weights",
-    "publishing": "core evaluation reporting",
+    "publishing": "core reporting",
     "inference": "core dataset detection formats networks raw weights",
 }
 LINES_OF_A_FUNCTION, LINES_OF_A_MODULE = 60, 400
