@@ -55,9 +55,8 @@ def main() -> None:
     params = load_params()
     threshold, copy = params.split.identity_similarity, params.audit.min_similarity
     faces, crops = read_cropped(INDEX), read_crops(CROPS)
-    embeddings = np.load(EMBEDDINGS, allow_pickle=False)
-    if len(embeddings) != len(faces):
-        raise UserError(f"{EMBEDDINGS}: {len(embeddings)} rows; set audit.embeddings: true")
+    if not EMBEDDINGS.exists() or len(embeddings := np.load(EMBEDDINGS)) != len(faces):
+        raise UserError(f"{EMBEDDINGS}: not of all crops; set audit.embeddings, `dvc repro split`")
     groups = faces["name"].map(read_split(SPLIT).set_index("name")["group"])
     copies = pd.factorize(groups)[0].astype(np.int64)
     adults = np.flatnonzero(faces["age"] >= ADULT)
