@@ -9,10 +9,11 @@ from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks import detect, detect_resnet50, duplicates, precision
+from benchmarks import detect, detect_resnet50, duplicates, precision, second_embedding
 from benchmarks.faces import cut_faces, labelled_members, repeated
 from benchmarks.machine import describe_machine, describe_versions, peak_memory
 from benchmarks.memory import watch
@@ -22,6 +23,7 @@ from benchmarks.side_by_side import compare, prove, take_turns
 from stages.acquisition.portraits import draw_portrait
 from stages.core.errors import UserError
 from stages.core.params import load_params
+from stages.evaluation.bootstrap import wilson
 from stages.raw.images import decode
 from stages.weights.registry import DETECTORS, obtain
 from tests.settings import limits
@@ -182,3 +184,36 @@ def test_what_is_missing_is_told_in_one_line_by_the_process_that_missed_it():
     assert done.returncode == 1
     assert "none.tar" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_copies_are_no_pairs_and_pairs_of_one_person_count_as_one():
+    copies = np.array([0, 0, 1, 2, 3, 4])
+    ends = {"first": [0, 0, 0, 2, 4], "second": [1, 2, 3, 3, 5]}
+    measured = {"similarity": [0.9, 0.7, 0.55, 0.5, 0.35], "distance": [0.1, 0.3, 0.7, 0.5, 0.61]}
+    pairs = second_embedding.without_copies(pd.DataFrame(ends | measured), copies)
+    assert list(pairs["second"]) == [2, 3, 3, 5]
+    lines = second_embedding.bands(pairs, pairs, copies, second_embedding.BANDS)
+    assert [(line["from"], line["pairs"]) for line in lines] == [(0.7, 1), (0.5, 2), (0.3, 1)]
+    assert (lines[1]["within_0.4"], lines[1]["within_0.5"], lines[1]["within_0.6"]) == (0, 0.5, 0.5)
+    # Three pairs of one person and one of another: (3 + 1)² / (3² + 1²) independent ones.
+    found = second_embedding.false_pairs(pairs, copies)
+    beyond = [0.5, *wilson(0.5, 1.6, 0.95)]
+    assert found == {"of": 4, "beyond_0.5": beyond, "beyond_0.6": beyond}
+
+
+def test_all_pairs_of_the_threshold_are_measured_and_some_of_each_band_below():
+    similarity = np.repeat([0.9, 0.5, 0.45, 0.35], [3, 4, 5, 6])
+    pairs = pd.DataFrame({"first": range(18), "second": range(18), "similarity": similarity})
+    drawn = second_embedding.draw(pairs, (1.01, 0.5, 0.4, 0.3), threshold=0.5, number=2, seed=1)
+    numbers = drawn["similarity"].value_counts().to_dict()
+    assert numbers == {0.9: 3, 0.5: 4, 0.45: 2, 0.35: 2}
+
+
+def test_the_threshold_finds_of_the_pairs_of_the_sampled_bands_what_their_samples_say():
+    lines = [
+        {"from": 0.5, "pairs": 30, "within_0.4": 1.0},
+        {"from": 0.4, "pairs": 100, "within_0.4": 0.5},
+        {"what": "random, below", "pairs": 10_000, "within_0.4": 0.002},
+    ]
+    assert second_embedding.recall_of(lines, threshold=0.5) == pytest.approx(0.3)
+    assert second_embedding.recall_of(lines, threshold=0.4) == pytest.approx(0.8)
