@@ -8,7 +8,7 @@ from stages.comparison.label_issues import find_label_issues
 from stages.comparison.label_noise import label_noise
 from stages.comparison.leakage import explain_leakage
 from stages.comparison.significance import describe, pairwise_tests
-from stages.comparison.table import compare, read_published, with_epochs, with_intervals
+from stages.comparison.table import KINDS, compare, read_published, with_epochs, with_intervals
 from stages.comparison.trainings import accuracy_over_cost, collect_curves, read_costs, read_timings
 from stages.core.files import atomic_write, read_csv, write_csv
 from stages.core.params import Params, load_params
@@ -61,7 +61,9 @@ def main() -> None:
         limits = tables.noise_markdown(noise, read_published())
         limits += tables.baselines_markdown(baselines)
         partial.write_text(tables.comparison_markdown(table) + limits + leaked, encoding="utf-8")
-    draw_leak(COMPARISON / "leak.svg", table, noise)
+    # Published figures are of photographs.
+    kinds = [kind for kind in KINDS if kind != "published" or params.data.source != "demo"]
+    draw_leak(COMPARISON / "leak.svg", table, noise, kinds)
     classes = {task: params.classes.of(task) for task in TASKS}
     issues = find_label_issues(PREDICTIONS, fold_runs(params), classes)
     write_csv(COMPARISON / "label_issues.csv", issues)

@@ -36,10 +36,12 @@ def accuracy_rows(
     return table[table["accuracy"].notna()].astype(dict.fromkeys(ENDS, float))
 
 
-def draw_leak(path: Path, comparison: pd.DataFrame, noise: pd.DataFrame) -> None:
-    """Draw the accuracies of each variant by protocol as an SVG file, the same bytes each time."""
-    rows = accuracy_rows(comparison, noise)
-    kinds = [kind for kind in KINDS if kind in set(rows["kind"])]
+def draw_leak(
+    path: Path, comparison: pd.DataFrame, noise: pd.DataFrame, kinds: Sequence[str]
+) -> None:
+    """Draw these kinds of accuracies of each variant as an SVG file, the same bytes each time."""
+    rows = accuracy_rows(comparison, noise, kinds)
+    kinds = [kind for kind in kinds if kind in set(rows["kind"])]
     chart = charts.accuracies(kinds, len(kinds), not noise.empty)
     chart = chart.properties(width=_PANEL, height=alt.Step(_ROW))
     save(chart.facet(column=_BY_TASK, spacing=20), rows, path)

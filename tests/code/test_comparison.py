@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.comparison.table import compare, with_epochs, with_intervals
+from stages.comparison.table import KINDS, compare, with_epochs, with_intervals
 from stages.core.errors import UserError
 from stages.core.run_names import RunName
 from stages.reporting.comparison_charts import draw_cost, draw_leak
@@ -216,7 +216,7 @@ def test_the_chart_has_every_variant_and_is_the_same_each_time(
     repeated: pd.DataFrame, tmp_path: Path
 ):
     for name in ("one.svg", "two.svg"):
-        draw_leak(tmp_path / name, repeated, pd.DataFrame({"task": [], "wrong": []}))
+        draw_leak(tmp_path / name, repeated, pd.DataFrame({"task": [], "wrong": []}), list(KINDS))
     drawn = (tmp_path / "one.svg").read_bytes()
     assert drawn == (tmp_path / "two.svg").read_bytes()
     assert drawn.startswith(b"<svg")
@@ -226,7 +226,10 @@ def test_the_chart_has_every_variant_and_is_the_same_each_time(
     assert "published" not in texts, "nobody published figures of that network"
     assert drawn.count(b'stroke-dasharray="5,4"') == 0
     noise = pd.DataFrame({"task": ["age", "race"], "wrong": [0.1, 0.06]})
-    draw_leak(tmp_path / "ceiling.svg", repeated, noise)
+    draw_leak(tmp_path / "ceiling.svg", repeated, noise, list(KINDS))
+    draw_leak(tmp_path / "own.svg", repeated, noise, ["honest"])
+    assert ">rerun<" in (tmp_path / "ceiling.svg").read_text()
+    assert ">rerun<" not in (tmp_path / "own.svg").read_text()
     lines = (tmp_path / "ceiling.svg").read_bytes().count(b'stroke-dasharray="5,4"')
     assert lines == 2, "one for each task of which it is known"
 
