@@ -18,6 +18,7 @@ from PIL import Image
 from processes import environment
 
 from stages.core.files import digest
+from stages.publishing.dvc_templates import offline_page
 
 TOP = Path(__file__).parents[2]
 SMALL = {
@@ -352,15 +353,21 @@ def test_an_outsider_recomputes_every_figure_from_predictions_and_split_alone(
     assert len(again) == 10
 
 
-def test_the_plots_have_curves_scores_confusion_calibration_and_subgroups(run: Run) -> None:
+def test_the_plots_are_curves_costs_and_confusion_matrices_in_this_order(run: Run) -> None:
     run("dvc", "plots", "show", "-o", "rendered")
     page = (_project(run) / "rendered/index.html").read_text()
     shutil.rmtree(_project(run) / "rendered")
-    assert "Confusion matrices of mtl-cnn" in page
-    assert "Calibration of mtl-cnn" in page
-    assert "Scores of mtl-cnn" in page
-    assert "Subgroups of mtl-cnn" in page
+    titles = ("Learning curves", "Validation accuracy over training cost", "Confusion matrices of")
+    places = [page.index(title) for title in titles]
+    assert places == sorted(places)
+    offline = _project(run) / "offline.html"
+    offline.write_text(offline_page(), encoding="utf-8")
+    run("dvc", "plots", "show", "-o", "rendered", "--html-template", "offline.html")
+    page = (_project(run) / "rendered/index.html").read_text()
+    shutil.rmtree(_project(run) / "rendered")
+    offline.unlink()
     assert "Learning curves" in page
+    assert "<script src=" not in page, "it needs a network"
 
 
 def test_a_forgotten_image_is_gone_for_good_and_what_learnt_from_it_is_stale(run: Run) -> None:
