@@ -14,7 +14,7 @@ COMMANDS = {
     "predict": ("predict photo.jpg --model models/mtl-cnn", "age group, gender, race of each face"),
     "serve": ("serve --port 8000", "a web page and an HTTP endpoint on this machine"),
     "export": ("export mtl-cnn", "a trained model as ONNX and TFLite, checked against Keras"),
-    "release": ("release mtl-mobilenet-tuned", "a trained run as the model of the package"),
+    "release": ("release mtl-mobilenet-160", "a trained run as the model of the package"),
     "variants": ("variants", "every variant with its parameters and arithmetic, as CSV"),
     "capacity": ("capacity --variants mtl-cnn", "how long trainings would take on this machine"),
     "tune": ("tune search mtl-vgg16-block5", "searches and ablations, as DVC experiments"),
