@@ -1,4 +1,4 @@
-"""Contrasts that were named before their runs: is `a` better than `b`, worse, or as good?
+"""Contrasts, which are planned comparisons: is `a` better than `b`, worse, or as good?
 
 Both sides may be several variants (three single-task networks against one of three tasks), and each
 variant counts with all its seeds. A resample draws groups of copies and, on each side, seeds; so

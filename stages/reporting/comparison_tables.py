@@ -187,7 +187,7 @@ def baselines_markdown(baselines: pd.DataFrame) -> str:
 
 
 def contrast_table(contrasts: pd.DataFrame) -> Table:
-    """The contrasts that were named before their runs, a row for each task."""
+    """The planned comparisons, a row for each task."""
     number = "{:+.3f}".format
     rows = contrasts.to_dict("records")
     shown = contrasts.assign(

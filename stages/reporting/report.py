@@ -5,7 +5,6 @@ vl-convert, draws the charts. The same results give the same bytes.
 """
 
 import base64
-import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +127,6 @@ def _pictures(names: list[str], crops: npt.NDArray[np.uint8]) -> Callable[[str],
     return picture_of
 
 
-@functools.cache
 def _read(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 

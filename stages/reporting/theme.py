@@ -4,6 +4,7 @@ Charts are built by Altair (https://altair-viz.github.io) without data; the rows
 chart becomes a specification.
 """
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +100,7 @@ def make_figure(
     return {"title": title, "description": description, "spec": to_spec(sized, rows)}
 
 
+@functools.cache
 def library() -> str:
     """The code of Vega, Vega-Lite and Vega-Embed, which sets `window.vegaEmbed`."""
     code = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
