@@ -18,7 +18,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from stages.core.errors import UserError
 from stages.core.paths import PARAMS_FILE, VARIANTS_FILE
-from stages.core.run_names import RunName
+from stages.core.run_names import RunName, is_plain_name
 from stages.core.sections import (
     AUTO,
     Audit,
@@ -110,11 +110,10 @@ class Params(Section):
         for name in self.averages:
             faults += self._faults_of_average(name)
         faults += [
-            f"{VARIANTS_FILE}: contrasts.{name}: unknown variant {variant!r}"
-            f"{suggestion(variant, self.variants)}"
-            for name, contrast in self.contrasts.items()
-            for variant in (*contrast.a, *contrast.b)
-            if variant not in self.variants and variant not in self.known_averages
+            f"{VARIANTS_FILE}: {name!r}: a name consists of letters, digits, '-', '_' and '.', and "
+            "begins with a letter or digit"
+            for name in (*self.variants, *self.known_averages)
+            if not is_plain_name(name)
         ]
         if NO_AUGMENTATION in self.augmentations:
             faults.append(f"augmentations: {NO_AUGMENTATION!r} means none; choose another name")
@@ -198,6 +197,7 @@ class Params(Section):
     def _unknown_names(self) -> list[str]:
         """References to a recipe, variant or augmentation that does not exist."""
         sets = (NO_AUGMENTATION, *self.augmentations)
+        compared = (*self.variants, *self.known_averages)
         references: list[tuple[str, str, Iterable[str]]] = [
             *(
                 (f"{VARIANTS_FILE}: {n}.recipe", v.recipe, self.recipes)
@@ -212,6 +212,11 @@ class Params(Section):
                 (f"searches.{name}.grid.augmentation", str(value), sets)
                 for name, search in self.searches.items()
                 for value in search.grid.get("augmentation", [])
+            ),
+            *(
+                (f"{VARIANTS_FILE}: contrasts.{name}", variant, compared)
+                for name, contrast in self.contrasts.items()
+                for variant in (*contrast.a, *contrast.b)
             ),
         ]
         return [

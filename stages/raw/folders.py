@@ -11,17 +11,23 @@ def walk(folder: Path, follow_links: bool = False) -> Iterator[Path]:
     """Yield all that is no folder, and links to folders unless they are followed, in any order.
 
     Raises UserError for a folder that cannot be read, and for a link that leads into a folder in
-    which it lies.
+    which it lies or through which it was reached.
     """
+    return _walk(folder, follow_links, (folder.resolve(),))
+
+
+def _walk(folder: Path, follow_links: bool, above: tuple[Path, ...]) -> Iterator[Path]:
+    """As `walk`; `above` is where the folder truly lies, after each link on the way to it."""
     with _listing(folder) as entries:
         for entry in entries:
             path = folder / entry.name
             if not entry.is_dir(follow_symlinks=follow_links):
                 yield path
-            elif entry.is_symlink() and folder.resolve().is_relative_to(path.resolve()):
+                continue
+            place = path.resolve()
+            if entry.is_symlink() and any(other.is_relative_to(place) for other in above):
                 raise UserError(f"{path}: a link to a folder in which it lies; remove it")
-            else:
-                yield from walk(path, follow_links)
+            yield from _walk(path, follow_links, (*above, place))
 
 
 def _listing(folder: Path) -> "os._ScandirIterator[str]":

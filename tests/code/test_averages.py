@@ -44,6 +44,8 @@ def test_one_that_is_not_listed_is_not_evaluated(tmp_path: Path):
         ("both, both", 'both = {members = ["mtl-cnn"], flip = true}', "'both' is listed twice"),
         ("both", 'both = {members = ["mtl-cnn"]}', "averages.both.flip: Field required"),
         ("mtl-cnn", 'mtl-cnn = {members = ["mtl-cnn"], flip = true}', "is a variant's name too"),
+        ("a+b", '"a+b" = {members = ["mtl-cnn"], flip = true}', "variants.toml: 'a[+]b': a name"),
+        ("../a", '"../a" = {members = ["mtl-cnn"], flip = true}', "letters, digits"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_its_name(listed, line, told, tmp_path: Path):

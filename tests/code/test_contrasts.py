@@ -89,5 +89,5 @@ def test_a_contrast_of_an_unknown_variant_is_refused():
     variants = (
         (TOP / "variants.toml").read_text().replace('a = ["mtl-cnn-ge"]', 'a = ["mtl-cnn-g"]')
     )
-    with pytest.raises(UserError, match=r"contrasts\.CNN: GE - plain: unknown variant 'mtl-cnn-g'"):
+    with pytest.raises(UserError, match=r"contrasts\.CNN: GE - plain: unknown 'mtl-cnn-g'; did"):
         parse_params((TOP / "params.yaml").read_text(), variants.encode(), "params.yaml")

@@ -91,6 +91,10 @@ FAULTS = {
         ("- mtl-cnn-ge\n", "- mtl-cnn\n"),
         ["runs: 'mtl-cnn' is listed twice"],
     ),
+    "a name that leads elsewhere": (
+        ("mtl-cnn-ge-am   ", '"../mtl-cnn-ge-am"'),
+        ["variants.toml: '../mtl-cnn-ge-am'", "letters, digits, '-', '_' and '.'"],
+    ),
     "a batch of no image": (
         ("batch_size = 16", "batch_size = 0"),
         ["variants.toml: mtl-cnn.batch_size", "greater than or equal to 1", "is 0"],

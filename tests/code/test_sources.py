@@ -254,6 +254,17 @@ def test_a_link_to_a_folder_in_which_it_lies_is_refused(tmp_path, raw):
         take_local([str(folder)], raw, follow_links=True)
 
 
+def test_folders_that_link_to_each_other_are_refused_at_once(tmp_path, raw):
+    for one in "abcdefgh":  # followed to the system's limit of 40 links, these are 7 ** 40 paths
+        write_files(tmp_path / "set" / one, {"1_0_0_1.jpg": b"data"})
+        for other in set("abcdefgh") - {one}:
+            (tmp_path / "set" / one / other).symlink_to(tmp_path / "set" / other)
+    (tmp_path / "linked").symlink_to(tmp_path / "set" / "a")
+    for place in ("set", "linked"):
+        with pytest.raises(UserError, match="a link to a folder in which it lies"):
+            take_local([str(tmp_path / place)], raw, follow_links=True)
+
+
 def test_a_pipe_in_a_folder_is_told_and_not_read(tmp_path, raw):
     folder = write_files(tmp_path / "set", {"a.jpg": b"data"})
     os.mkfifo(folder / "1_0_0_1.jpg")
