@@ -8,7 +8,7 @@ from stages.comparison.label_issues import find_label_issues
 from stages.comparison.label_noise import label_noise
 from stages.comparison.leakage import explain_leakage
 from stages.comparison.significance import describe, pairwise_tests
-from stages.comparison.table import KINDS, compare, read_published, with_epochs, with_intervals
+from stages.comparison.table import compare, read_published, with_epochs, with_intervals
 from stages.comparison.trainings import accuracy_over_cost, collect_curves, read_costs, read_timings
 from stages.core.files import atomic_write, read_csv, write_csv
 from stages.core.params import Params, load_params
@@ -42,7 +42,8 @@ def main() -> None:
     params = load_params()
     runs = params.runs
     curves = collect_curves(CURVES, runs)
-    table = with_epochs(compare(EVALUATION, params.run_names), curves)
+    published = read_published(params.data.source)
+    table = with_epochs(compare(EVALUATION, params.run_names, published), curves)
     table = with_intervals(table, EVALUATION)
     costs = read_costs(EVALUATION, params.evaluated)
     leakage = explain_leakage(PREDICTIONS, table)
@@ -58,12 +59,10 @@ def main() -> None:
     write_csv(COMPARISON / "baselines.csv", baselines)
     with atomic_write(COMPARISON / "comparison.md") as partial:
         leaked = tables.leakage_markdown(leakage)
-        limits = tables.noise_markdown(noise, read_published())
+        limits = tables.noise_markdown(noise, published)
         limits += tables.baselines_markdown(baselines)
         partial.write_text(tables.comparison_markdown(table) + limits + leaked, encoding="utf-8")
-    # Published figures are of photographs.
-    kinds = [kind for kind in KINDS if kind != "published" or params.data.source != "demo"]
-    draw_leak(COMPARISON / "leak.svg", table, noise, kinds)
+    draw_leak(COMPARISON / "leak.svg", table, noise)
     classes = {task: params.classes.of(task) for task in TASKS}
     issues = find_label_issues(PREDICTIONS, fold_runs(params), classes)
     write_csv(COMPARISON / "label_issues.csv", issues)

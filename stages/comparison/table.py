@@ -24,17 +24,17 @@ ENDS = ("low", "high")
 SEEDS, FOLDS = "seeds", "folds"  # stand as the condition of a row that has the mean of several
 
 
-def compare(evaluation: Path, runs: Sequence[RunName]) -> pd.DataFrame:
+def compare(evaluation: Path, runs: Sequence[RunName], published: pd.DataFrame) -> pd.DataFrame:
     """A row for each variant, then for its native runs, for its seeds and for its folds.
 
-    From <evaluation>/<run>/metrics.json of the runs, of which each variant without suffix is one.
+    From <evaluation>/<run>/metrics.json of the runs, of which each variant without suffix is one,
+    and what `read_published` returns.
     Columns variant (with `+native`, `+seeds`, `+folds`, or other suffixes of a single run), runs
     (in the row; the variant's own seed is one of its seeds), images (tested by all of them
     together; those of one seed), and for each <name> = <task>_<figure>: <name> (a mean of several
     runs), sd_<name> (their sample standard deviation), difference_<name> (of the native run to the
     variant), published_<name>, rerun_<name> (a mean over seeds). Empty where there is none.
     """
-    published = read_published()
     measured = pd.DataFrame({run.text: _measured(evaluation, run.text) for run in runs}).T
     rows: list[dict[str, Any]] = []
     for base in (run for run in runs if not run.suffix):
@@ -68,9 +68,13 @@ def compare(evaluation: Path, runs: Sequence[RunName]) -> pd.DataFrame:
     return table.astype({"images": int} | dict.fromkeys(columns[3:], float))
 
 
-def read_published() -> pd.DataFrame:
-    """The published figures, a row for each variant, columns <task>_<figure>."""
-    return pd.read_csv(PUBLISHED, index_col="variant")[NAMES]
+def read_published(source: str) -> pd.DataFrame:
+    """The published figures, a row for each variant, columns <task>_<figure>.
+
+    They are of photographs: without a row if `source`, data.source, is the demo of drawn faces.
+    """
+    published = pd.read_csv(PUBLISHED, index_col="variant")[NAMES]
+    return published.iloc[:0] if source == "demo" else published
 
 
 def with_epochs(comparison: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:

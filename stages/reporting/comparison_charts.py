@@ -1,7 +1,6 @@
 """All runs side by side as SVG files: accuracy by protocol, and accuracy over training cost."""
 
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 
 import altair as alt
@@ -16,9 +15,7 @@ _BY_TASK = alt.Column("task:N", sort=list(TASKS), title=None)
 _PANEL, _ROW, _HEIGHT = 230, 19, 230  # width of a task's panel; height of a row and of a panel
 
 
-def accuracy_rows(
-    comparison: pd.DataFrame, noise: pd.DataFrame, kinds: Sequence[str] = tuple(KINDS)
-) -> pd.DataFrame:
+def accuracy_rows(comparison: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
     """The rows of `charts.accuracies` for all tasks, with the intervals of honest ones.
 
     `noise` is what `label_noise` returns.
@@ -26,7 +23,7 @@ def accuracy_rows(
     ceilings = 1 - noise.set_index("task")["wrong"].astype(float)
     rows = []
     for row in comparison[~comparison["variant"].str.contains("+", regex=False)].to_dict("records"):
-        for task, kind in itertools.product(TASKS, kinds):
+        for task, kind in itertools.product(TASKS, KINDS):
             accuracy = row[f"{KINDS[kind]}{task}_accuracy"]
             ends = [row.get(f"{end}_{task}_accuracy") for end in ENDS]
             known = ends if kind == "honest" else [None, None]
@@ -36,12 +33,10 @@ def accuracy_rows(
     return table[table["accuracy"].notna()].astype(dict.fromkeys(ENDS, float))
 
 
-def draw_leak(
-    path: Path, comparison: pd.DataFrame, noise: pd.DataFrame, kinds: Sequence[str]
-) -> None:
-    """Draw these kinds of accuracies of each variant as an SVG file, the same bytes each time."""
-    rows = accuracy_rows(comparison, noise, kinds)
-    kinds = [kind for kind in kinds if kind in set(rows["kind"])]
+def draw_leak(path: Path, comparison: pd.DataFrame, noise: pd.DataFrame) -> None:
+    """Draw the accuracies of each variant as an SVG file, the same bytes each time."""
+    rows = accuracy_rows(comparison, noise)
+    kinds = [kind for kind in KINDS if kind in set(rows["kind"])]
     chart = charts.accuracies(kinds, len(kinds), not noise.empty)
     chart = chart.properties(width=_PANEL, height=alt.Step(_ROW))
     save(chart.facet(column=_BY_TASK, spacing=20), rows, path)

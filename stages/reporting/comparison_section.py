@@ -1,6 +1,6 @@
 """The report's tables and charts of all runs side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -44,15 +44,15 @@ def accuracy_table(results: Results) -> Table:
     return crossed(table.caption, "variant", [*table.header[1:], "combined score"], rows)
 
 
-def accuracy_figures(results: Results, kinds: Sequence[str] = tuple(KINDS)) -> list[Figure]:
-    """A chart for each task: these kinds of accuracies, honest ones with intervals."""
+def accuracy_figures(results: Results) -> list[Figure]:
+    """A chart for each task: published, rerun and honest accuracies, these with intervals."""
     figures = []
-    table = accuracy_rows(results.comparison, results.label_noise, kinds)
+    table = accuracy_rows(results.comparison, results.label_noise)
     for task, rows in table.groupby("task", sort=False):
         best = rows[rows["kind"] == "honest"].nlargest(1, "accuracy").iloc[0]
         words = f"The highest honest accuracy is {best['accuracy']:.3f}, of {best['variant']}"
-        title = f"Accuracy{' by protocol' * ('rerun' in kinds)}, {task}"
         shown = [kind for kind in KINDS if kind in set(rows["kind"])]
+        title = f"Accuracy{' by protocol' * (len(shown) > 1)}, {task}"
         chart = charts.accuracies(shown, ceiling=bool(rows["ceiling"].notna().any()))
         height = ROW * rows["variant"].nunique()
         figures.append(make_figure(title, words, chart, rows.drop(columns="task"), height))

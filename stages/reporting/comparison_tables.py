@@ -162,12 +162,13 @@ def noise_markdown(noise: pd.DataFrame, published: pd.DataFrame) -> str:
         parts.append(f"{task} {wrong:.1%} [{fields['low']:.1%}, {fields['high']:.1%}]")
         above.append(f"{(known > 1 - wrong).sum()} of {len(known)} in {task}")
     ceilings = ", ".join(f"{1 - wrong:.3f}" for wrong in noise["wrong"])
+    exceeding = f" Published accuracies above it: {'; '.join(above)}." * (not published.empty)
     return (
         f"\nWrong labels set a ceiling: {first['groups']:,.0f} pictures have copies "
         f"({first['images']:,.0f} images), and where copies disagree at least one label is wrong. "
         f"Counted so, the share of wrong labels is {', '.join(parts)}. An honest accuracy above "
         f"{ceilings} is not to be expected (dashed line); copies may be labelled worse than the "
-        f"rest. Published accuracies above it: {'; '.join(above)}.\n"
+        f"rest.{exceeding}\n"
     )
 
 

@@ -25,12 +25,13 @@ _COPIES = {
 }
 
 
-def outcomes_table(outcomes: Mapping[str, Any]) -> Table:
-    """Raw images by outcome: those of metrics/detect.json beside those of the published run."""
+def outcomes_table(outcomes: Mapping[str, Any], beside_published: bool) -> Table:
+    """Raw images by outcome, of metrics/detect.json; also those of the published run."""
     there = pd.Series(PUBLISHED_OUTCOMES | {"all": sum(PUBLISHED_OUTCOMES.values())})
     here = pd.Series({**outcomes, "all": outcomes["members"]})[there.index]
-    columns = {"images": here, "share": here / max(here["all"], 1), "published run": there}
-    columns |= {"its share": there / there["all"]}
+    columns = {"images": here, "share": here / max(here["all"], 1)}
+    if beside_published:
+        columns |= {"published run": there, "its share": there / there["all"]}
     rows = pd.DataFrame(columns).rename_axis("outcome").reset_index().replace("_", " ", regex=True)
     formats = {"images": count, "share": percent, "published run": count, "its share": percent}
     return make_table("Outcomes of the raw images", rows, formats)

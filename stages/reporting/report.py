@@ -76,7 +76,9 @@ def render_report(
         issues_table=make_table(
             "Labels that networks dispute", results.issues, {"confidence": share}
         ),
-        ceiling=comparison_tables.noise_markdown(results.label_noise, read_published()).strip(),
+        ceiling=comparison_tables.noise_markdown(
+            results.label_noise, read_published(params.data.source)
+        ).strip(),
         made_of=_made_of(results),
         verdicts=describe(own, predictions, 1 - params.evaluate.confidence),
         runs=tqdm(results.runs.items(), "drawing", unit="model", disable=None),

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from workspace import ABLATION, BLOCK5, CNN, GENDER, HOSTILE, SEARCH, SUITE, inside
 
-from stages import report
+from stages import compare, report
 from stages.core.errors import UserError
 
 
@@ -98,6 +98,21 @@ def page(reported: Path) -> Page:
     return read_page(reported)
 
 
+@pytest.fixture(scope="module")
+def of_photographs(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace as if its faces had not been drawn: beside the published figures."""
+    folder = tmp_path_factory.mktemp("photographs") / "copy"
+    shutil.copytree(reported, folder)
+    params = folder / "params.yaml"
+    text = params.read_text(encoding="utf-8")
+    assert "  source: demo" in text
+    params.write_text(text.replace("  source: demo", "  source: utkface-aligned"), encoding="utf-8")
+    with inside(folder):
+        compare.main()
+        report.main()
+    return folder
+
+
 @pytest.fixture
 def copy(reported: Path, tmp_path: Path) -> Callable[..., Path]:
     """Copy the workspace with texts of params.yaml exchanged."""
@@ -121,9 +136,11 @@ def csv(folder: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(folder / "data" / name, keep_default_na=False, na_values=[""])
 
 
-def test_the_fates_are_those_of_detect_and_of_the_published_run(reported: Path, page: Page):
-    counted = json.loads((reported / "metrics/detect.json").read_text())
-    rows = page.rows("Outcomes of the raw images")
+def test_the_fates_are_those_of_detect_and_of_the_published_run(of_photographs: Path, page: Page):
+    counted = json.loads((of_photographs / "metrics/detect.json").read_text())
+    caption = "Outcomes of the raw images"
+    rows = read_page(of_photographs).rows(caption)
+    assert page.rows(caption) == {words: row[:2] for words, row in rows.items()}
     for words, outcome in (("cropped", "cropped"), ("no face", "no_face"), ("all", "members")):
         assert rows[words][0] == (f"{counted[outcome]:,}", counted[outcome])
         assert rows[words][1][1] == pytest.approx(counted[outcome] / counted["members"])
@@ -225,8 +242,9 @@ def test_charts_of_a_model_have_the_rows_of_its_files(reported: Path, page: Page
         )
 
 
-def test_the_comparison_has_honest_rerun_and_published_figures(reported: Path, page: Page):
-    compared = csv(reported, "comparison/comparison.csv").set_index("variant")
+def test_the_comparison_has_honest_rerun_and_published_figures(of_photographs: Path):
+    compared = csv(of_photographs, "comparison/comparison.csv").set_index("variant")
+    page = read_page(of_photographs)
     for caption, figure in (("Accuracy", "accuracy"), ("Macro F1", "macro_f1")):
         header = [text for text, _ in page.tables[caption][0]][1:]
         rows = page.rows(caption)
@@ -249,6 +267,16 @@ def test_the_comparison_has_honest_rerun_and_published_figures(reported: Path, p
     assert page.rows("Accuracy")[BLOCK5][0][1] == 0.9028, "the published figure"
     deviation = compared.at[f"{CNN}+folds", "sd_age_accuracy"]
     assert page.rows("Accuracy")[f"{CNN}, 3 folds"][2][0].endswith(f"± {deviation:.3f}")
+
+
+def test_no_published_figure_stands_beside_drawn_faces(of_photographs: Path, page: Page):
+    for caption in ("Accuracy", "Macro F1"):
+        header = [text for text, _ in page.tables[caption][0]]
+        assert header == [
+            t for t, _ in read_page(of_photographs).tables[caption][0] if "published" not in t
+        ]
+    assert "as printed" not in page.text
+    assert "Published accuracies above it" not in page.text
 
 
 def test_tests_costs_curves_gaps_and_issues_are_those_of_their_files(reported: Path, page: Page):
