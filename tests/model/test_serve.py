@@ -505,6 +505,19 @@ def test_a_drawn_example_is_shown_and_cleared(open_page: Callable):
     page.close()
 
 
+def test_the_photo_stays_in_view_beside_every_card_on_a_telephone(open_page: Callable):
+    page = open_page()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.get_by_role("button", name="three faces").click()
+    page.locator("#faces > li").nth(2).wait_for()
+    page.mouse.move(200, 600)
+    page.mouse.wheel(0, 2000)
+    page.wait_for_function("scrollY > 100")
+    box = page.locator("#frame").bounding_box()
+    assert box["y"] == 0
+    assert box["height"] < 844 / 2
+
+
 def test_the_camera_takes_a_photo(open_page: Callable):
     page = open_page()
     page.get_by_role("button", name="Use the camera").click()
