@@ -5,7 +5,8 @@ the tables of searches in data/tuning/. Writes docs/leak.svg, docs/contrasts.svg
 docs/tuning/, docs/splits/<name>.csv (names and splits, no images), docs/results/<name>.tar.xz (all
 that the runs left except networks and images) and, in the pages, the blocks `summary`,
 `comparison`, `contrasts`, `chart`, `contrast chart`, `cost`, `audit`, `split` and `tuning
-<search>`. A search without a table keeps its block.
+<search>`. A search without a table keeps its block. With --record-only it writes the record alone:
+of results under another split, say, which the pages quote and do not show as a whole.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, read_json, write_csv
-from stages.core.params import load_params
+from stages.core.params import Params, load_params
 from stages.core.paths import AUDIT_METRICS, COMPARISON, DOCS, PUBLISHED_SPLITS, SPLIT, TUNING
 from stages.dataset.split_files import SPLITS, read_split
 from stages.publishing.page_blocks import describe_audit, describe_split, fill_blocks
@@ -38,13 +39,26 @@ def main() -> None:
     """Refuse the demo, copy pictures and split, fill the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", help="of split file and record; default: data.source")
-    name = parser.parse_args().name
+    words = "write docs/results/<name>.tar.xz and nothing else"
+    parser.add_argument("--record-only", action="store_true", help=words)
+    arguments = parser.parse_args()
     params = load_params()
     source = params.data.source
     if source == "demo":
         raise UserError(
             "data.source is demo: scores on drawn portraits stand for nothing and are not published"
         )
+    name = arguments.name or source
+    record = record_file(name)
+    if arguments.record_only:
+        write_record(record, params, params.evaluated)
+        print(f"publish: {record}")
+    else:
+        publish_all(params, name, record)
+
+
+def publish_all(params: Params, name: str, record: Path) -> None:
+    """Write split, record and charts, and fill the pages."""
     charts = [file for file, _ in CHARTS.values()]
     tables = [
         COMPARISON / file for file in ("comparison.md", "comparison.csv", "contrasts.csv", *charts)
@@ -53,7 +67,7 @@ def main() -> None:
         if not file.is_file():
             raise UserError(f"{file}: missing; run `dvc repro`")
     split = read_split(SPLIT)
-    split_file, record = PUBLISHED_SPLITS / f"{name or source}.csv", record_file(name or source)
+    split_file = PUBLISHED_SPLITS / f"{name}.csv"
     contrasts = pd.read_csv(COMPARISON / "contrasts.csv")
     texts: dict[str, str | None] = {
         "summary": summary_markdown(pd.read_csv(COMPARISON / "comparison.csv")),

@@ -142,6 +142,18 @@ def test_the_committed_pages_are_filled_with_the_results(workspace):
     assert (workspace / "docs/leak.md").read_text() == page
 
 
+def test_the_record_alone_leaves_the_pages_as_they_are(workspace, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["publish", "--name", "faces", "--record-only"])
+    before = {path: path.read_bytes() for path in (workspace / "docs").glob("*")}
+    publish.main()
+    record = workspace / "docs/results/faces.tar.xz"
+    assert record.is_file()
+    assert {p: p.read_bytes() for p in (workspace / "docs").rglob("*") if p.is_file()} == {
+        **before,
+        record: record.read_bytes(),
+    }
+
+
 def test_scores_on_drawn_portraits_are_not_published(workspace):
     before = (workspace / "docs/leak.md").read_text()
     for name in ("params.yaml", "variants.toml"):
