@@ -4,6 +4,7 @@ All files take uint8 RGB images (N, size, size, 3) named `image`, include the pr
 return float32 probabilities by task.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -96,7 +97,10 @@ def _refuse_difference(
 
 
 def write_onnx(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a Keras network as ONNX by tf2onnx, with `metadata`, texts by key."""
+    """Write a Keras network as ONNX by tf2onnx, with `metadata`, texts by key.
+
+    Equal networks give equal bytes.
+    """
     import onnx
     import tensorflow as tf
     import tf2onnx
@@ -107,9 +111,36 @@ def write_onnx(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
         proto, _ = tf2onnx.convert.from_function(call, [signature], opset=OPSET)
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "images"
+    proto.graph.doc_string = ""  # the number of a function in this process
+    number_by_place(proto.graph)
     onnx.helper.set_model_props(proto, dict(metadata))
     onnx.checker.check_model(proto)
     path.write_bytes(proto.SerializeToString())
+
+
+def number_by_place(graph: Any) -> None:
+    """Number the names of an ONNX graph by their places in it, and order its arrays so.
+
+    tf2onnx numbers them as it finds them, which differs from process to process.
+    """
+    new = {value.name: value.name for value in (*graph.input, *graph.output)}
+
+    def numbered(name: str) -> str:
+        if name not in new:  # "" stands for an optional input that is left out
+            new[name] = f"{re.sub(r'__[0-9]+', '', name)}__{len(new)}" if name else ""
+        return new[name]
+
+    for place, node in enumerate(graph.node):
+        node.name = f"{node.op_type}__{place}"
+        node.input[:] = [numbered(name) for name in node.input]
+        node.output[:] = [numbered(name) for name in node.output]
+    places = {name: place for place, name in enumerate(new)}
+    arrays = sorted(graph.initializer, key=lambda array: places[array.name])
+    for array in arrays:
+        array.name = new[array.name]
+    copies = [type(array).FromString(array.SerializeToString()) for array in arrays]
+    del graph.initializer[:]
+    graph.initializer.extend(copies)
 
 
 def write_tflite(model: Any, path: Path, kind: str, images: npt.NDArray[np.uint8]) -> None:

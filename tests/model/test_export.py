@@ -108,6 +108,17 @@ def test_the_copies_take_bytes_of_any_number_of_images(workspace: Path):
     assert {output.name for output in graph.output} == set(TASKS)
 
 
+def test_another_process_writes_the_same_onnx_file(workspace: Path, tmp_path: Path):
+    for name in ("params.yaml", "data", "models"):
+        (tmp_path / name).symlink_to(workspace / name)
+    words = [*("-m", "stages.commands", "export", "small"), "--formats", "onnx"]
+    # tf2onnx numbers names in the order of sets.
+    own = os.environ | {"PYTHONPATH": str(TOP), "PYTHONHASHSEED": "1"}
+    subprocess.run([sys.executable, *words], cwd=tmp_path, env=own, check=True, capture_output=True)
+    file = Path("exports/small/small.onnx")
+    assert (tmp_path / file).read_bytes() == (workspace / file).read_bytes()
+
+
 def test_eight_bits_are_smaller_than_sixteen_and_these_than_the_network(workspace: Path):
     folder = workspace / "exports/small"
     sizes = [
