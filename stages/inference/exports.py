@@ -121,13 +121,16 @@ def write_onnx(model: Any, path: Path, metadata: Mapping[str, str]) -> None:
 def number_by_place(graph: Any) -> None:
     """Number the names of an ONNX graph by their places in it, and order its arrays so.
 
-    tf2onnx numbers them as it finds them, which differs from process to process.
+    tf2onnx numbers them as it finds them, and gives an array that is used twice the name of either
+    place, which differs from process to process.
     """
+    unnamed = {array.name for array in graph.initializer}
     new = {value.name: value.name for value in (*graph.input, *graph.output)}
 
     def numbered(name: str) -> str:
         if name not in new:  # "" stands for an optional input that is left out
-            new[name] = f"{re.sub(r'__[0-9]+', '', name)}__{len(new)}" if name else ""
+            stem = "array" if name in unnamed else re.sub(r"__[0-9]+", "", name)
+            new[name] = f"{stem}__{len(new)}" if name else ""
         return new[name]
 
     for place, node in enumerate(graph.node):
