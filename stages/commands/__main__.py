@@ -45,7 +45,8 @@ def main() -> None:
     parser.add_argument("verb", choices=COMMANDS, metavar="verb")
     verb = parser.parse_args(sys.argv[1:2]).verb
     sys.argv[:2] = [f"utkface-mtl {verb}"]
-    run_stage(importlib.import_module(f"stages.commands.{verb.replace('-', '_')}").main)
+    name = f"stages.commands.{verb.replace('-', '_')}"
+    run_stage(lambda: importlib.import_module(name).main())  # its import may lack memory too
 
 
 if __name__ == "__main__":

@@ -68,3 +68,16 @@ def test_every_library_s_words_for_it_end_a_run_alike(said: str):
     script = f"from stages.core.stage import run_stage\ndef main(): raise {said}\nrun_stage(main)"
     ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (1, "error: not enough memory\n")
+
+
+def test_a_verb_whose_libraries_do_not_fit_ends_so_too():
+    script = """
+import importlib, sys
+from stages.commands import __main__
+def load(name): raise ImportError("cv2.abi3.so: failed to map segment from shared object")
+importlib.import_module = load
+sys.argv = ["utkface-mtl", "predict", "photo.jpg"]
+__main__.main()
+"""
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (1, "error: not enough memory\n")
