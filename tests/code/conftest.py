@@ -1,12 +1,13 @@
 """Fixtures that several of these tests share."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from drawn import CLASSES, Draw, draw_table
 from workspace import inside, make_workspace
 
-from stages import report
+from stages import compare, report
 from stages.core.files import write_csv
 from stages.evaluation.predictions import Predictions, read_predictions
 
@@ -28,5 +29,20 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     make_workspace(folder)
     with inside(folder):
+        report.main()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def of_photographs(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished workspace as if its faces had not been drawn: with the published figures."""
+    folder = tmp_path_factory.mktemp("photographs") / "copy"
+    shutil.copytree(reported, folder)
+    params = folder / "params.yaml"
+    text = params.read_text(encoding="utf-8")
+    assert "  source: demo" in text
+    params.write_text(text.replace("  source: demo", "  source: utkface-aligned"), encoding="utf-8")
+    with inside(folder):
+        compare.main()
         report.main()
     return folder

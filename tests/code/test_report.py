@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from workspace import ABLATION, BLOCK5, CNN, GENDER, HOSTILE, SEARCH, SUITE, inside
 
-from stages import compare, report
+from stages import report
 from stages.core.errors import UserError
 
 
@@ -96,21 +96,6 @@ def read_page(folder: Path) -> Page:
 @pytest.fixture(scope="module")
 def page(reported: Path) -> Page:
     return read_page(reported)
-
-
-@pytest.fixture(scope="module")
-def of_photographs(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The workspace as if its faces had not been drawn: beside the published figures."""
-    folder = tmp_path_factory.mktemp("photographs") / "copy"
-    shutil.copytree(reported, folder)
-    params = folder / "params.yaml"
-    text = params.read_text(encoding="utf-8")
-    assert "  source: demo" in text
-    params.write_text(text.replace("  source: demo", "  source: utkface-aligned"), encoding="utf-8")
-    with inside(folder):
-        compare.main()
-        report.main()
-    return folder
 
 
 @pytest.fixture

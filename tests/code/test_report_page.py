@@ -268,7 +268,13 @@ def test_the_first_key_leads_past_the_contents(reader: Reader):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_checker_of_accessibility_finds_nothing(open_report, scheme: str):
     reader = open_report(color_scheme=scheme, viewport={"width": 1280, "height": 900})
-    for title in ("Race", "Loss", "Accuracy, age", f"Confusion, age: {CNN}", f"Search {SEARCH}"):
+    for title in (
+        "Race",
+        "Loss",
+        "Accuracy by protocol, age",
+        f"Confusion, age: {CNN}",
+        f"Search {SEARCH}",
+    ):
         reader.chart(title)
     found = Axe().run(reader.page).response
     assert len(found["passes"]) > 20
