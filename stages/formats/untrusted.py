@@ -63,13 +63,15 @@ def open_hdf5(source: Path | BinaryIO, as_stored: bool = False) -> Iterator[h5py
     """
     try:
         file = h5py.File(source, "r")
+    except MemoryError:  # says nothing about the file, here and below
+        raise
     except Exception as error:
         raise ValueError(f"not an HDF5 file: {error}") from error
     try:
         with file:
             check_hdf5(file, as_stored)
             yield file
-    except ValueError:
+    except (ValueError, MemoryError):
         raise
     except Exception as error:
         # h5py raises many types on damaged files (RuntimeError, KeyError, SystemError, ...).
@@ -115,7 +117,10 @@ def read_onnx(path: Path, operations: Collection[str] | None = None) -> onnx.Mod
         raise ValueError(f"more than {LARGEST} bytes")
     try:
         model = onnx.load(path, load_external_data=False)
+    except MemoryError:
+        raise
     except Exception as error:  # protobuf's own exception types differ between its versions
+        bytearray(2 * path.stat().st_size)  # a MemoryError where it took lack of memory for damage
         raise ValueError(f"not an ONNX file: {error}") from error
     for part in _messages(model):
         if isinstance(part, onnx.FunctionProto):
@@ -128,6 +133,8 @@ def read_onnx(path: Path, operations: Collection[str] | None = None) -> onnx.Mod
             raise ValueError(f"the values of {part.name!r} are in another file")
         try:
             onnx.numpy_helper.to_array(part)  # a view if the bytes are raw
+        except MemoryError:
+            raise
         except Exception as error:  # its type depends on the kind of values
             raise ValueError(f"the values of {part.name!r} do not fit: {error}") from error
     return model
@@ -169,7 +176,7 @@ def check_model_file(path: Path) -> None:
         _check_parts(config)
         if (declared := _numbers_declared(config)) != held:
             raise ValueError(f"declares {declared} weights, but holds {held}")
-    except ValueError:
+    except (ValueError, MemoryError):
         raise
     except Exception as error:
         # zipfile raises many types on damaged files (RuntimeError, NotImplementedError ...). Errors

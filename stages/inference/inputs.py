@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from stages.core.errors import UserError
+from stages.core.errors import UserError, lacks_memory
 from stages.core.sections import ArchiveLimits
 from stages.raw.archives import (
     LINK,
@@ -49,6 +49,8 @@ def _read_path(place: Path, limits: ArchiveLimits) -> Iterator[Member]:
             with place.open("rb") as file:
                 yield _read_member(str(place), file, limits)
     except OSError as error:
+        if lacks_memory(error):
+            raise
         yield _problem(place, error.strerror or str(error))
     except UserError as error:
         yield _problem(place, error.fault if isinstance(error, DamagedArchiveError) else str(error))

@@ -255,6 +255,8 @@ class OnnxNetwork:
             )
             columns = map(np.concatenate, zip(*outputs, strict=True))
             return dict(zip(self.classes, columns, strict=True))
+        except MemoryError:
+            raise
         except Exception as error:  # of the kinds above
             memory = f"(it may take {LARGEST_MEMORY >> 30} GiB of memory)"
             reason = str(error).splitlines()[0]

@@ -1,10 +1,15 @@
 """Lack of memory ends a run; it is never taken for damage of what was read, and nothing hangs."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from stages.acquisition.portraits import draw_portrait
 
 ROOT = Path(__file__).parents[2]
 NOT_ENOUGH = ("error: not enough memory", "error: a worker process was killed, probably because")
@@ -81,3 +86,36 @@ __main__.main()
 """
     ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (1, "error: not enough memory\n")
+
+
+PREDICT = """
+import resource, sys
+import cv2, onnxruntime
+from stages.commands import predict
+from stages.core.stage import run_stage
+
+more, *sys.argv = sys.argv[1:]
+used = 1024 * int(open("/proc/self/status").read().split("VmSize:")[1].split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (used + (int(more) << 20),) * 2)
+run_stage(predict.main)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limit of a process's memory")
+def test_a_network_that_does_not_fit_is_not_called_damaged(mobilenet_weights: Path, tmp_path: Path):
+    Image.fromarray(draw_portrait(35, 1, 2, np.random.default_rng(3))).save(tmp_path / "a.png")
+    for more in (*range(0, 60, 5), 100, 150, 200, 4000):
+        command = ["predict", "a.png", "--detector", str(mobilenet_weights)]
+        ran = subprocess.run(
+            [sys.executable, "-c", PREDICT, str(more), *command],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        if ran.returncode == 0:
+            assert more > 60
+            assert '"error"' not in ran.stdout
+        else:
+            assert (ran.returncode, more < 4000) == (1, True), more
+            assert ran.stderr.splitlines()[-1] == "error: not enough memory", more
