@@ -25,6 +25,7 @@ from stages.core.paths import (
 from stages.core.run_names import RunName
 from stages.core.sections import TASKS
 from stages.core.stage import run_stage
+from stages.core.variants import Variant
 from stages.dataset.split_files import read_split
 from stages.evaluation.predictions import groups_of, read_predictions
 from stages.reporting import comparison_tables as tables
@@ -61,7 +62,10 @@ def main() -> None:
         leaked = tables.leakage_markdown(leakage)
         limits = tables.noise_markdown(noise, published)
         limits += tables.baselines_markdown(baselines)
-        partial.write_text(tables.comparison_markdown(table) + limits + leaked, encoding="utf-8")
+        text = tables.comparison_markdown(table) + limits + leaked
+        files = {name: _weights_file(variant) for name, variant in params.variants.items()}
+        text += tables.untrained_markdown(table, published, files)
+        partial.write_text(text, encoding="utf-8")
     draw_leak(COMPARISON / "leak.svg", table, noise)
     classes = {task: params.classes.of(task) for task in TASKS}
     issues = find_label_issues(PREDICTIONS, fold_runs(params), classes)
@@ -76,6 +80,11 @@ def main() -> None:
     print(f"experiments side by side:\n  {EXPERIMENTS.format(runs[0])}")
     number = len(params.evaluated)
     print(f"compare: {number} run{'s' * (number != 1)}; {COMPARISON / 'comparison.md'}")
+
+
+def _weights_file(variant: Variant) -> str:
+    """The key of `pretrained` that a variant starts from; empty for none."""
+    return "" if variant.weights == "none" else f"{variant.backbone}-{variant.weights}"
 
 
 def noise_of_labels(params: Params) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from stages.core.files import read_csv, read_json
-from stages.core.run_names import NATIVE, RunName
+from stages.core.run_names import NATIVE, PUBLISHED_SPLIT, RunName
 from stages.core.sections import TASKS
 
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -78,10 +78,14 @@ def read_published(source: str) -> pd.DataFrame:
 
 
 def with_epochs(comparison: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """The comparison with a column epochs, the last one of each single run in its curves."""
-    epochs = comparison["variant"].map(curves.groupby("variant")["epoch"].max()).astype("Int64")
-    table = comparison.copy()
-    table.insert(3, "epochs", epochs)
+    """The comparison with the last epoch of each single run, and of its rerun, in their curves.
+
+    In columns epochs and rerun_epochs; empty where there is none.
+    """
+    table, last = comparison.copy(), curves.groupby("variant")["epoch"].max()
+    names = table["variant"]
+    table.insert(3, "epochs", names.map(last).astype("Int64"))
+    table.insert(4, "rerun_epochs", (names + f"+{PUBLISHED_SPLIT}").map(last).astype("Int64"))
     return table
 
 

@@ -1,7 +1,7 @@
 """All runs side by side as tables: for the report, as Markdown, and in the terminal."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -76,7 +76,10 @@ def _cells(row: pd.Series, columns: Sequence[Column]) -> list[Cell]:
     """The epochs of a row, if the comparison has them, and these figures."""
     cells = [figure_cell(row, column) for column in columns]
     if "epochs" in row:
-        cells.insert(0, Cell(EMPTY if pd.isna(row["epochs"]) else str(int(row["epochs"]))))
+        text = EMPTY if pd.isna(row["epochs"]) else str(row["epochs"])
+        if pd.notna(rerun := row["rerun_epochs"]) and rerun != row["epochs"]:
+            text += f" (rerun {rerun})"
+        cells.insert(0, Cell(text))
     return cells
 
 
@@ -98,6 +101,30 @@ def comparison_markdown(comparison: pd.DataFrame) -> str:
     images = ", ".join(f"{int(n):,}" for n in sorted(set(single["images"])))
     note = NOTE.format(", with the bootstrap interval over the test images")
     return "\n\n".join([*parts, f"Measured on {images} test images. {note}"]) + "\n"
+
+
+def untrained_markdown(
+    comparison: pd.DataFrame, published: pd.DataFrame, weights: Mapping[str, str]
+) -> str:
+    """The published variants without a row in the comparison, in Markdown; empty if all have one.
+
+    `published` has columns <task>_accuracy; `weights` has the key in `pretrained` of each variant's
+    weights, or an empty text.
+    """
+    missing = published[~published.index.isin(comparison["variant"])]
+    if missing.empty:
+        return ""
+    rows = []
+    for variant, row in missing.iterrows():
+        figures = [row[f"{task}_accuracy"] for task in TASKS]
+        cells = [Cell(EMPTY if pd.isna(figure) else share(figure)) for figure in figures]
+        rows.append([Cell(f"`{variant}`"), *cells, Cell(weights[str(variant)] or EMPTY)])
+    header = [*(f"{TASK_TITLES[task].lower()}, published" for task in TASKS), "weights"]
+    table = crossed("", "not trained here", header, rows).as_markdown()
+    return (
+        "\n`utkface-mtl suite queue <variant>` and `utkface-mtl tune run` fill in a row; weights "
+        f"that cannot be downloaded are given as a file, in section `pretrained`.\n\n{table}\n"
+    )
 
 
 def summary_markdown(comparison: pd.DataFrame) -> str:

@@ -12,7 +12,11 @@ from stages.comparison.table import compare, read_published, with_epochs, with_i
 from stages.core.errors import UserError
 from stages.core.run_names import RunName
 from stages.reporting.comparison_charts import draw_cost, draw_leak
-from stages.reporting.comparison_tables import comparison_markdown, print_comparison
+from stages.reporting.comparison_tables import (
+    comparison_markdown,
+    print_comparison,
+    untrained_markdown,
+)
 
 BLOCK5, OWN, GENDER = "mtl-vgg16-imagenet-block5", "mtl-cnn", "stl-vgg16-imagenet-block5-gender"
 MEASURED = {
@@ -167,6 +171,19 @@ def test_the_markdown_tables_show_reruns_spreads_and_differences(repeated: pd.Da
     ]
 
 
+def test_published_variants_that_were_not_trained_are_listed_with_their_weights(metrics: Path):
+    published, table = read_published("local"), compared(metrics, *MEASURED)
+    weights = dict.fromkeys(published.index, "vgg16-vggface") | {"mtl-cnn-ge": ""}
+    header, *rows = table_of(untrained_markdown(table, published, weights), "not trained here")
+    titles = ("age group", "gender", "race")
+    assert header == ["not trained here", *(f"{title}, published" for title in titles), "weights"]
+    assert len(rows) == 29 - len(MEASURED)
+    assert ["`stl-vgg16-imagenet-full-age`", "0.922", "-", "-", "vgg16-vggface"] in rows
+    assert ["`mtl-cnn-ge`", "-", "-", "-", "-"] in rows
+    for nothing in (published.iloc[:0], published.loc[[*MEASURED]]):
+        assert untrained_markdown(table, nothing, weights) == ""
+
+
 def test_epochs_and_intervals_stand_beside_the_honest_figures_of_single_runs(
     repeated: pd.DataFrame, tmp_path: Path
 ):
@@ -176,12 +193,13 @@ def test_epochs_and_intervals_stand_beside_the_honest_figures_of_single_runs(
         (evaluation / run / "scores.csv").write_text(
             "task,metric,value,low,high\nage,accuracy,0.5,0.41,0.592\nage,nll,1,0.8,1.2\n"
         )
-    curves = pd.DataFrame({"variant": [OWN, OWN, f"{OWN}+native"], "epoch": [1, 2, 5]})
+    runs = [OWN, OWN, f"{OWN}+native", f"{OWN}+published-split"]
+    curves = pd.DataFrame({"variant": runs, "epoch": [1, 2, 5, 3]})
     table = with_intervals(with_epochs(repeated, curves), evaluation)
     header, *rows = table_of(comparison_markdown(table), "Age group")
     assert header[1:4] == ["epochs", "accuracy rerun", "accuracy honest"]
     assert [row[1:4] for row in rows] == [
-        ["2", "0.900", "0.500 [0.410, 0.592]"],
+        ["2 (rerun 3)", "0.900", "0.500 [0.410, 0.592]"],
         ["5", "-", "0.530 [0.410, 0.592] (+0.030)"],
         ["-", "-", "0.550 ± 0.046"],
         ["-", "-", "0.500 ± 0.100"],

@@ -9,6 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from stages.acquisition.demo import write_demo
+from stages.comparison.table import read_published
+from tests.released import write_released
+
 pytestmark = pytest.mark.long
 
 Run = Callable[..., str]
@@ -21,6 +25,13 @@ FAILING = """    import pathlib
     if plan.run == "mtl-cnn-ge" and not pathlib.Path("{allowed}").exists():
         raise MemoryError
 """
+# Published variants, each with weights that are not on every machine.
+UNAVAILABLE = {
+    "mtl-vgg16-vggface-frozen": ("vgg16", "vggface"),
+    "mtl-vgg19-imagenet-block5": ("vgg19", "imagenet"),
+    "mtl-resnet50-imagenet-frozen": ("resnet50", "imagenet"),
+    "mtl-densenet121-imagenet-frozen": ("densenet121", "imagenet"),
+}
 BEGIN = "    params = load_params()\n"
 
 
@@ -42,6 +53,23 @@ def run(
                 process.kill()
         except psutil.Error:
             continue
+
+
+@pytest.fixture(scope="module")
+def stand_ins(copy_project: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run a command in a copy on portraits that count as photographs, with random weights."""
+    folder = tmp_path_factory.mktemp("stand-ins")
+    write_demo(folder / "faces.tar", 60, 1)
+    params = {
+        "max_epochs: 6": "max_epochs: 1",
+        "  source: demo #": "  source: local #",
+        "  local: []": f"  local: [{folder / 'faces.tar'}]",
+    }
+    for backbone, weights in UNAVAILABLE.values():
+        key, file = f"{backbone}-{weights}", folder / f"{backbone}-{weights}.h5"
+        write_released(file, backbone, weights)
+        params[f"  {key}: auto"] = f"  {key}: {file}"
+    return copy_project(folder / "project", {"params.yaml": params}, "dvc repro lists")
 
 
 def _project(run: Run) -> Path:
@@ -105,3 +133,20 @@ def test_what_was_finished_with_other_params_does_not_count(run: Run) -> None:
         assert "dvc exp remove suite-mtl-cnn suite-mtl-cnn-ge" in output
     finally:
         path.write_text(text)
+
+
+def test_rows_whose_weights_come_as_files_are_filled_in(stand_ins: Run) -> None:
+    stand_ins(*SUITE, "queue", *UNAVAILABLE)
+    stand_ins(sys.executable, "-m", "stages.commands", "tune", "run", "--jobs", "2")
+    assert "suite: 4 variants compared" in stand_ins(*SUITE, "compare", *UNAVAILABLE)
+    comparison = _project(stand_ins) / "data/comparison"
+    published = read_published("local").stack()
+    with (comparison / "comparison.csv").open() as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file)}
+    assert list(rows) == list(UNAVAILABLE)
+    for row in rows.values():
+        assert 0 <= float(row["age_accuracy"]) <= 1
+        assert float(row["published_age_accuracy"]) == published[row["variant"], "age_accuracy"]
+    missing = (comparison / "comparison.md").read_text().split("| not trained here")[1]
+    assert missing.count("| `") == 29 - len(UNAVAILABLE)
+    assert not any(f"`{variant}`" in missing for variant in UNAVAILABLE)
