@@ -15,6 +15,7 @@ from stages.core.errors import UserError
 from stages.core.files import write_csv, write_json
 from stages.core.params import load_params
 from stages.core.run_names import RunName
+from stages.evaluation.bootstrap import wilson
 from stages.publishing import records
 from stages.publishing.records import files_of, mentions, restore, write_record
 
@@ -225,3 +226,25 @@ def test_the_table_of_the_folds_is_that_of_its_records(tmp_path: Path):
         assert told == [f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in spread]
         tested = [folder / f"data/evaluation/{r.text}/metrics.json" for r in folds or runs[:1]]
         assert images == f"{sum(json.loads(file.read_text())['images'] for file in tested):,}"
+
+
+def test_the_figures_beside_other_work_are_those_of_the_record(tmp_path: Path):
+    page = (TOP / "docs/leak.md").read_text(encoding="utf-8")
+    section = page.split("## Beside other work")[1].split("\n## ")[0]
+    told = [line for line in section.splitlines() if line.startswith("| `mtl-mobilenet-160`")]
+    restore(TOP / "docs/results/utkface-aligned.tar.xz", folder := tmp_path / "record")
+    scores = pd.read_csv(folder / "data/evaluation/mtl-mobilenet-160/scores.csv")
+    scores = scores.set_index(["task", "metric"])
+    images = pd.read_csv(folder / "data/predictions/mtl-mobilenet-160.csv")
+    some = images[images["years_true"].between(21, 60)]
+    share = (some["gender_true"] == some["gender_predicted"]).mean()
+    scores.loc[("gender", "accuracy_21_60"), :] = [share, *wilson(share, len(some), 0.95)]
+    wanted = []
+    for ages in ("_21_60", ""):
+        cells = []
+        for figure, digits in (("mae", 2), ("cs5", 3), ("accuracy", 3)):
+            row = scores.loc["gender" if figure == "accuracy" else "age", figure + ages]
+            value, low, high = (f"{row[name]:.{digits}f}" for name in ("value", "low", "high"))
+            cells.append(f"{value} [{low}, {high}]")
+        wanted.append(f"| `mtl-mobilenet-160` | UTKFace | {' | '.join(cells)} |")
+    assert told == wanted
