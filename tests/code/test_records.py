@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -14,8 +13,6 @@ from stages.commands import forget
 from stages.core.errors import UserError
 from stages.core.files import write_csv, write_json
 from stages.core.params import load_params
-from stages.core.run_names import RunName
-from stages.evaluation.bootstrap import wilson
 from stages.publishing import records
 from stages.publishing.records import files_of, mentions, restore, write_record
 
@@ -205,46 +202,3 @@ def test_a_committed_record_is_read_by_this_version(record: Path, tmp_path: Path
     params = load_params(tmp_path / "restored/params.yaml")
     for run in params.runs:
         assert (tmp_path / "restored/metrics" / f"{run}.json").is_file()
-
-
-def test_the_table_of_the_folds_is_that_of_its_records(tmp_path: Path):
-    page = (TOP / "docs/leak.md").read_text(encoding="utf-8")
-    section = page.split("## Every image tested once")[1].split("\n## ")[0]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines()]
-    rows = [row for row in rows if row and row[-1].startswith("`utkface-")]
-    assert [row[-1] for row in rows] == ["`utkface-aligned`", "`utkface-folds`"]
-    for _, images, *told, name in rows:
-        folder = tmp_path / name.strip("`")
-        restore(TOP / f"docs/results/{folder.name}.tar.xz", folder)
-        names = map(RunName.parse, load_params(folder / "params.yaml").runs)
-        runs = [run for run in names if run.variant == "mtl-mobilenet-conv13"]
-        folds = [run for run in runs if run.fold is not None]
-        of = [json.loads((folder / f"metrics/{r.text}.json").read_text()) for r in folds or runs]
-        figures = pd.DataFrame(of)[["age", "gender", "race"]]
-        assert len(of) == (5 if folds else 3)
-        spread = zip(figures.mean(), figures.std(ddof=1), strict=True)
-        assert told == [f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in spread]
-        tested = [folder / f"data/evaluation/{r.text}/metrics.json" for r in folds or runs[:1]]
-        assert images == f"{sum(json.loads(file.read_text())['images'] for file in tested):,}"
-
-
-def test_the_figures_beside_other_work_are_those_of_the_record(tmp_path: Path):
-    page = (TOP / "docs/leak.md").read_text(encoding="utf-8")
-    section = page.split("## Beside other work")[1].split("\n## ")[0]
-    told = [line for line in section.splitlines() if line.startswith("| `mtl-mobilenet-160`")]
-    restore(TOP / "docs/results/utkface-aligned.tar.xz", folder := tmp_path / "record")
-    scores = pd.read_csv(folder / "data/evaluation/mtl-mobilenet-160/scores.csv")
-    scores = scores.set_index(["task", "metric"])
-    images = pd.read_csv(folder / "data/predictions/mtl-mobilenet-160.csv")
-    some = images[images["years_true"].between(21, 60)]
-    share = (some["gender_true"] == some["gender_predicted"]).mean()
-    scores.loc[("gender", "accuracy_21_60"), :] = [share, *wilson(share, len(some), 0.95)]
-    wanted = []
-    for ages in ("_21_60", ""):
-        cells = []
-        for figure, digits in (("mae", 2), ("cs5", 3), ("accuracy", 3)):
-            row = scores.loc["gender" if figure == "accuracy" else "age", figure + ages]
-            value, low, high = (f"{row[name]:.{digits}f}" for name in ("value", "low", "high"))
-            cells.append(f"{value} [{low}, {high}]")
-        wanted.append(f"| `mtl-mobilenet-160` | UTKFace | {' | '.join(cells)} |")
-    assert told == wanted

@@ -1,0 +1,123 @@
+"""What the pages say of results is computed again from the records in docs/results."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages.comparison.label_issues import find_label_issues
+from stages.comparison.trainings import accuracy_over_cost, collect_curves, read_costs
+from stages.core.params import load_params
+from stages.core.run_names import RunName
+from stages.core.sections import TASKS
+from stages.evaluation.bootstrap import wilson
+from stages.publishing.records import restore
+
+TOP = Path(__file__).parents[2]
+CONV13 = "mtl-mobilenet-conv13"
+SEEDS = ("", "+seed-2", "+seed-3")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folders of the records, by their names."""
+    folder, found = tmp_path_factory.mktemp("records"), {}
+    for file in (TOP / "docs/results").glob("*.tar.xz"):
+        name = file.name.removesuffix(".tar.xz")
+        restore(file, found.setdefault(name, folder / name))
+    return found
+
+
+def section(page: str, title: str) -> str:
+    text = (TOP / "docs" / page).read_text(encoding="utf-8")
+    return text.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_the_table_of_the_folds_is_that_of_its_records(records: dict[str, Path]):
+    lines = section("leak.md", "Every image tested once").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    rows = [row for row in rows if row and row[-1].startswith("`utkface-")]
+    assert [row[-1] for row in rows] == ["`utkface-aligned`", "`utkface-folds`"]
+    for _, images, *told, name in rows:
+        folder = records[name.strip("`")]
+        names = map(RunName.parse, load_params(folder / "params.yaml").runs)
+        runs = [run for run in names if run.variant == CONV13]
+        folds = [run for run in runs if run.fold is not None]
+        of = [json.loads((folder / f"metrics/{r.text}.json").read_text()) for r in folds or runs]
+        figures = pd.DataFrame(of)[["age", "gender", "race"]]
+        assert len(of) == (5 if folds else 3)
+        spread = zip(figures.mean(), figures.std(ddof=1), strict=True)
+        assert told == [f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in spread]
+        tested = [folder / f"data/evaluation/{r.text}/metrics.json" for r in folds or runs[:1]]
+        assert images == f"{sum(json.loads(file.read_text())['images'] for file in tested):,}"
+
+
+def test_the_figures_beside_other_work_are_those_of_the_record(records: dict[str, Path]):
+    lines = section("leak.md", "Beside other work").splitlines()
+    told = [line for line in lines if line.startswith("| `mtl-mobilenet-160`")]
+    folder = records["utkface-aligned"]
+    scores = pd.read_csv(folder / "data/evaluation/mtl-mobilenet-160/scores.csv")
+    scores = scores.set_index(["task", "metric"])
+    images = pd.read_csv(folder / "data/predictions/mtl-mobilenet-160.csv")
+    some = images[images["years_true"].between(21, 60)]
+    share = (some["gender_true"] == some["gender_predicted"]).mean()
+    scores.loc[("gender", "accuracy_21_60"), :] = [share, *wilson(share, len(some), 0.95)]
+    wanted = []
+    for ages in ("_21_60", ""):
+        cells = []
+        for figure, digits in (("mae", 2), ("cs5", 3), ("accuracy", 3)):
+            row = scores.loc["gender" if figure == "accuracy" else "age", figure + ages]
+            value, low, high = (f"{row[name]:.{digits}f}" for name in ("value", "low", "high"))
+            cells.append(f"{value} [{low}, {high}]")
+        wanted.append(f"| `mtl-mobilenet-160` | UTKFace | {' | '.join(cells)} |")
+    assert told == wanted
+
+
+def test_the_disputed_labels_are_counted_in_the_record(records: dict[str, Path]):
+    folder = records["utkface-folds"]
+    params = load_params(folder / "params.yaml")
+    classes = {task: params.classes.of(task) for task in TASKS}
+    folds = [run.text for run in params.run_names if run.fold is not None]
+    tested = sum(len(pd.read_csv(folder / f"data/predictions/{run}.csv")) for run in folds)
+    issues = find_label_issues(folder / "data/predictions", [folds], classes)
+    counts = issues["task"].value_counts()
+    sure = issues.loc[issues["confidence"] >= 0.9, "task"].value_counts()
+    of_age = issues[issues["task"] == "age"]
+    given, suggested = (of_age[name].map(classes["age"].index) for name in ("given", "suggested"))
+    age, gender, race = (f"({counts[task] / tested * 100:.1f} %)" for task in TASKS)
+    text = " ".join(section("leak.md", "Every image tested once").split())
+    for told in (
+        f"{counts['age']:,} labels of the age group {age}",
+        f"{counts['gender']} of the gender {gender} and {counts['race']:,} of the race {race}",
+        f"{((given - suggested).abs() == 1).sum():,} of those of the age suggest the next group",
+        f"in {sure['age']}, {sure['gender']} and {sure['race']} the network is at least 90 % sure",
+    ):
+        assert told in text, told
+
+
+def test_what_multi_task_learning_saves_is_computed_from_the_record(records: dict[str, Path]):
+    data = records["utkface-aligned"] / "data"
+    single = [f"stl-mobilenet-conv13-{task}" for task in TASKS]
+    runs = [variant + seed for variant in (CONV13, *single) for seed in SEEDS]
+    costs = read_costs(data / "evaluation", runs)
+    of = costs.set_index("variant")
+    once, whole = of["training_tflop_once"], of["training_tflop_epoch"]
+    assert once[CONV13] == once[single[0]], "the frozen part is the same"
+    training = [once[CONV13] + 10 * whole[names].sum() for names in ([CONV13], single)]
+    seen = sum(pd.read_csv(data / "split/split.csv")["split"].isin(["train", "val"]))
+    frozen = once[CONV13] * 1e3 / seen  # GFLOPs of an image
+    prediction = [frozen + (of.loc[n, "gflops"] - frozen).sum() for n in ([CONV13], single)]
+    reached = accuracy_over_cost(collect_curves(data / "curves", runs), costs)
+    reached = reached.set_index(["variant", "task", "epoch"])["accuracy"]
+
+    def mean(variant: str, task: str, epoch: int) -> str:
+        return f"{sum(reached[variant + seed, task, epoch] for seed in SEEDS) / len(SEEDS):.3f}"
+
+    together = " / ".join(mean(CONV13, task, 10) for task in TASKS)
+    alone = " / ".join(mean(n, task, 3) for n, task in zip(single, TASKS, strict=True))
+    text = " ".join((TOP / "docs/mtl.md").read_text(encoding="utf-8").split())
+    more, later = training[1] / training[0], prediction[1] / prediction[0]
+    assert f"{more:.1f} times less arithmetic in training and {later:.1f} times less in" in text
+    assert once[CONV13] + 3 * whole[single].sum() == pytest.approx(training[0], rel=0.1)
+    assert f"{together} against {alone}" in text
