@@ -7,16 +7,20 @@ import pandas as pd
 import pytest
 
 from stages.comparison.label_issues import find_label_issues
+from stages.comparison.significance import pairwise_tests
 from stages.comparison.trainings import accuracy_over_cost, collect_curves, read_costs
 from stages.core.params import load_params
 from stages.core.run_names import RunName
 from stages.core.sections import TASKS
+from stages.dataset.split_files import read_split
 from stages.evaluation.bootstrap import wilson
+from stages.evaluation.predictions import groups_of, read_predictions
 from stages.publishing.records import restore
 
 TOP = Path(__file__).parents[2]
 CONV13 = "mtl-mobilenet-conv13"
 SEEDS = ("", "+seed-2", "+seed-3")
+FOLDS, OTHER_FOLDS = "utkface-folds", ("utkface-people", "utkface-dates")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def test_the_table_of_the_folds_is_that_of_its_records(records: dict[str, Path])
     lines = section("leak.md", "Every image tested once").splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     rows = [row for row in rows if row and row[-1].startswith("`utkface-")]
-    assert [row[-1] for row in rows] == ["`utkface-aligned`", "`utkface-folds`"]
+    assert [row[-1].strip("`") for row in rows] == ["utkface-aligned", FOLDS, *OTHER_FOLDS]
     for _, images, *told, name in rows:
         folder = records[name.strip("`")]
         names = map(RunName.parse, load_params(folder / "params.yaml").runs)
@@ -51,6 +55,37 @@ def test_the_table_of_the_folds_is_that_of_its_records(records: dict[str, Path])
         assert told == [f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in spread]
         tested = [folder / f"data/evaluation/{r.text}/metrics.json" for r in folds or runs[:1]]
         assert images == f"{sum(json.loads(file.read_text())['images'] for file in tested):,}"
+
+
+def test_folds_that_keep_people_or_days_together_differ_as_the_page_says(
+    records: dict[str, Path], tmp_path: Path
+):
+    tables = {name: all_folds(records[name]) for name in (FOLDS, *OTHER_FOLDS)}
+    common = set.intersection(*(set(table.index) for table in tables.values()))
+    params = load_params(records[FOLDS] / "params.yaml")
+    classes, runs = {task: params.classes.of(task) for task in TASKS}, {}
+    for name, table in tables.items():
+        table.loc[sorted(common)].to_csv(tmp_path / f"{name}.csv")
+        runs[name] = read_predictions(tmp_path / f"{name}.csv", classes)
+    split = read_split(records[FOLDS] / "data/split/split.csv")
+    groups = {name: groups_of(predictions, split) for name, predictions in runs.items()}
+    tests = pairwise_tests(runs, groups, 0.95, 2000, 1).set_index(
+        ["variant_a", "variant_b", "task"]
+    )
+    text = " ".join(section("leak.md", "Every image tested once").split())
+    for name in OTHER_FOLDS:
+        for task in TASKS:
+            row = -100 * tests.loc[(FOLDS, name, task), ["difference", "high", "low"]]
+            told = f"{row['difference']:+.1f} ({row['high']:+.1f} to {row['low']:+.1f})"
+            assert told in text, (name, task, told)
+    assert f"{len(common):,}" in text
+
+
+def all_folds(folder: Path) -> pd.DataFrame:
+    """The predictions of all folds of a record, by the names of the images."""
+    runs = load_params(folder / "params.yaml").run_names
+    files = [folder / f"data/predictions/{run.text}.csv" for run in runs if run.fold is not None]
+    return pd.concat(map(pd.read_csv, files)).set_index("name")
 
 
 def test_the_figures_beside_other_work_are_those_of_the_record(records: dict[str, Path]):
