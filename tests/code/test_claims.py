@@ -79,6 +79,15 @@ def test_folds_that_keep_people_or_days_together_differ_as_the_page_says(
             told = f"{row['difference']:+.1f} ({row['high']:+.1f} to {row['low']:+.1f})"
             assert told in text, (name, task, told)
     assert f"{len(common):,}" in text
+    right = {
+        name: tables[name]["race_true"] == tables[name]["race_predicted"]
+        for name in (FOLDS, "utkface-dates")
+    }
+    recall = {name: r.groupby(tables[name]["race_true"]).mean() for name, r in right.items()}
+    lost = 100 * (recall[FOLDS] - recall["utkface-dates"])
+    most = lost[["Asian", "Indian", "Others"]]
+    assert f"faces lose {most.min():.0f} to {most.max():.0f} points" in text
+    assert lost[["White", "Black"]].max() < 1
 
 
 def all_folds(folder: Path) -> pd.DataFrame:
