@@ -6,6 +6,7 @@ needs ai-edge-litert.
 """
 
 import functools
+import mmap
 import os
 import sys
 from collections.abc import Collection, Mapping
@@ -35,6 +36,7 @@ from stages.weights.registry import DETECTORS, check_detector, obtain
 
 METADATA = "utkface-mtl"  # key in the metadata of an ONNX file
 LARGEST_MEMORY = 4 << 30  # bytes of arrays at work in ONNX files; VGG19 needs 0.5 for 64 images
+LEAST_MEMORY = 150 << 20  # bytes, for a session of the released model
 PART = 8  # images that a core works on at once, of an ONNX file
 RELEASED = Path(__file__).with_name("released") / "model.onnx"  # that of the package
 
@@ -197,6 +199,12 @@ def _read_calibration(folder: Path, outputs: Collection[str]) -> Calibration | N
     return calibration if {*outputs} - {AGE_YEARS} <= {*calibration.temperatures} else None
 
 
+def _ask_for_memory() -> None:
+    """Raise OSError for lack of memory here: onnxruntime may crash where it lacks some."""
+    with mmap.mmap(-1, LEAST_MEMORY):  # not one byte of it is touched
+        pass
+
+
 @functools.cache  # once in a process
 def _limit_memory() -> None:
     """Bound what all ONNX sessions that ask for it may allocate: a small file can want anything."""
@@ -220,6 +228,7 @@ class OnnxNetwork:
         options.intra_op_num_threads = int(self._alone)
         self._workers = ThreadPoolExecutor(cores if self._alone else 1)
         try:
+            _ask_for_memory()
             _limit_memory()
             graph = widened(read_onnx(path, OPERATIONS)).SerializeToString()
             # Constants folded when the file is opened would be outside of the limit.
@@ -258,6 +267,8 @@ class OnnxNetwork:
         except MemoryError:
             raise
         except Exception as error:  # of the kinds above
+            if "bad_alloc" in str(error):  # within the limit, but this machine has less
+                raise MemoryError from error
             memory = f"(it may take {LARGEST_MEMORY >> 30} GiB of memory)"
             reason = str(error).splitlines()[0]
             raise UserError(f"{self.path}: cannot be run {memory}: {reason}") from error
@@ -364,4 +375,5 @@ def open_detector(model: Model, given: Path | None = None, device: str = "auto")
     except ValueError:
         text = f"{file}: is not {weights.file}, which {model.name} was trained with"
         raise UserError(text) from None
+    _ask_for_memory()
     return load_detector(cropping, file, device=device)
