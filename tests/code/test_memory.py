@@ -104,7 +104,7 @@ run_stage(predict.main)
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limit of a process's memory")
 def test_a_network_that_does_not_fit_is_not_called_damaged(mobilenet_weights: Path, tmp_path: Path):
     Image.fromarray(draw_portrait(35, 1, 2, np.random.default_rng(3))).save(tmp_path / "a.png")
-    for more in (*range(0, 60, 5), 100, 150, 200, 250, 300, 4000):
+    for more in (*range(0, 60, 5), 100, 150, 200, 4000):
         command = ["predict", "a.png", "--detector", str(mobilenet_weights)]
         ran = subprocess.run(
             [sys.executable, "-c", PREDICT, str(more), *command],
