@@ -109,8 +109,8 @@ class Handler(BaseHTTPRequestHandler):
             site.closing.wait(10)
 
     def send_body(self, data):
+        self.server.served += len(data)  # first: the client may look as soon as it has them all
         self.wfile.write(data)
-        self.server.served += len(data)
 
     def first_byte(self):
         site = self.server
