@@ -123,7 +123,7 @@ def test_the_disputed_labels_are_counted_in_the_record(records: dict[str, Path])
     params = load_params(folder / "params.yaml")
     classes = {task: params.classes.of(task) for task in TASKS}
     folds = [run.text for run in params.run_names if run.fold is not None]
-    tested = sum(len(pd.read_csv(folder / f"data/predictions/{run}.csv")) for run in folds)
+    tested = len(all_folds(folder))
     issues = find_label_issues(folder / "data/predictions", [folds], classes)
     counts = issues["task"].value_counts()
     sure = issues.loc[issues["confidence"] >= 0.9, "task"].value_counts()
