@@ -7,6 +7,7 @@ import argparse
 import importlib
 import sys
 
+from stages.core.errors import UserError
 from stages.core.stage import run_stage
 
 # In the order in which a user meets them; each verb is the module of its name.
@@ -30,6 +31,14 @@ COMMANDS = {
     "forget": ("forget 24_0_1_20170116220224657.jpg", "take an image out of all that holds it"),
 }
 
+# The extra of pyproject.toml that a verb needs, where it is not `train`.
+EXTRAS = {
+    "predict": "",
+    "serve": "serve",
+    "export": "export,train",
+    "train-on-cluster": "cluster,train",
+}
+
 
 def main() -> None:
     """Hand the command line on to the verb that it names."""
@@ -45,8 +54,17 @@ def main() -> None:
     parser.add_argument("verb", choices=COMMANDS, metavar="verb")
     verb = parser.parse_args(sys.argv[1:2]).verb
     sys.argv[:2] = [f"utkface-mtl {verb}"]
-    name = f"stages.commands.{verb.replace('-', '_')}"
-    run_stage(lambda: importlib.import_module(name).main())  # its import may lack memory too
+    run_stage(lambda: _run(verb))  # its import may lack memory too
+
+
+def _run(verb: str) -> None:
+    try:
+        importlib.import_module(f"stages.commands.{verb.replace('-', '_')}").main()
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(verb, "train")
+        if not extra or error.name is None or error.name.startswith("stages"):
+            raise
+        raise UserError(f"{verb} needs {error.name}: pip install '.[{extra}]'") from None
 
 
 if __name__ == "__main__":

@@ -14,7 +14,14 @@ from tqdm import tqdm
 from stages.core.errors import UserError
 from stages.inference.face_extraction import UNREADABLE, face_extractor
 from stages.inference.inputs import LIMITS, STANDARD_INPUT, read_inputs
-from stages.inference.models import Model, find_model, label_of, open_detector, open_model
+from stages.inference.models import (
+    RELEASED,
+    Model,
+    find_model,
+    label_of,
+    open_detector,
+    open_model,
+)
 from stages.inference.predictions import predict_stream
 from stages.inference.writers import FORMATS, open_writer
 from stages.networks.prediction import BATCH_SIZE
@@ -28,12 +35,16 @@ def main() -> None:
     """Predict what the command line names."""
     arguments = _parse()
     model = open_model(find_model(arguments.model), arguments.device)
-    for caution in model.cautions:
-        print(f"caution: {label_of(model.path)}: {caution}", file=sys.stderr)
     # Of the released model nobody has figures to compare with.
-    calibrated = arguments.calibrated or (arguments.model is None and not arguments.flip_tta)
+    is_released = model.path == RELEASED
+    calibrated = arguments.calibrated or (is_released and not arguments.flip_tta)
     if calibrated:
         _check_calibration(model, arguments.flip_tta)
+    cautions = list(model.cautions)
+    if is_released and not calibrated:
+        cautions.append("With --flip-tta its probabilities are not calibrated.")
+    if cautions:
+        print(f"caution: {label_of(model.path)}: {' '.join(cautions)}", file=sys.stderr)
     detector = None
     if not arguments.no_detect:
         detector = open_detector(model, arguments.detector, arguments.device)

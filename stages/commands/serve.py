@@ -5,10 +5,12 @@ the model looked. Everything stays on this machine, and no photo is kept.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import ipaddress
 import math
 import os
+import socket
 
 from stages.core.errors import UserError
 from stages.core.paths import NETWORK_FILE
@@ -54,13 +56,12 @@ def main() -> None:
         parser.error("--threads and --connections must be at least 1")
     if not 0 <= arguments.port <= 65535:
         parser.error("--port must be in 0..65535")
-    try:
-        import uvicorn
+    import uvicorn  # of the extra serve
 
-        from stages.inference.connections import limited_protocol
-        from stages.inference.web import Limits, PredictionService, create_app
-    except ImportError as error:
-        raise UserError(f"serve needs {error.name}: pip install -e '.[serve]'") from None
+    from stages.inference.connections import limited_protocol
+    from stages.inference.web import Limits, PredictionService, create_app
+
+    listening = _listen(arguments.host, arguments.port)
     paths = list(map(find_model, arguments.models)) or find_models()
     if importlib.util.find_spec("tensorflow") is None:
         paths = [path for path in paths if not (path / NETWORK_FILE).is_file()]
@@ -76,16 +77,27 @@ def main() -> None:
     service = PredictionService(paths, arguments.device, limits)
     # Opened now: an error shows at once, and the first visitor waits less.
     service.open(next(iter(service.paths)))
-    host, port = arguments.host, arguments.port
+    host, port = arguments.host, listening[0].getsockname()[1]
     app = create_app(service, hosts_of(host))
-    print(f"serve: http://{host}:{port}, stop with Ctrl-C", flush=True)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serve: http://{shown}:{port}, stop with Ctrl-C", flush=True)
     # A request is uploaded, worked on and answered, each within the time-out.
     seconds = min(HEADERS_SECONDS, limits.seconds), 3 * limits.seconds
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         log_level="warning",
         http=limited_protocol(arguments.connections, *seconds),
         limit_concurrency=max(ALL_CONNECTIONS, arguments.connections + 1),
     )
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(listening)
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets of all addresses of a host; models are opened after, since that takes longer."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = {(family, address[:2]) for family, *_, address in found}
+        return [socket.create_server(address, family=family) for family, address in addresses]
+    except OSError as error:
+        raise UserError(f"cannot listen at {host}, port {port}: {error.strerror}") from None

@@ -12,6 +12,7 @@ import errno
 import io
 import json
 import math
+import mmap
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -119,8 +120,11 @@ def read_onnx(path: Path, operations: Collection[str] | None = None) -> onnx.Mod
         model = onnx.load(path, load_external_data=False)
     except MemoryError:
         raise
-    except Exception as error:  # protobuf's own exception types differ between its versions
-        bytearray(2 * path.stat().st_size)  # a MemoryError where it took lack of memory for damage
+    except Exception as error:  # protobuf's exception types differ between its versions
+        # protobuf calls lack of memory damage too. It held the file twice: an OSError if that does
+        # not fit. Not one byte of it is touched.
+        with mmap.mmap(-1, 2 * max(1, path.stat().st_size)):
+            pass
         raise ValueError(f"not an ONNX file: {error}") from error
     for part in _messages(model):
         if isinstance(part, onnx.FunctionProto):

@@ -143,7 +143,12 @@ def find_model(given: str | None) -> Path:
     """
     if given is None or given == label_of(RELEASED):
         return RELEASED
-    return path if (path := Path(given)).exists() else paths.MODELS / given
+    path = Path(given)
+    if path.exists():
+        if RELEASED.is_file() and path.samefile(RELEASED):
+            return RELEASED
+        return path.parent if path.name == paths.NETWORK_FILE else path
+    return paths.MODELS / given
 
 
 def open_model(path: Path, device: str = "auto") -> Model:

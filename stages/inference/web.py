@@ -39,7 +39,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from stages.core.errors import UserError
-from stages.core.paths import CARDS
+from stages.core.paths import CARDS, MODELS
 from stages.detection.detector import Detector
 from stages.inference.face_extraction import UNREADABLE, face_extractor
 from stages.inference.forms import FormError, file_of_form
@@ -50,7 +50,7 @@ from stages.networks.prediction import BATCH_SIZE
 from stages.raw.archives import Member
 
 PAGE = Path(__file__).with_name("page")
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; "
     "form-action 'none'; base-uri 'none'",
@@ -222,10 +222,11 @@ def create_app(service: PredictionService, hosts: Sequence[str]) -> Starlette:
 
 
 def _model(request: Request, service: PredictionService) -> str:
-    name = request.query_params.get("model") or next(iter(service.paths))
-    if name not in service.paths:
-        raise HTTPException(404, f"unknown model {name!r}; there are {', '.join(service.paths)}")
-    return name
+    given = request.query_params.get("model") or next(iter(service.paths))
+    for name in (given, (MODELS / given).as_posix()):
+        if name in service.paths:
+            return name
+    raise HTTPException(404, f"unknown model {given!r}; there are {', '.join(service.paths)}")
 
 
 async def _refuse(request: Request) -> Response:

@@ -75,7 +75,9 @@ async function show(blob) {
     const kind = answer.calibrated ? "calibrated probabilities" : "probabilities, not calibrated";
     tell(number ? `${number} ${number === 1 ? "face" : "faces"}; ${kind}` : "No face found");
   } catch (error) {
-    if (question === asked) tell(error.message, true);
+    if (question !== asked) return;
+    tell(error.message, true);
+    clear.hidden = !picture; // nothing is shown that could be cleared
   }
 }
 
@@ -131,8 +133,8 @@ function describe(face, number, name) {
     const years = said.years === undefined ? "" : ` (about ${Math.round(said.years)})`;
     element("dd", said.class + years, verdict).className = "class";
     const share = said.probabilities[said.class];
-    element("meter", percent(share), element("dd", "", verdict)).value = share;
     element("dd", percent(share), verdict).className = "number";
+    element("meter", percent(share), element("dd", "", verdict)).value = share;
   }
   const details = element("details", "", item);
   element("summary", "All probabilities", details);
