@@ -121,7 +121,7 @@ def remove(names: list[str]) -> None:
     sums.unlink(missing_ok=True)  # of files that now change
     for cache in (shared_folder("features"), shared_folder("checkpoints"), paths.REPORT.parent):
         shutil.rmtree(cache, ignore_errors=True)  # these hold something of every image
-    for file in paths.TEMPORARY_WORKSPACES.rglob(paths.WORKFLOW_FILE.name):
+    for file in list(paths.TEMPORARY_WORKSPACES.rglob(paths.WORKFLOW_FILE.name)):
         shutil.rmtree(file.parent)  # of a `dvc exp run --temp` that was killed
         _tell(f"removed: {file.parent}, a workspace of an experiment")
     outputs = (Path("data"), paths.MODELS, paths.EXPORTS)

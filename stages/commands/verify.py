@@ -10,11 +10,9 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, YAMLError
 from tqdm import tqdm
 
 from stages.core.errors import UserError
@@ -33,16 +31,15 @@ def main() -> None:
     ).parse_args()
     if not LOCK_FILE.is_file():
         raise UserError(f"{LOCK_FILE}: missing; run `dvc repro`")
-    cache = shared_folder("files") / "md5"
+    outputs, cache = outs(), shared_folder("files") / "md5"
     objects = sorted(path for path in cache.glob("??/*") if _OBJECT.fullmatch(name_of(path)))
     damaged = [
         path
         for path in tqdm(objects, "cache", unit="file", disable=None)
-        if digest(path, "md5") != name_of(path).removesuffix(FOLDER)
+        if not path.is_file() or digest(path, "md5") != name_of(path).removesuffix(FOLDER)
     ]
     # Outputs first: the listing of a folder may be damaged too, and then says nothing.
     lists = {name_of(path): path for path in objects if path not in damaged}
-    outputs = list(outs())
     wrong = [
         path
         for path, md5 in tqdm(outputs, "workspace", unit="output", disable=None)
@@ -62,11 +59,16 @@ def name_of(path: Path) -> str:
     return path.parent.name + path.name
 
 
-def outs() -> Iterator[tuple[Path, str]]:
-    """The outputs that dvc.lock names, each with its MD5."""
-    lock: dict[str, Any] = YAML(typ="safe", pure=True).load(LOCK_FILE.read_text(encoding="utf-8"))
-    for stage in lock["stages"].values():
-        yield from ((Path(out["path"]), out["md5"]) for out in stage.get("outs", []))
+def outs() -> list[tuple[Path, str]]:
+    """The outputs that dvc.lock names, each with its MD5; a `UserError` if it is damaged."""
+    try:
+        stages = YAML(typ="safe", pure=True).load(LOCK_FILE.read_text(encoding="utf-8"))["stages"]
+        found = [out for stage in stages.values() for out in stage.get("outs", [])]
+        return [(Path(out["path"]), str(out["md5"])) for out in found]
+    except (YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        text = f"damaged ({reason}); run `git checkout {LOCK_FILE}`"
+        raise UserError(f"{LOCK_FILE}: {text}") from None
 
 
 def differs(path: Path, md5: str, lists: dict[str, Path]) -> bool:

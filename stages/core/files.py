@@ -37,11 +37,16 @@ def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
     The parent folder is made where it is missing. The data is flushed to the disk before
     the move, so that a power cut cannot leave an empty file under the final name.
 
+    Raises:
+        UserError: a device, pipe or socket is there, which a file would replace.
+
     Args:
         path: where it goes.
         shared: several processes may write it at the same time; the temporary path is then this
             one's own, and stays where it is killed (see `caches.remove_older`).
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path}: is a device, pipe or socket, which a file would replace")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path.with_name(f"{os.getpid()}-{path.name}") if shared else path)
     try:
@@ -107,10 +112,11 @@ def check_listed(path: Path) -> None:
     """As `check_digest`, by the checksums of the folder; nothing where it has none."""
     sums = path.with_name(CHECKSUMS)
     if sums.is_file():
-        lines = (line.split("  ", 1) for line in sums.read_text(encoding="utf-8").splitlines())
-        for wanted, name in lines:
-            if name == path.name:
-                check_digest(path, wanted)
+        lines = sums.read_text(encoding="utf-8", errors="replace").splitlines()
+        listed = {name: wanted for wanted, _, name in (line.partition("  ") for line in lines)}
+        if path.name not in listed:
+            raise UserError(f"{sums}: damaged, it does not list {path.name}; {_HEAL}")
+        check_digest(path, listed[path.name])
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

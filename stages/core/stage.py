@@ -25,6 +25,7 @@ UNREAD = 141  # as of one whose reader has left
 REFUSALS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EEXIST),
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EMFILE),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
 )
 
 

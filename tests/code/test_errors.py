@@ -31,6 +31,7 @@ def raising(error: BaseException):
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.csv"), "error: a.csv: No space left"),
         (PermissionError(errno.EACCES, "x", "a.csv"), "error: a.csv: Permission denied"),
         (OSError(errno.EROFS, "x"), "error: writing: Read-only file system"),
+        (OSError(errno.ENAMETOOLONG, "x", "kkk"), "error: kkk: File name too long"),
         (
             OSError("Can't write (errno = 28, error message = 'No space left on device')"),
             "No space",

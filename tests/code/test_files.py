@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from stages.core.errors import UserError
 from stages.core.files import (
     atomic_write,
     digest,
@@ -71,6 +73,14 @@ def test_a_killed_process_leaves_no_final_file_and_the_next_attempt_succeeds(tmp
         partial.write_text("whole")
     assert target.read_text() == "whole"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_device_or_pipe_is_not_replaced(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    refused = pytest.raises(UserError, match="pipe: is a device, pipe or socket")
+    with refused, atomic_write(tmp_path / "pipe"):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_remove_others_keeps_only_what_is_named(tmp_path: Path):

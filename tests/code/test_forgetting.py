@@ -109,6 +109,10 @@ def test_what_was_interrupted_can_be_done_again(tmp_path: Path, monkeypatch: pyt
         table.write_text(f"{columns}\n1.jpg,train,0\n2.jpg,train,0\n3.jpg,train,1\n")
     cache = Path("data/features")
     cache.mkdir()
+    monkeypatch.setattr(forget.paths, "TEMPORARY_WORKSPACES", Path("exps"))
+    experiment = Path("exps/standalone/tmp1")  # of a `dvc exp run --temp` that was killed
+    (experiment / "data/faces").mkdir(parents=True)
+    (experiment / "dvc.yaml").touch()
 
     def killed(*_: object) -> int:
         raise KeyboardInterrupt
@@ -118,6 +122,7 @@ def test_what_was_interrupted_can_be_done_again(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(KeyboardInterrupt):
             forget.remove(forget.find(["1.jpg"]))
     assert not cache.exists()
+    assert not experiment.exists()
     assert rows(predictions)[1:] == [["3.jpg", "train", "1"]]
     found = forget.find(["1.jpg"])
     assert found == ["1.jpg", "2.jpg"], "its copy is still known"

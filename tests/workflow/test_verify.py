@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from processes import call
 
+from stages.commands.verify import outs
 from stages.core.errors import UserError
 from stages.core.files import CHECKSUMS, check_digest, digest, write_checksums
 from stages.faces.index import read_crops
@@ -75,6 +76,31 @@ def test_a_flipped_byte_is_removed_everywhere_and_made_again(
     assert "0 damaged" in verify(project)
 
 
+def test_what_is_no_file_in_the_cache_is_damaged_too(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(TOP))
+    folder = project / ".dvc/cache/files/md5/ab"
+    folder.mkdir()
+    (folder / ("0" * 30)).symlink_to("nowhere")
+    os.mkfifo(folder / ("1" * 30))
+    assert "7 files of the cache, 2 outputs, 2 damaged" in verify(project, fails=True)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"x", b"[]", b"stages: 3", b"{", b"\xff\xfe", b"stages: {a: {outs: [{path: x}]}}"],
+)
+def test_a_damaged_lock_file_is_one_line(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.lock").write_bytes(content)
+    with pytest.raises(UserError, match=r"^dvc\.lock: damaged .*; run `git checkout dvc\.lock`$"):
+        outs()
+
+
 def test_stages_refuse_crops_of_other_bytes_than_detect_wrote(tmp_path: Path):
     np.save(tmp_path / "crops.npy", np.zeros((2, 32, 32, 3), np.uint8))
     write_checksums(tmp_path)
@@ -85,6 +111,10 @@ def test_stages_refuse_crops_of_other_bytes_than_detect_wrote(tmp_path: Path):
         file.write(b"\x01")
     with pytest.raises(UserError, match=r"crops\.npy: damaged, .* run `utkface-mtl verify`"):
         read_crops(tmp_path / "crops.npy")
+    for damaged in (b"", b"garbage", b"\xff\xfe\0"):
+        (tmp_path / CHECKSUMS).write_bytes(damaged)
+        with pytest.raises(UserError, match=r"SHA256SUMS: damaged, it does not list crops\.npy"):
+            read_crops(tmp_path / "crops.npy")
 
 
 def test_a_network_of_other_bytes_than_its_provenance_says_is_refused(tmp_path: Path):
