@@ -12,7 +12,6 @@ learnt from drawn portraits, and a file that is too large or less accurate than 
 """
 
 import argparse
-import shutil
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, digest, read_json, write_checksums, write_json
@@ -21,6 +20,7 @@ from stages.core.paths import AUDIT_METRICS, CARDS, FACES, MODELS, SPLIT, RunPat
 from stages.dataset.examples import read_examples
 from stages.inference.models import RELEASED, open_model
 from stages.inference.release import refuse_unfit, write_released
+from stages.reporting.cards import card_of_file
 from stages.reporting.licences import licence_of_model
 from stages.runs.resolve import read_plan
 
@@ -48,8 +48,9 @@ def main() -> None:
     test = read_examples(FACES, files.lists, "test", spec.tasks, spec.classes.age_upper_bounds)
     metrics = read_json(files.evaluation / "metrics.json", f"evaluate@{run}")
     compared = write_released(model, RELEASED, test, metrics)
+    text = card_of_file(card.read_text(encoding="utf-8"), RELEASED, compared)
     with atomic_write(folder / "card.md") as partial:
-        shutil.copyfile(card, partial)
+        partial.write_text(text, encoding="utf-8")
     with atomic_write(folder / "LICENCE.txt") as partial:
         partial.write_text(f"The model in this folder may be used {licence.text}.\n")
     write_json(folder / "provenance.json", facts | {"metrics": metrics, "released": compared})

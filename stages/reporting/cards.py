@@ -6,6 +6,10 @@ The header is YAML as https://huggingface.co/docs/hub/model-cards describes it, 
 """
 
 import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
@@ -55,6 +59,44 @@ def render_card(variant: str, results: Results, samples: pd.DataFrame, params: P
         licences=make_table("", rows, {}).as_markdown(),
         sha256=digest(RunPaths(variant).network),
     )
+
+
+def card_of_file(card: str, file: Path, compared: Mapping[str, Any]) -> str:
+    """The card of a run for an ONNX file of it, in place of its Keras network.
+
+    `compared` is what `write_released` returns.
+    """
+    tasks = [task for task in TASKS if task in compared]
+    figures = ", ".join(f"{task} {compared[task]['accuracy']:.3f}" for task in tasks)
+    same = min(compared[task]["agreement"] for task in tasks)
+    changes = (
+        (r"library_name: keras", "library_name: onnx"),
+        (r"per image, [\d.]+ MB \|", f"per image, {compared['megabytes']:.1f} MB |"),
+        (
+            r"\| file \| .* \|",
+            f"| file | `{file.name}`, SHA-256 `{digest(file)}`; weights in half precision, "
+            "arithmetic in float32 |",
+        ),
+        (
+            r"```python\n(.*\n)*?```",
+            "```sh\nutkface-mtl predict photo.jpg\n"
+            "utkface-mtl predict crops/ --no-detect  # images that are crops already\n```",
+        ),
+        (
+            r"(On [\d,]+ test images .*)",
+            rf"\1 The figures are those of the Keras network. This file has the accuracies "
+            f"{figures}, and in each task at least {same:.1%} of its answers are the same.",
+        ),
+        (
+            r"The saved network's own\nprobabilities are those before scaling\.",
+            "`predict` and\n`serve` apply them; the file's own probabilities are unscaled.",
+        ),
+    )
+    for pattern, text in changes:
+        card, number = re.subn(pattern, text, card)
+        if number != 1:
+            raise ValueError(f"the card has {number} times {pattern}")
+    return card
 
 
 def _header(variant: str, run: RunResults, source: str, licence: Licence) -> str:

@@ -12,7 +12,9 @@ from workspace import BLOCK5, CNN, GENDER, SUITE, inside
 from stages import report
 from stages.core.files import digest
 from stages.core.sections import Data
+from stages.reporting.cards import card_of_file
 from stages.reporting.licences import LICENCE_OF_IMAGES, licence_of_model, licences
+from stages.reporting.report import TEMPLATES
 from stages.weights.registry import BACKBONES, DETECTORS
 
 SECTIONS = ["What the labels are", "Uses", "Data", "Training", "Results", "Limits", "Licences"]
@@ -77,6 +79,23 @@ def test_a_card_has_its_sections_and_warns_of_what_the_model_is_not_for(
     assert "as published" not in text, "these faces are drawn"
     assert "accuracy, as published (see below)" in card(of_photographs, BLOCK5)
     assert "as published" not in card(of_photographs, CNN), "nobody published figures of it"
+
+
+def test_the_card_of_a_released_file_is_about_that_file(reported: Path, tmp_path: Path):
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"a network")
+    same = {"accuracy": 0.75, "agreement": 0.999}
+    compared = {"megabytes": 8.137, "age": same, "gender": same | {"agreement": 0.9}, "race": same}
+    scaled = "The saved network's own\nprobabilities are those before scaling."
+    assert scaled in (TEMPLATES / "card.md.j2").read_text()  # of a run with temperatures, as here
+    text = card_of_file(card(reported, CNN) + scaled, file, compared)
+    assert ModelCard(text).data.library_name == "onnx"
+    assert f"`model.onnx`, SHA-256 `{digest(file)}`" in text
+    assert "per image, 8.1 MB |" in text
+    assert (
+        "the accuracies age 0.750, gender 0.750, race 0.750, and in each task at least 90" in text
+    )
+    assert not re.search("model[.]keras|import keras|saved network", text)
 
 
 def test_a_card_of_one_that_left_the_suite_goes(reported: Path, tmp_path: Path):

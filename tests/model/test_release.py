@@ -153,7 +153,8 @@ def test_predict_answers_by_the_released_model_where_nothing_else_is_installed(
         "sys.argv[0] = 'utkface-mtl'; runpy.run_module('stages.commands', run_name='__main__')"
     )
     answers = []
-    for options in ((), ("--calibrated",), ("--model", "released")):
+    named = ("--model", str(RELEASED))
+    for options in ((), ("--calibrated",), ("--model", "released"), named, ("--flip-tta",)):
         done = subprocess.run(
             [
                 *(sys.executable, "-c", block, "predict", "photo.png", *options),
@@ -165,19 +166,23 @@ def test_predict_answers_by_the_released_model_where_nothing_else_is_installed(
             capture_output=True,
             check=False,
         )
-        assert (done.returncode, done.stderr) == (0, "")
+        warned = "caution: released: With --flip-tta its probabilities are not calibrated.\n"
+        assert (done.returncode, done.stderr) == (0, warned * (options == ("--flip-tta",)))
         answers.append(json.loads(done.stdout))
-    default, calibrated, plain = answers
+    default, *others, mirrored = answers
     assert len(default["faces"]) == 1
     assert set(default["faces"][0]) == {"score", "box", "age", "gender", "race"}
     assert "cautions" not in default
-    assert default == calibrated != plain
+    assert others == [default] * 3
+    assert mirrored != default
 
 
 def test_a_model_is_called_by_its_label_path_or_run(small_model: Path, monkeypatch):
     monkeypatch.chdir(small_model.parents[1])
     assert find_model(None) == find_model("released") == RELEASED
-    assert find_model("models/small").resolve() == find_model("small").resolve() == small_model
+    for name in ("small", "models/small", "models/small/model.keras"):
+        assert find_model(name).resolve() == small_model
+    assert find_model(str(RELEASED)) == RELEASED
     with pytest.raises(UserError, match=r"models/smal: no model; .* available: released, models/s"):
         open_model(find_model("smal"))
     assert OnnxNetwork(RELEASED, "cpu").size == 100
