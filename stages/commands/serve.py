@@ -100,4 +100,5 @@ def _listen(host: str, port: int) -> list[socket.socket]:
         addresses = {(family, address[:2]) for family, *_, address in found}
         return [socket.create_server(address, family=family) for family, address in addresses]
     except OSError as error:
-        raise UserError(f"cannot listen at {host}, port {port}: {error.strerror}") from None
+        reason = str(error.strerror).partition(" (")[0]  # without the address again
+        raise UserError(f"cannot listen at {host}, port {port}: {reason}") from None

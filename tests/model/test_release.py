@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -175,6 +176,23 @@ def test_predict_answers_by_the_released_model_where_nothing_else_is_installed(
     assert "cautions" not in default
     assert others == [default] * 3
     assert mirrored != default
+
+
+@pytest.mark.parametrize("verb", ["export", "variants", "tune", "verify", "forget", "score"])
+def test_a_verb_says_what_the_light_installation_lacks(verb: str):
+    block = (
+        f"import sys; sys.modules |= dict.fromkeys({HEAVY.split()!r}); "
+        f"sys.argv = ['utkface-mtl', {verb!r}, '--help']; "
+        "from stages.commands.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", block], cwd=TOP, text=True, capture_output=True)
+    extra = "export,train" if verb == "export" else "train"
+    if done.returncode:
+        assert re.fullmatch(
+            rf"error: {verb} needs [\w.]+: pip install '\.\[{extra}\]'\n", done.stderr
+        )
+    else:
+        assert (verb, done.stderr) == ("export", "")
 
 
 def test_a_model_is_called_by_its_label_path_or_run(small_model: Path, monkeypatch):

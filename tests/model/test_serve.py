@@ -196,6 +196,7 @@ def test_a_file_of_a_form_is_predicted_as_the_bytes_alone(server: str, portrait:
         ("GET", "predict", 405, "POST"),
         ("DELETE", "explain", 405, "POST"),
         ("POST", "models", 405, "GET"),
+        ("OPTIONS", "predict", 405, "POST"),
         ("GET", "nothing", 404, None),
     ],
 )
@@ -212,8 +213,17 @@ def test_the_models_that_have_a_card_show_it(server: str):
     assert listed["cards"] == ["released"]
     card = requests.get(f"{server}/api/card", params={"model": "released"}, timeout=5)
     assert "## " in card.text
-    missing = requests.get(f"{server}/api/card", params={"model": "models/one"}, timeout=5)
-    assert (missing.status_code, "dvc repro report" in missing.json()["error"]) == (404, True)
+    for name in ("models/one", "one"):
+        missing = requests.get(f"{server}/api/card", params={"model": name}, timeout=5)
+        assert (missing.status_code, "dvc repro report" in missing.json()["error"]) == (404, True)
+
+
+def test_a_port_that_is_taken_is_one_line(server: str):
+    port = server.rsplit(":", 1)[1]
+    command = [sys.executable, "-m", "stages.commands", "serve", "--port", port]
+    ran = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=60)
+    said = f"error: cannot listen at 127.0.0.1, port {port}: Address already in use\n"
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", said)
 
 
 def test_an_upload_that_does_not_end_is_ended(server: str):
