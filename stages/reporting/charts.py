@@ -4,9 +4,12 @@ Each function names the columns that its rows must have. `toNumber` in expressio
 which passes all values as text and missing ones as empty text.
 """
 
+import math
 from collections.abc import Sequence
 
 import altair as alt
+import numpy as np
+import pandas as pd
 
 from stages.core.sections import TASKS
 from stages.reporting.theme import CATEGORIES, FREE, ROWS, tooltip, zoom
@@ -182,7 +185,10 @@ def accuracy_over_cost() -> alt.Chart:
 
 
 def accuracies(
-    kinds: Sequence[str], legend_columns: int = 2, ceiling: bool = False
+    kinds: Sequence[str],
+    legend_columns: int = 2,
+    ceiling: bool = False,
+    scale: alt.Scale = FREE,
 ) -> alt.LayerChart:
     """Accuracies of each variant with intervals; a grey line joins the kinds.
 
@@ -191,7 +197,7 @@ def accuracies(
     """
     colours = alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
     shapes = alt.Scale(domain=kinds, range=[KIND_SHAPES[kind] for kind in kinds])
-    legend = alt.Legend(orient="bottom", columns=legend_columns)
+    legend = alt.Legend(orient="bottom", columns=legend_columns) if len(kinds) > 1 else None
     colour = alt.Color("kind:N", title=None, scale=colours, legend=legend)
     shape = alt.Shape("kind:N", title=None, scale=shapes, legend=legend)
     tips = tooltip("variant", "kind", shares=["accuracy", "low", "high"])
@@ -199,7 +205,9 @@ def accuracies(
         y=alt.Y("variant:N", sort=None, title=None, axis=alt.Axis(labelLimit=260))
     )
     joined = base.mark_rule(color=GREY, opacity=0.5, clip=True)
-    interval, points = _intervals_and_points(base.encode(color=colour, tooltip=tips), _ACCURACY)
+    x = _ACCURACY.copy()
+    x.scale = scale
+    interval, points = _intervals_and_points(base.encode(color=colour, tooltip=tips), x)
     limit = alt.Chart().transform_filter(_KNOWN.format("ceiling"))
     limit = limit.mark_rule(color=WORSE, strokeDash=[5, 4], clip=True, aria=False)
     return _layered(
@@ -280,7 +288,13 @@ def _intervals_and_points(base: alt.Chart, x: alt.X) -> tuple[alt.Chart, alt.Cha
     )
 
 
-def costs_and_scores() -> alt.LayerChart:
+def up_to_one(values: pd.DataFrame) -> alt.Scale:
+    """A scale for shares that charts side by side have in common: to 1, from below all values."""
+    lowest = float(np.nanmin(values.to_numpy(float)))
+    return alt.Scale(domain=[max(0.0, math.floor(10 * lowest - 0.1) / 10), 1], nice=False)
+
+
+def costs_and_scores(scale: alt.Scale) -> alt.LayerChart:
     """Combined score over arithmetic. Columns variant, gflops, parameters, score, low, high."""
     log = alt.Scale(type="log", padding=10)
     base = alt.Chart().encode(
@@ -289,7 +303,7 @@ def costs_and_scores() -> alt.LayerChart:
         tooltip=tooltip("variant", "parameters", "gflops", shares=["score", "low", "high"]),
     )
     points = base.mark_point(filled=True, size=80, opacity=1, clip=True)
-    points = points.encode(y=alt.Y("score:Q", title="combined score", scale=FREE))
+    points = points.encode(y=alt.Y("score:Q", title="combined score", scale=scale))
     return _layered(
         base.mark_rule(clip=True).encode(y="low:Q", y2="high:Q"),
         points.add_params(zoom("x", "y")).properties(name="points"),

@@ -48,12 +48,14 @@ def accuracy_figures(results: Results) -> list[Figure]:
     """A chart for each task: published, rerun and honest accuracies, these with intervals."""
     figures = []
     table = accuracy_rows(results.comparison, results.label_noise)
+    scale = charts.up_to_one(table[["accuracy", "low"]])
     for task, rows in table.groupby("task", sort=False):
         best = rows[rows["kind"] == "honest"].nlargest(1, "accuracy").iloc[0]
         words = f"The highest honest accuracy is {best['accuracy']:.3f}, of {best['variant']}"
         shown = [kind for kind in KINDS if kind in set(rows["kind"])]
         title = f"Accuracy{' by protocol' * (len(shown) > 1)}, {task}"
-        chart = charts.accuracies(shown, ceiling=bool(rows["ceiling"].notna().any()))
+        known = bool(rows["ceiling"].notna().any())
+        chart = charts.accuracies(shown, ceiling=known, scale=scale)
         height = ROW * rows["variant"].nunique()
         figures.append(make_figure(title, words, chart, rows.drop(columns="task"), height))
     return figures
@@ -124,7 +126,7 @@ def costs_figure(results: Results) -> Figure:
     table = pd.DataFrame(rows, columns=["variant", "gflops", "parameters", "score", "low", "high"])
     least = table.loc[table["gflops"].idxmin()]
     words = f"{least['variant']} needs the least: {least['gflops']:.3f} GFLOPs per image"
-    chart = charts.costs_and_scores()
+    chart = charts.costs_and_scores(charts.up_to_one(table[["score", "low"]]))
     return make_figure("Combined score and arithmetic", words, chart, table, 260)
 
 

@@ -11,6 +11,7 @@ from stages.core.sections import TASKS
 from stages.reporting.tables import (
     EMPTY,
     TASK_TITLES,
+    WIDTH,
     Cell,
     Table,
     count,
@@ -27,7 +28,6 @@ NOTE = (
     "the difference to the variant. Rows of several seeds or folds show mean ± standard "
     "deviation. All values are in [0, 1]."
 )
-WIDTH = 100  # columns of the terminal that output fits
 _LEAKAGE_TITLES = {
     "seen_share": "share seen",
     "seen_accuracy": "accuracy on seen",

@@ -8,6 +8,7 @@ import pandas as pd
 from tabulate import tabulate
 
 EMPTY = "-"
+WIDTH = 100  # columns of the terminal that output fits
 TASK_TITLES = {"age": "Age group", "gender": "Gender", "race": "Race"}
 Format = Callable[[Any], str]
 
@@ -39,10 +40,16 @@ class Table:
         return tabulate(rows, self.header, tablefmt="github", disable_numparse=True)
 
     def as_text(self) -> str:
-        """The table for the terminal, without its caption."""
+        """The table for the terminal, without its caption; long names are broken to fit WIDTH."""
         rows = [[str(cell) for cell in row] for row in self.rows]
         sides = ["right" if numeric else "left" for numeric in self.numeric]
-        return tabulate(rows, self.header, "simple", disable_numparse=True, colalign=sides)
+        options: dict[str, Any] = {"disable_numparse": True, "colalign": sides}
+        text = tabulate(rows, self.header, "simple", **options)
+        if (excess := max(map(len, text.splitlines())) - WIDTH) > 0:
+            names = max(len(row[0]) for row in rows) - excess
+            widths = [max(names, len(self.header[0])), *[None] * (len(self.header) - 1)]
+            text = tabulate(rows, self.header, "simple", maxcolwidths=widths, **options)
+        return text
 
 
 share: Format = "{:.3f}".format  # in [0, 1]

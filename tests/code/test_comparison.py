@@ -11,9 +11,11 @@ import pytest
 from stages.comparison.table import compare, read_published, with_epochs, with_intervals
 from stages.core.errors import UserError
 from stages.core.run_names import RunName
+from stages.reporting.charts import up_to_one
 from stages.reporting.comparison_charts import draw_cost, draw_leak
 from stages.reporting.comparison_tables import (
     comparison_markdown,
+    contrast_table,
     print_comparison,
     untrained_markdown,
 )
@@ -207,6 +209,22 @@ def test_epochs_and_intervals_stand_beside_the_honest_figures_of_single_runs(
     (evaluation / OWN / "scores.csv").unlink()
     with pytest.raises(UserError, match=r"scores\.csv: missing; run `dvc repro -f evaluate`"):
         with_intervals(repeated, evaluation)
+
+
+def test_a_table_with_long_names_is_broken_to_a_hundred_columns():
+    numbers = {"seeds_a": 3, "seeds_b": 3, "difference": 0.01, "low": -0.01, "high": 0.02}
+    row = {"contrast": "MobileNet, faces - VGG16, ImageNet", "task": "gender", **numbers}
+    table = contrast_table(pd.DataFrame([row | {"p_holm": 1.0, "verdict": "equivalent"}]))
+    lines = table.as_text().splitlines()
+    assert 90 < max(map(len, lines)) <= 100
+    assert lines[2].startswith("MobileNet, faces")
+    assert lines[3] == "VGG16, ImageNet"
+
+
+def test_charts_side_by_side_share_one_scale_to_one():
+    scale = up_to_one(pd.DataFrame({"accuracy": [0.64, 0.9], "low": [0.5, None]}))
+    assert scale.domain == [0.4, 1]
+    assert up_to_one(pd.DataFrame({"accuracy": [0.03, 0.9]})).domain == [0.0, 1]
 
 
 def test_the_terminal_tables_show_what_a_person_needs_in_a_hundred_columns(
