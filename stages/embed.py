@@ -29,7 +29,8 @@ def main() -> None:
         vectors = embed(read_crops(CROPS), PRETRAINED / file)
     with atomic_write(EMBEDDINGS) as partial, partial.open("wb") as target:
         np.save(target, vectors)
-    print(f"embed: {len(vectors)} embeddings of {vectors.shape[1]} numbers")
+    count = f"{len(vectors)} embeddings of {vectors.shape[1]} numbers"
+    print(f"embed: {count if len(vectors) else 'not asked for'}")
 
 
 if __name__ == "__main__":
