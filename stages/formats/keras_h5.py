@@ -6,6 +6,7 @@ one with a classifier, is refused.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -102,25 +103,34 @@ def read_h5_layers(path: Path, shapes: Shapes) -> Layers:
     """Arrays of each layer of a Keras 1 or 2 .h5 weights file, or of a model saved as one.
 
     Slashes in layer names become underscores. Returns float32 arrays by layer, in the order of
-    `shapes`. Raises ValueError if `open_hdf5` refuses the file, or the layers or shapes differ.
+    `shapes`. Raises ValueError if `open_hdf5` refuses the file, the layers or shapes differ, or an
+    array is named twice.
     """
-    layers: dict[str, tuple[Array, ...]] = {}
+    layers: dict[str, tuple[h5py.Dataset, ...]] = {}  # of which nothing is read yet
 
     def collect(name: str, item: object) -> None:
         if isinstance(item, h5py.Group) and len(item.attrs.get("weight_names", ())):
-            arrays = [item.get(array) for array in item.attrs["weight_names"]]
+            names = list(item.attrs["weight_names"])
+            if len({*names}) < len(names):
+                raise ValueError(f"layer {name} names an array twice")
             layers[name.removeprefix("model_weights/").replace("/", "_")] = tuple(
-                np.asarray(array, np.float32)
-                for array in arrays
+                array
+                for array in map(item.get, names)
                 if isinstance(array, h5py.Dataset) and array.dtype.kind == "f"
             )
 
     with open_hdf5(path) as file:
         file.visititems(collect)
-    return _checked(layers, shapes)
+        # Not one array is read before all are known to have the shapes of the network.
+        return {
+            name: tuple(np.asarray(array, np.float32) for array in arrays)
+            for name, arrays in _checked(layers, shapes).items()
+        }
 
 
-def _checked(layers: Layers, shapes: Shapes) -> Layers:
+def _checked(
+    layers: Mapping[str, tuple[Any, ...]], shapes: Shapes
+) -> Mapping[str, tuple[Any, ...]]:
     if missing := [name for name in shapes if name not in layers]:
         raise ValueError(f"lacks the layers {_few(missing)}")
     if others := [name for name in layers if name not in shapes]:

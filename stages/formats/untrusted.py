@@ -56,11 +56,11 @@ _TENSOR = "__keras_tensor__"  # what connects the parts; has no module
 
 
 @contextmanager
-def open_hdf5(source: Path | BinaryIO, as_stored: bool = False) -> Iterator[h5py.File]:
+def open_hdf5(source: Path | BinaryIO) -> Iterator[h5py.File]:
     """Open a file that refers to no other file and has at most LARGEST bytes of weights.
 
-    `as_stored`: each array takes its bytes in the file, so that a small file is not read as a
-    large one. Raises ValueError for any other and for a damaged one.
+    Each array takes its bytes in the file, so that a small file is not read as a large one.
+    Raises ValueError for any other and for a damaged one.
     """
     try:
         file = h5py.File(source, "r")
@@ -70,7 +70,7 @@ def open_hdf5(source: Path | BinaryIO, as_stored: bool = False) -> Iterator[h5py
         raise ValueError(f"not an HDF5 file: {error}") from error
     try:
         with file:
-            check_hdf5(file, as_stored)
+            check_hdf5(file)
             yield file
     except (ValueError, MemoryError):
         raise
@@ -79,7 +79,7 @@ def open_hdf5(source: Path | BinaryIO, as_stored: bool = False) -> Iterator[h5py
         raise ValueError(f"damaged: {error}") from error
 
 
-def check_hdf5(file: h5py.File, as_stored: bool = False) -> None:
+def check_hdf5(file: h5py.File) -> None:
     """Raise ValueError for a file that refers to other files or is too large, as `open_hdf5`."""
     size, items, groups = 0, 0, [("", file, 0)]
     while groups:
@@ -102,10 +102,9 @@ def check_hdf5(file: h5py.File, as_stored: bool = False) -> None:
                 size += item.nbytes
                 if size > LARGEST:
                     raise ValueError(f"more than {LARGEST} bytes of weights")
-                if as_stored and item.nbytes > min(
-                    item.id.get_storage_size(), file.id.get_filesize()
-                ):
-                    raise ValueError(f"{where} declares more bytes than the file holds")
+                if item.nbytes > min(item.id.get_storage_size(), file.id.get_filesize()):
+                    fault = "declares more bytes than the file holds; save it uncompressed"
+                    raise ValueError(f"{where} {fault}")
 
 
 def read_onnx(path: Path, operations: Collection[str] | None = None) -> onnx.ModelProto:
@@ -175,7 +174,7 @@ def check_model_file(path: Path) -> None:
             if sum(sizes.values()) > LARGEST or sizes[_CONFIG] > _LONGEST_CONFIG:
                 raise ValueError("is larger than any network of this project")
             config = json.loads(archive.read(_CONFIG))
-            with open_hdf5(io.BytesIO(archive.read(_WEIGHTS)), as_stored=True) as weights:
+            with open_hdf5(io.BytesIO(archive.read(_WEIGHTS))) as weights:
                 held = _numbers_held(weights)
         _check_parts(config)
         if (declared := _numbers_declared(config)) != held:

@@ -292,7 +292,7 @@ def put_layer(file: h5py.File, name: str, shapes: tuple[tuple[int, ...], ...]) -
     names = [f"{name}/{number}" for number, _ in enumerate(shapes)]
     group.attrs["weight_names"] = names
     for text, shape in zip(names, shapes, strict=True):
-        group.create_dataset(text, shape, np.float32)  # zeros, which take no space
+        group[text] = np.zeros(shape, np.float32)
 
 
 def conv_without_bias(path: Path) -> None:

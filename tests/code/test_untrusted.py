@@ -61,6 +61,19 @@ def enormous(file: h5py.File, _: Path) -> None:
     file["layer"].create_dataset("kernel", (1 << 20, 1 << 20), "f4", chunks=(1024, 1024))
 
 
+def unwritten(file: h5py.File, _: Path) -> None:
+    file["layer"].create_dataset("kernel", (2, 3), "f4")
+
+
+def compressed(file: h5py.File, _: Path) -> None:
+    zeros = np.zeros(10**6, np.float32)
+    file["layer"].create_dataset("kernel", data=zeros, compression="gzip")
+
+
+def repeated(file: h5py.File, _: Path) -> None:
+    file["layer"].attrs["weight_names"] = [b"bias"] * 100
+
+
 def nested(file: h5py.File, _: Path) -> None:
     file.create_group("x/" * 2000)
 
@@ -86,6 +99,9 @@ def crowded(file: h5py.File, _: Path) -> None:
         (soft_link, "layer/kernel is a link"),
         (virtual_dataset, "the values of layer/kernel are in another file"),
         (enormous, f"more than {LARGEST} bytes"),
+        (unwritten, "layer/kernel declares more bytes than the file holds"),
+        (compressed, "layer/kernel declares more bytes than the file holds; save it uncompressed"),
+        (repeated, "layer layer names an array twice"),
         (nested, "more than 32 groups in each other"),
         (cyclic, "more than 32 groups in each other"),
         (crowded, "more than 100000 groups and arrays"),
@@ -106,6 +122,16 @@ def test_an_ordinary_hdf5_file_is_read(tmp_path: Path):
         check_hdf5(file)
     kernel, bias = read_h5_layers(tmp_path / "weights.h5", SHAPE)["layer"]
     assert (kernel.sum(), bias.sum()) == (6, 0)
+
+
+def test_no_array_is_read_before_all_shapes_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with weights_file(tmp_path / "weights.h5") as file:
+        file["layer"]["kernel"] = np.ones((9, 9), np.float32)
+    monkeypatch.setattr(h5py.Dataset, "__array__", lambda *_: pytest.fail("was read"))
+    with pytest.raises(ValueError, match=r"layer layer has arrays of shape \[\(9, 9\), \(3,\)\]"):
+        read_h5_layers(tmp_path / "weights.h5", SHAPE)
 
 
 def test_a_damaged_hdf5_file_is_refused_whatever_h5py_makes_of_it(tmp_path: Path):
