@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def file_of_form(body: bytes, content_type: str) -> bytes:
         parser = MultipartParser(options[b"boundary"], parts.callbacks())
         parser.write(body)
         parser.finalize()
-    except (MultipartParseError, KeyError) as error:
+    except (FormParserError, KeyError) as error:
         raise FormError(f"not a form that can be read: {error}") from None
     if not parts.files:
         raise FormError("the form has no file; send one as `curl -F file=@photo.jpg`")
