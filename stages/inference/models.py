@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -220,7 +221,12 @@ def _limit_memory() -> None:
 
 
 class OnnxNetwork:
-    """A network in an ONNX file, used like a Keras model; a `UserError` if it cannot be run."""
+    """A network in an ONNX file, used like a Keras model; a `UserError` if it cannot be run.
+
+    `seconds`: how long one call may take; None: as long as it does.
+    """
+
+    seconds: float | None = None
 
     def __init__(self, path: Path, device: str = "auto") -> None:
         self.path = path
@@ -263,20 +269,28 @@ class OnnxNetwork:
         parts = (
             [x[place : place + PART] for place in range(0, len(x), PART)] if self._alone else [x]
         )
+        options = onnxruntime.RunOptions()
         try:
-            outputs = list(
-                self._workers.map(lambda part: self.session.run(None, {"image": part}), parts)
+            outputs = self._workers.map(
+                lambda part: self.session.run(None, {"image": part}, options),
+                parts,
+                timeout=self.seconds,
             )
             columns = map(np.concatenate, zip(*outputs, strict=True))
             return dict(zip(self.classes, columns, strict=True))
         except MemoryError:
             raise
+        except TookTooLong:
+            raise UserError(f"{self.path}: took more than {self.seconds:g} s") from None
         except Exception as error:  # of the kinds above
             if "bad_alloc" in str(error):  # within the limit, but this machine has less
                 raise MemoryError from error
             memory = f"(it may take {LARGEST_MEMORY >> 30} GiB of memory)"
             reason = str(error).splitlines()[0]
             raise UserError(f"{self.path}: cannot be run {memory}: {reason}") from error
+        finally:
+            # After Ctrl-C too: what still runs ends with its operation, of which each may be long.
+            options.terminate = True
 
 
 def widened(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -76,7 +76,8 @@ class PredictionService:
     """The models, opened on first use, and the threads that run them.
 
     A request that times out keeps its thread until it ends, so that the number of running requests
-    never exceeds the number of threads.
+    never exceeds the number of threads. A call of an ONNX network ends at the time-out too, so that
+    its thread is free for others; one of a Keras or TFLite network, which nothing stops, does not.
     """
 
     def __init__(self, paths: Sequence[Path], device: str, limits: Limits) -> None:
@@ -131,6 +132,8 @@ class PredictionService:
         with self.opening:
             if name not in self.opened:
                 model = open_model(self.paths[name], self.device)
+                if isinstance(model.network, OnnxNetwork):
+                    model.network.seconds = self.limits.seconds
                 self.opened[name] = model, open_detector(model, device=self.device)
             return self.opened[name]
 

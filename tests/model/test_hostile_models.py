@@ -4,12 +4,15 @@ import io
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -187,23 +190,70 @@ def test_a_small_file_that_wants_all_memory_is_one_error(kind: str, predict, tmp
     assert done.memory < MEMORY
 
 
-def test_serve_says_in_json_that_outputs_are_no_probabilities(
+def slow(path: Path) -> Path:
+    """A model of allowed operations that would compute for minutes."""
+    shape, one = np.array([1500, 1500]), np.zeros((1, 1), np.float32)
+    nodes = [node("Expand", "one", "shape", result="s0")]
+    nodes += [node("MatMul", f"s{i}", f"s{i}", result=f"s{i + 1}") for i in range(1000)]
+    nodes += [node("Slice", "s1000", "zero", "end", "axes", result="few"), node("Add", "p", "few")]
+    more = {"zero": np.zeros(2, int), "end": np.array([1, 2]), "axes": np.array([0, 1])}
+    return write(path, *nodes, shape=shape, one=one, **more)
+
+
+def test_ctrl_c_stops_a_slow_network_soon(tmp_path: Path):
+    model = open_model(slow(tmp_path / "m.onnx"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        model.predict_on_batch(IMAGES)
+    signal.signal(signal.SIGINT, before)
+    model.network._workers.shutdown(wait=True)  # as at the exit
+    assert time.monotonic() - begin < 20
+
+
+def test_a_slow_network_keeps_no_thread_of_serve(
     mobilenet_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    good = write(tmp_path / "good.onnx", node("Identity", "p"))
+    client = served([slow(tmp_path / "m.onnx"), good], 4, mobilenet_weights, tmp_path, monkeypatch)
+    for _ in range(3):
+        answer = client.post("/api/predict", content=portrait())
+        assert (answer.status_code, answer.json()["error"]) == (503, "took more than 4 s")
+    query = {"model": good.as_posix()}
+    for _ in range(2):
+        answer = client.post("/api/predict", content=portrait(), params=query)
+    assert answer.json()["status"] == "predicted"
+
+
+def portrait() -> bytes:
+    picture = io.BytesIO()
+    pixels = draw_portrait(35, 1, 2, np.random.default_rng(3), size=320)
+    Image.fromarray(pixels).save(picture, "PNG")
+    return picture.getvalue()
+
+
+def served(
+    paths: list[Path], seconds: float, weights: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """A client of a service of one thread."""
     pytest.importorskip("starlette", reason="NOT TESTED: serve needs starlette")
     from starlette.testclient import TestClient
 
     from stages.inference.web import Limits, PredictionService, create_app
 
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
+    (folder / "retinaface-mobilenet0.25.onnx").symlink_to(weights)
+    service = PredictionService(paths, "cpu", Limits(10**6, 10**6, seconds, 8, 1))
+    return TestClient(create_app(service, ["*"]))
+
+
+def test_serve_says_in_json_that_outputs_are_no_probabilities(
+    mobilenet_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     path = write(tmp_path / "m.onnx", node("Identity", "p"), w=NAN)
-    (tmp_path / "retinaface-mobilenet0.25.onnx").symlink_to(mobilenet_weights)
-    service = PredictionService([path], "cpu", Limits(10**6, 10**6, 30, 8, 1))
-    picture = io.BytesIO()
-    portrait = draw_portrait(35, 1, 2, np.random.default_rng(3), size=320)
-    Image.fromarray(portrait).save(picture, "PNG")
-    client = TestClient(create_app(service, ["*"]))
-    answer = client.post("/api/predict", content=picture.getvalue())
+    client = served([path], 30, mobilenet_weights, tmp_path, monkeypatch)
+    answer = client.post("/api/predict", content=portrait())
     assert answer.status_code == 500
     assert "m.onnx: its outputs of gender are no probabilities" in answer.json()["error"]
 
