@@ -11,6 +11,7 @@ import ipaddress
 import math
 import os
 import socket
+from collections.abc import Iterable
 
 from stages.core.errors import UserError
 from stages.core.paths import NETWORK_FILE
@@ -21,17 +22,17 @@ ALL_CONNECTIONS = 500  # of all clients together, unless one alone may have as m
 HEADERS_SECONDS = 10.0  # to send the headers of a request
 
 
-def hosts_of(address: str) -> tuple[str, ...]:
-    """The Host headers that are accepted at an address; any unless it is this machine's own.
+def hosts_of(given: str, addresses: Iterable[str]) -> tuple[str, ...]:
+    """The Host headers that are accepted at `addresses`, those of the host that was given.
 
-    A page elsewhere that calls its own name this machine's address (DNS rebinding) is refused.
+    Any unless all are this machine's own: there a page elsewhere that calls its own name this
+    machine's address (DNS rebinding) is refused.
     """
-    try:
-        is_own = ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        is_own = address in LOOPBACK
-    # Releases of Starlette differ in what they take of an IPv6 address: all of it, or its bracket.
-    return (*LOOPBACK, address, f"[{address}]", "[") if is_own else ("*",)
+    found = [ipaddress.ip_address(address) for address in addresses]
+    if not all((getattr(ip, "ipv4_mapped", None) or ip).is_loopback for ip in found):
+        return ("*",)
+    shown = [f"[{ip}]" if ip.version == 6 else str(ip) for ip in found]
+    return tuple(dict.fromkeys((*LOOPBACK, *shown, f"[{given}]" if ":" in given else given)))
 
 
 def main() -> None:
@@ -78,17 +79,14 @@ def main() -> None:
     # Opened now: an error shows at once, and the first visitor waits less.
     service.open(next(iter(service.paths)))
     host, port = arguments.host, listening[0].getsockname()[1]
-    app = create_app(service, hosts_of(host))
+    app = create_app(service, hosts_of(host, (each.getsockname()[0] for each in listening)))
     shown = f"[{host}]" if ":" in host else host
     print(f"serve: http://{shown}:{port}, stop with Ctrl-C", flush=True)
     # A request is uploaded, worked on and answered, each within the time-out.
     seconds = min(HEADERS_SECONDS, limits.seconds), 3 * limits.seconds
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        http=limited_protocol(arguments.connections, *seconds),
-        limit_concurrency=max(ALL_CONNECTIONS, arguments.connections + 1),
-    )
+    everyone = max(ALL_CONNECTIONS, arguments.connections)
+    protocol = limited_protocol(arguments.connections, everyone, *seconds)
+    config = uvicorn.Config(app, log_level="warning", http=protocol, ws="none")
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(listening)
 

@@ -10,9 +10,10 @@
 - `POST /api/explain?model=NAME&face=1&task=age` with the same body: a PNG of that face's crop
   under a heat map of the evidence for the predicted class.
 
-Errors are JSON, `{"error": ...}`: 400 invalid request, 404 unknown model, 405 wrong method, 408
-upload too slow, 413 upload too large, 422 not an image, 500 a defect, 503 server too busy or
-prediction too slow.
+Errors are JSON, `{"error": ...}`: 400 invalid request or host, 404 unknown model, 405 wrong method,
+408 upload too slow, 413 upload too large, 422 not an image, 500 a defect, 503 server too busy or
+prediction too slow. Only a wrong `Range` of a file of the page is answered by Starlette in plain
+text, and a connection whose time is over ends without an answer.
 
 An upload is kept in memory and never written to disk; so forms are parsed here, not by Starlette,
 which would store it in a file.
@@ -20,6 +21,7 @@ which would store it in a file.
 
 import asyncio
 import io
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +33,11 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.middleware.base import (
+    BaseHTTPMiddleware,
+    DispatchFunction,
+    RequestResponseEndpoint,
+)
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
@@ -216,10 +221,7 @@ def create_app(service: PredictionService, hosts: Sequence[str]) -> Starlette:
             Route("/api/{rest:path}", _refuse, methods=list(METHODS)),
             Mount("/", StaticFiles(directory=PAGE, html=True)),
         ],
-        middleware=[
-            Middleware(BaseHTTPMiddleware, dispatch=_add_headers),
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
-        ],
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=_guard_of(hosts))],
         exception_handlers={HTTPException: _report, UserError: _report, Exception: _report},
     )
 
@@ -259,7 +261,16 @@ async def _report(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error) or type(error).__name__}, 500)
 
 
-async def _add_headers(request: Request, respond: RequestResponseEndpoint) -> Response:
-    response = await respond(request)
-    response.headers.update(HEADERS)
-    return response
+def _guard_of(hosts: Sequence[str]) -> DispatchFunction:
+    """What refuses any other Host, and adds HEADERS to every answer."""
+    accepted = re.compile(f"({'|'.join(map(re.escape, hosts))})(:[0-9]*)?", re.IGNORECASE)
+
+    async def guard(request: Request, respond: RequestResponseEndpoint) -> Response:
+        if "*" in hosts or accepted.fullmatch(request.headers.get("host", "")):
+            response = await respond(request)
+        else:
+            response = JSONResponse({"error": f"the Host must be one of {', '.join(hosts)}"}, 400)
+        response.headers.update(HEADERS)
+        return response
+
+    return guard

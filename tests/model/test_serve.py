@@ -260,24 +260,30 @@ def test_requests_that_only_send_count_among_those_that_wait():
 
 
 def test_only_this_machine_is_an_address_of_it(server: str):
-    answer = requests.get(server, headers={"Host": "elsewhere.example"}, timeout=5)
-    assert answer.status_code == 400
+    for host in ("elsewhere.example", "127.0.0.1.elsewhere.example", "127.0.0.1:x", "["):
+        answer = requests.get(server, headers={"Host": host}, timeout=5)
+        assert (answer.status_code, "must be one of 127" in answer.json()["error"]) == (400, True)
 
 
 @pytest.mark.parametrize(
-    ("address", "host", "status"),
+    ("given", "addresses", "host", "status"),
     [
-        ("127.0.0.2", "127.0.0.2:8000", 200),
-        ("127.0.0.2", "elsewhere.example", 400),
-        ("::1", "[::1]:8000", 200),
-        ("::1", "elsewhere.example", 400),
-        ("localhost", "elsewhere.example", 400),
-        ("192.0.2.1", "elsewhere.example", 200),
+        ("127.0.0.2", ["127.0.0.2"], "127.0.0.2:8000", 200),
+        ("127.0.0.2", ["127.0.0.2"], "elsewhere.example", 400),
+        ("127.2", ["127.0.0.2"], "127.0.0.2", 200),  # what a browser makes of it
+        ("127.2", ["127.0.0.2"], "elsewhere.example", 400),
+        ("::1", ["::1"], "[::1]:8000", 200),
+        ("::1", ["::1"], "elsewhere.example", 400),
+        ("::ffff:127.0.0.1", ["::ffff:127.0.0.1"], "elsewhere.example", 400),
+        ("LocalHost.", ["127.0.0.1", "::1"], "localhost.:8000", 200),
+        ("LocalHost.", ["127.0.0.1", "::1"], "elsewhere.example", 400),
+        ("mine", ["127.0.1.1", "192.0.2.1"], "elsewhere.example", 200),
+        ("192.0.2.1", ["192.0.2.1"], "elsewhere.example", 200),
     ],
 )
-def test_addresses_of_this_machine_take_no_other_name(address: str, host: str, status: int):
+def test_addresses_of_this_machine_take_no_other_name(given, addresses, host: str, status: int):
     service = PredictionService([Path("a")], "cpu", Limits(1, 1, 1, 1, 1))
-    client = TestClient(create_app(service, hosts_of(address)))
+    client = TestClient(create_app(service, hosts_of(given, addresses)))
     assert client.get("/", headers={"Host": host}).status_code == status
 
 
@@ -352,7 +358,7 @@ def small_server() -> Iterator[str]:
             await send({"type": "http.response.body"})
 
     (port,) = free_ports(1)
-    limited = limited_protocol(connections=4, headers=0.5, request=1)
+    limited = limited_protocol(connections=4, everyone=6, headers=0.5, request=1)
     config = uvicorn.Config(app, port=port, http=limited, log_level="error", lifespan="off")
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run)
@@ -383,6 +389,26 @@ def test_a_connection_on_which_nothing_moves_ends(sent: bytes, small_server: str
         assert not is_answered(small_server)  # the fifth
         until(lambda: is_answered(small_server), 5)
         assert time.monotonic() - begin < 3
+
+
+@pytest.mark.parametrize(
+    "sent", [b"hello\r\n\r\n", HEAD + b"Transfer-Encoding: chunked\r\n\r\nx\r\n"]
+)
+def test_what_is_no_http_is_refused_in_json(sent: bytes, server: str):
+    (connection := connected(server)).sendall(sent)
+    head, body = answer_of(connection).split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"Content-Type: application/json" in head
+    assert json.loads(body) == {"error": "Invalid HTTP request received."}
+
+
+def test_connections_of_all_addresses_together_are_limited(small_server: str):
+    with contextlib.ExitStack() as stack:
+        for number in range(6):
+            stack.enter_context(connected(small_server, f"127.0.0.{2 + number // 2}"))
+        answer = answer_of(connected(small_server))
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert json.loads(answer.splitlines()[-1]) == {"error": "too many connections; try again"}
 
 
 def is_answered(server: str) -> bool:
