@@ -173,8 +173,15 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
         made_by: the stage that writes it, for the error.
 
     Raises:
-        UserError: the file is missing.
+        UserError: the file is missing, or no JSON object.
     """
     if not path.is_file():
         raise UserError(f"{path}: missing; run `dvc repro {made_by}`")
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+        fault = "no object"
+    except (ValueError, RecursionError) as error:  # no UTF-8 too
+        fault = str(error)
+    raise UserError(f"{path}: malformed ({fault}); run `dvc repro -f {made_by}`")

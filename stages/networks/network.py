@@ -12,7 +12,7 @@ import keras
 from keras import layers
 
 from stages.core.errors import UserError
-from stages.core.files import check_digest, digest
+from stages.core.files import check_digest, digest, read_json
 from stages.core.variants import NetworkSpec
 from stages.formats.untrusted import LARGEST, check_model_file
 from stages.networks.backbones import build_backbone, flipped
@@ -180,12 +180,12 @@ def load_network(path: Path) -> keras.Model:
 
     Raises:
         UserError: missing, damaged, not a network of this project, or of other bytes than the
-            provenance.json beside it says.
+            provenance.json beside it says, if there is one.
     """
     provenance = path.with_name("provenance.json")
     if path.is_file() and provenance.is_file():
-        known = json.loads(provenance.read_text(encoding="utf-8"))
-        check_digest(path, known.get(path.name, digest(path)))
+        known = read_json(provenance, f"train@{path.parent.name}")
+        check_digest(path, str(known.get(path.name, digest(path))))
     try:
         check_model_file(path)
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -200,6 +200,8 @@ def _check_shapes(model: keras.Model) -> None:
     """Raise ValueError unless images go in, probabilities by task come out, and memory suffices."""
     if not isinstance(model.input, keras.KerasTensor) or len(model.input.shape) != 4:
         raise ValueError("its input is not one batch of images")
+    if model.input.dtype != "uint8":
+        raise ValueError(f"its input is of type {model.input.dtype}, not uint8")
     outputs = model.output if isinstance(model.output, dict) else {}
     if not outputs or any(len(output.shape) != 2 for output in outputs.values()):
         raise ValueError("its outputs are not probabilities by task")

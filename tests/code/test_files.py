@@ -16,6 +16,7 @@ from stages.core.files import (
     atomic_write,
     digest,
     partial_path,
+    read_json,
     remove_others,
     write_csv,
     write_json,
@@ -99,6 +100,16 @@ def test_json_keeps_its_order_and_csv_its_digits(tmp_path: Path):
     assert list(json.loads((tmp_path / "a.json").read_text())) == ["z", "a"]
     write_csv(tmp_path / "a.csv", pd.DataFrame({"name": ["x"], "share": [1 / 3], "images": [12]}))
     assert (tmp_path / "a.csv").read_bytes() == b"name,share,images\nx,0.333333,12\n"
+
+
+def test_json_that_is_missing_or_no_object_is_one_error(tmp_path: Path):
+    path = tmp_path / "a.json"
+    with pytest.raises(UserError, match=r"a\.json: missing; run `dvc repro audit`"):
+        read_json(path, "audit")
+    for content in (b"{", b"[]", b"\xff", b"[" * 10**5):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"a\.json: malformed \(.*\); run `dvc repro -f audit`"):
+            read_json(path, "audit")
 
 
 def test_the_digest_is_that_of_all_bytes(tmp_path: Path):

@@ -131,6 +131,23 @@ def test_other_files_are_refused_with_one_error(saved: Path, tmp_path: Path):
             load_network(changed(saved, tmp_path / "m.keras", **lie))
 
 
+@pytest.mark.parametrize(
+    ("provenance", "message"),
+    [
+        *((text, r"provenance\.json: malformed") for text in (b"{", b"[]", b"null", b"\xff\xfe")),
+        (b"[" * 10**5, r"provenance\.json: malformed"),
+        (b'{"model.keras": 5}', r"model\.keras: damaged"),
+    ],
+)
+def test_a_network_beside_a_broken_provenance_is_one_error(
+    provenance: bytes, message: str, saved: Path, tmp_path: Path
+):
+    (tmp_path / "model.keras").symlink_to(saved)
+    (tmp_path / "provenance.json").write_bytes(provenance)
+    with pytest.raises(UserError, match=message):
+        load_network(tmp_path / "model.keras")
+
+
 def test_damaged_weights_are_refused_with_one_error(saved: Path, tmp_path: Path):
     with zipfile.ZipFile(saved) as archive:
         whole = archive.read("model.weights.h5")
@@ -257,6 +274,10 @@ def outputs_as_a_list(content: dict[str, Any]) -> None:
     content["config"]["output_layers"] = list(content["config"]["output_layers"].values())
 
 
+def words(content: dict[str, Any]) -> None:
+    content["config"]["layers"][0]["config"]["dtype"] = "string"
+
+
 def larger_images(content: dict[str, Any]) -> None:
     content["config"]["layers"][0]["config"]["batch_shape"] = [None, 10**5, 10**5, 3]
 
@@ -265,6 +286,7 @@ def larger_images(content: dict[str, Any]) -> None:
     ("edit", "message"),
     [
         (outputs_as_a_list, "its outputs are not probabilities by task"),
+        (words, "its input is of type string, not uint8"),
         (larger_images, "numbers for one image"),
     ],
 )
