@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.core.errors import UserError
+from stages.core.errors import UserError, printable
 from stages.inference.face_extraction import UNREADABLE, face_extractor
 from stages.inference.inputs import LIMITS, STANDARD_INPUT, read_inputs
 from stages.inference.models import (
@@ -44,7 +44,8 @@ def main() -> None:
     if is_released and not calibrated:
         cautions.append("With --flip-tta its probabilities are not calibrated.")
     if cautions:
-        print(f"caution: {label_of(model.path)}: {' '.join(cautions)}", file=sys.stderr)
+        label = printable(label_of(model.path))
+        print(f"caution: {label}: {' '.join(cautions)}", file=sys.stderr)
     detector = None
     if not arguments.no_detect:
         detector = open_detector(model, arguments.detector, arguments.device)

@@ -18,6 +18,14 @@ class UserError(Exception):
     """Bad input or environment. The text names the file, the field and what to do."""
 
 
+def printable(text: object) -> str:
+    """A text for a terminal, which names of files and what stands in them must not control."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else ascii(letter)[1:-1]
+        for letter in str(text)
+    )
+
+
 def lacks_memory(error: BaseException) -> bool:
     """Whether an exception means that memory is short, and nothing about what was read."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:

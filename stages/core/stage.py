@@ -17,7 +17,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from stages.core.errors import NOT_ENOUGH_MEMORY, UserError, end_without_memory, lacks_memory
+from stages.core.errors import (
+    NOT_ENOUGH_MEMORY,
+    UserError,
+    end_without_memory,
+    lacks_memory,
+    printable,
+)
 from stages.core.snapshot import changes, snapshot_at_start
 
 INTERRUPTED = 130  # the exit status, as of any program that Ctrl-C ends
@@ -56,7 +62,7 @@ def run_stage(main: Callable[[], None]) -> None:
         refuse_changes()
         sys.stdout.flush()  # here, not at the exit, where an error has no status
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable(error)}")
     except KeyboardInterrupt:
         # What was cut off in its making, as a progress bar, may not know how to be deleted.
         sys.unraisablehook = lambda _: None
@@ -71,7 +77,7 @@ def run_stage(main: Callable[[], None]) -> None:
             sys.exit(NOT_ENOUGH_MEMORY)
         if not isinstance(error, OSError) or (reason := _refusal(error)) is None:
             raise
-        sys.exit(f"error: {error.filename or 'writing'}: {reason}")
+        sys.exit(f"error: {printable(error.filename or 'writing')}: {reason}")
 
 
 def _unraisable(otherwise: Callable[[Any], object], found: Any) -> None:

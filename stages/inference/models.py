@@ -25,7 +25,7 @@ import platformdirs
 from pydantic import ConfigDict, Field
 
 from stages.core import paths
-from stages.core.errors import UserError, lacks_memory
+from stages.core.errors import UserError, lacks_memory, printable
 from stages.core.files import digest
 from stages.core.sections import Section
 from stages.detection.detector import Detector, load_detector, providers
@@ -190,7 +190,7 @@ def _warn_if_stale(network: Path) -> None:
 
     if (stale := paths.FORGOTTEN_MODELS).is_file() and digest(network) in read_forgotten(stale):
         warning = "was trained on images that were forgotten since; train it again"
-        print(f"warning: {network} {warning}", file=sys.stderr)
+        print(f"warning: {printable(network)} {warning}", file=sys.stderr)
 
 
 def _read_calibration(folder: Path, outputs: Collection[str]) -> Calibration | None:

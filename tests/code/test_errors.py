@@ -28,8 +28,10 @@ def raising(error: BaseException):
     ("error", "said"),
     [
         (UserError("params.yaml: seed"), "error: params.yaml: seed"),
+        (UserError("a\x1b]0;x\x07\x9b\u202eé.onnx"), r"error: a\x1b]0;x\x07\x9b\u202eé.onnx"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.csv"), "error: a.csv: No space left"),
         (PermissionError(errno.EACCES, "x", "a.csv"), "error: a.csv: Permission denied"),
+        (PermissionError(errno.EACCES, "x", "\x1b.csv"), r"error: \x1b.csv: Permission denied"),
         (OSError(errno.EROFS, "x"), "error: writing: Read-only file system"),
         (OSError(errno.ENAMETOOLONG, "x", "kkk"), "error: kkk: File name too long"),
         (
