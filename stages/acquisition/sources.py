@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from stages.core.errors import UserError
-from stages.core.files import atomic_write
+from stages.core.files import CHECKSUMS, atomic_write
 from stages.core.sections import ArchiveLimits
 from stages.raw.archives import is_archive, read_members
 from stages.raw.folders import walk
@@ -112,8 +112,9 @@ def _target_name(source: str) -> str:
     else:
         fault = "is neither a .tar, .tar.gz or .zip file nor a folder"
         raise UserError(f"data.local: {path} {fault if path.exists() else 'does not exist'}")
-    if name.startswith("."):
-        raise UserError(f"data.local: {source} is hidden and would not be read; rename it")
+    if name.startswith(".") or name == CHECKSUMS:
+        how = "hidden" if name.startswith(".") else "named like the checksums of data/raw"
+        raise UserError(f"data.local: {source} is {how} and would not be read; rename it")
     return name
 
 

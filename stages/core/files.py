@@ -104,9 +104,9 @@ def _digest_once(path: Path, _: int, __: int) -> str:
 
 
 def check_listed(path: Path) -> None:
-    """As `check_digest`, by the checksums of the folder; nothing where it has none."""
+    """As `check_digest`, by the checksums of the folder; nothing where either is missing."""
     sums = path.with_name(CHECKSUMS)
-    if sums.is_file():
+    if sums.is_file() and path.exists():
         lines = (line.split("  ", 1) for line in sums.read_text(encoding="utf-8").splitlines())
         for wanted, name in lines:
             if name == path.name:

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.core.errors import UserError, lacks_memory
+from stages.core.files import CHECKSUMS
 from stages.core.sections import ArchiveLimits
 from stages.raw.names import spell
 from stages.raw.storage import SUFFIX, RemoteArchive, read_record
@@ -80,7 +81,8 @@ class _DamageError(Exception):
 
 def list_archives(folder: Path) -> list[Archive]:
     """The archives of a raw folder, sorted by name, with the recorded remote ones; at least one."""
-    archives = sorted(p for p in folder.glob("*") if p.is_file() and not p.name.startswith("."))
+    files = (path for path in folder.glob("*") if path.is_file())
+    archives = sorted(p for p in files if p.name != CHECKSUMS and not p.name.startswith("."))
     if not archives:
         raise UserError(f"{folder}: no archive; run `dvc repro download`")
     return [read_record(p) if p.name.endswith(SUFFIX) else p for p in archives]

@@ -168,6 +168,12 @@ def test_what_is_hidden_is_refused_and_not_left_out_silently(folder, tmp_path, r
     assert not raw.exists() or not list(raw.iterdir())
 
 
+def test_a_name_that_the_checksums_have_is_refused(tmp_path, raw):
+    whole = write_tar(tmp_path / "SHA256SUMS")
+    with pytest.raises(UserError, match=r"SHA256SUMS is named like the checksums of data/raw"):
+        take_local([str(whole)], raw)
+
+
 def test_a_missing_path_is_refused_before_anything_is_copied(tmp_path, raw):
     whole = write_tar(tmp_path / "a.tar.gz")
     with pytest.raises(UserError, match=r"data\.local: .*absent\.tar does not exist"):
