@@ -121,9 +121,9 @@ def _target_name(source: str) -> str:
 def pack_folder(source: Path, target: Path, follow_links: bool = False) -> None:
     """Pack a folder's files, sorted by path, into a reproducible tar file.
 
-    A link that is not followed becomes a link that leads nowhere, and so has its row in index.csv;
-    so has a device or a pipe. Raises UserError for a folder that cannot be read, and for a file
-    that changes meanwhile.
+    A link that is not followed, or leads to no file or to a folder that is read already, becomes a
+    link that leads nowhere, and so has its row in index.csv; so has a device or a pipe. Raises
+    UserError for a folder that cannot be read, and for a file that changes meanwhile.
     """
     files = sorted(walk(source, follow_links))
     if not files:
@@ -133,7 +133,7 @@ def pack_folder(source: Path, target: Path, follow_links: bool = False) -> None:
             for path in tqdm(files, f"packing {source.name}", unit="file", disable=None):
                 inside = Path(source.resolve().name) / path.relative_to(source)
                 info = tarfile.TarInfo(inside.as_posix())
-                if path.is_symlink() and not follow_links:
+                if path.is_symlink() and not (follow_links and path.is_file()):
                     info.type = tarfile.SYMTYPE
                     archive.addfile(info)
                 elif not path.is_file():
