@@ -3,11 +3,12 @@
 import os
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from tqdm import tqdm
 
 from stages.core.errors import UserError
-from stages.core.files import write_checksums, write_json
+from stages.core.files import check_listed, write_checksums, write_json
 from stages.core.params import Params, load_params
 from stages.core.paths import CROPS, DETECT_METRICS, FACES, INDEX, PRETRAINED, RAW
 from stages.core.stage import run_stage
@@ -15,7 +16,7 @@ from stages.detection import extraction
 from stages.detection.detector import load_detector, providers
 from stages.detection.forgetting import read_forgotten
 from stages.faces.index import write_faces
-from stages.raw.archives import list_archives, read_members
+from stages.raw.archives import Archive, list_archives, read_members
 
 GIB = 2**30
 
@@ -41,7 +42,8 @@ def _extract(params: Params, forgotten: frozenset[str]) -> Iterator[extraction.E
     detect, device = params.detect, params.machine.device
     weights = PRETRAINED / f"retinaface-{detect.detector}.onnx"
     keep = detect.damaged == "keep"
-    members = (m for archive in list_archives(RAW) for m in read_members(archive, detect, keep))
+    check_listed(weights)
+    members = (m for archive in _archives() for m in read_members(archive, detect, keep))
     if params.cluster.engine == "ray":
         load = partial(load_detector, detect, weights.read_bytes(), device=device)
         return extraction.extract_on_cluster(params.cluster, members, load, detect, forgotten)
@@ -51,6 +53,14 @@ def _extract(params: Params, forgotten: frozenset[str]) -> Iterator[extraction.E
         return extraction.extract_faces(members, detector, detect, workers, forgotten)
     load = partial(load_detector, detect, weights, device=device)
     return extraction.extract_in_processes(members, load, detect, workers, forgotten)
+
+
+def _archives() -> Iterator[Archive]:
+    """The archives of data/raw, each checked when it is its turn."""
+    for archive in list_archives(RAW):
+        if isinstance(archive, Path):
+            check_listed(archive)
+        yield archive
 
 
 if __name__ == "__main__":

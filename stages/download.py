@@ -2,7 +2,7 @@
 
 from stages.acquisition.demo import write_demo
 from stages.acquisition.sources import OFFICIAL, fetch_official, take_local
-from stages.core.files import remove_others
+from stages.core.files import remove_others, write_checksums
 from stages.core.params import load_params
 from stages.core.paths import RAW
 from stages.core.sections import GOOGLE_DRIVE
@@ -22,6 +22,7 @@ def main() -> None:
         archives = [RAW / "demo.tar"]
         write_demo(archives[0], data.demo.portraits, data.demo.seed)
     remove_others(RAW, archives)
+    write_checksums(RAW)
     size = sum(archive.stat().st_size for archive in archives)
     plural = "s" * (len(archives) != 1)
     print(f"download: {data.source}, {len(archives)} archive{plural}, {size / 1e6:.1f} MB")

@@ -9,9 +9,16 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from stages.core.files import PARTIAL_SUFFIX, atomic_write, digest, remove_others, write_json
+from stages.core.files import (
+    PARTIAL_SUFFIX,
+    atomic_write,
+    digest,
+    remove_others,
+    write_checksums,
+    write_json,
+)
 from stages.core.params import load_params
-from stages.core.paths import NEEDED_WEIGHTS, PRETRAINED, WEIGHTS_OF_RUNS, RunPaths
+from stages.core.paths import NEEDED_WEIGHTS, PRETRAINED, RunPaths
 from stages.core.stage import run_stage
 from stages.runs.caches import remove_older, shared_folder
 from stages.weights.registry import BACKBONES, DETECTORS, WeightsFile, obtain
@@ -32,12 +39,12 @@ def main() -> None:
     for user, weights in wanted.items():
         if weights.key not in files:
             files[weights.key] = _bring(weights, params.pretrained.path(weights.key), user)
-    remove_others(PRETRAINED, [*files.values(), WEIGHTS_OF_RUNS])
+    remove_others(PRETRAINED, files.values())
+    write_checksums(PRETRAINED)
     for run in needed:
         file = files[wanted[user].key] if (user := f"run {run}") in wanted else None
         content = {"file": file and file.name, "sha256": file and digest(file)}
         write_json(RunPaths(run).weights, content)
-    remove_others(WEIGHTS_OF_RUNS, [RunPaths(run).weights for run in needed])
     print("pretrained: " + ", ".join(sorted(path.name for path in files.values())))
 
 

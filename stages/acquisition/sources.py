@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from stages.core.errors import UserError
-from stages.core.files import atomic_write
+from stages.core.files import CHECKSUMS, atomic_write
 from stages.core.sections import ArchiveLimits
 from stages.raw.archives import is_archive, read_members
 from stages.raw.folders import walk
@@ -112,17 +112,18 @@ def _target_name(source: str) -> str:
     else:
         fault = "is neither a .tar, .tar.gz or .zip file nor a folder"
         raise UserError(f"data.local: {path} {fault if path.exists() else 'does not exist'}")
-    if name.startswith("."):
-        raise UserError(f"data.local: {source} is hidden and would not be read; rename it")
+    if name.startswith(".") or name == CHECKSUMS:
+        how = "hidden" if name.startswith(".") else "named like the checksums of data/raw"
+        raise UserError(f"data.local: {source} is {how} and would not be read; rename it")
     return name
 
 
 def pack_folder(source: Path, target: Path, follow_links: bool = False) -> None:
     """Pack a folder's files, sorted by path, into a reproducible tar file.
 
-    A link that is not followed becomes a link that leads nowhere, and so has its row in index.csv;
-    so has a device or a pipe. Raises UserError for a folder that cannot be read, and for a file
-    that changes meanwhile.
+    A link that is not followed, or leads to no file or to a folder that is read already, becomes a
+    link that leads nowhere, and so has its row in index.csv; so has a device or a pipe. Raises
+    UserError for a folder that cannot be read, and for a file that changes meanwhile.
     """
     files = sorted(walk(source, follow_links))
     if not files:
@@ -132,7 +133,7 @@ def pack_folder(source: Path, target: Path, follow_links: bool = False) -> None:
             for path in tqdm(files, f"packing {source.name}", unit="file", disable=None):
                 inside = Path(source.resolve().name) / path.relative_to(source)
                 info = tarfile.TarInfo(inside.as_posix())
-                if path.is_symlink() and not follow_links:
+                if path.is_symlink() and not (follow_links and path.is_file()):
                     info.type = tarfile.SYMTYPE
                     archive.addfile(info)
                 elif not path.is_file():

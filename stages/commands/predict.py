@@ -104,6 +104,8 @@ def _parse() -> argparse.Namespace:
         if sys.stdin.isatty():
             parser.error("name at least one image, folder or archive, or pipe an image in")
         arguments.inputs = [STANDARD_INPUT]
+    if "" in arguments.inputs:  # for Path it is the working directory
+        raise UserError("'': an empty name; `.` is the working directory")
     if min(arguments.batch_size, arguments.threads) < 1:
         parser.error("--batch-size and --threads must be at least 1")
     if arguments.format == "pictures" and arguments.output is None:

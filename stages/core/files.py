@@ -109,9 +109,9 @@ def _digest_once(path: Path, _: int, __: int) -> str:
 
 
 def check_listed(path: Path) -> None:
-    """As `check_digest`, by the checksums of the folder; nothing where it has none."""
+    """As `check_digest`, by the checksums of the folder; nothing where either is missing."""
     sums = path.with_name(CHECKSUMS)
-    if sums.is_file():
+    if sums.is_file() and path.exists():
         lines = sums.read_text(encoding="utf-8", errors="replace").splitlines()
         listed = {name: wanted for wanted, _, name in (line.partition("  ") for line in lines)}
         if path.name not in listed:

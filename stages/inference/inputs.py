@@ -38,9 +38,12 @@ def read_inputs(
             yield from _read_path(Path(place), limits)
 
 
-def _read_path(place: Path, limits: ArchiveLimits) -> Iterator[Member]:
+def _read_path(place: Path, limits: ArchiveLimits, found: bool = False) -> Iterator[Member]:
+    """Read a place; what was `found` in a folder, and not named, must be a plain file."""
     try:
-        if place.is_dir():
+        if found and (place.is_symlink() or not place.is_file()):
+            yield _problem(place, LINK if place.is_symlink() else SPECIAL)
+        elif place.is_dir():
             yield from _read_folder(place, limits)
         elif place.is_file() and is_archive(place):
             for member in read_members(place, limits):
@@ -57,15 +60,18 @@ def _read_path(place: Path, limits: ArchiveLimits) -> Iterator[Member]:
 
 
 def _read_folder(place: Path, limits: ArchiveLimits) -> Iterator[Member]:
-    inside = (path.relative_to(place) for path in walk(place))
+    unread: list[OSError] = []
+    found = list(walk(place, onerror=unread.append))
+    problems = {Path(error.filename): f"cannot be read: {error.strerror}" for error in unread}
+    inside = (path.relative_to(place) for path in (*found, *problems))
     visible = sorted(path for path in inside if not any(p.startswith(".") for p in path.parts))
     if not visible:
         yield _problem(place, "a folder without files")
     for path in (place / path for path in visible):
-        if path.is_symlink() or not path.is_file():
-            yield _problem(path, LINK if path.is_symlink() else SPECIAL)
+        if path in problems:
+            yield _problem(path, problems[path])
         else:
-            yield from _read_path(path, limits)
+            yield from _read_path(path, limits, found=True)
 
 
 def _read_member(place: str, file: BinaryIO, limits: ArchiveLimits) -> Member:

@@ -61,16 +61,27 @@ def side_by_side(
 
 
 def _end_where_batches_get_lost(executor: ProcessPoolExecutor) -> None:
-    """CPython prints that a batch did not fit into memory on its way, and waits for it forever."""
+    """CPython prints that a batch did not fit into memory on its way, and waits for it forever.
+
+    A worker that cannot receive one ends without a word: its caller says why.
+    """
     queue = executor._call_queue  # type: ignore[attr-defined]
-    otherwise = queue._on_queue_feeder_error
+    otherwise, receive = queue._on_queue_feeder_error, queue.get
 
     def failed(error: Exception, batch: object) -> None:
         if lacks_memory(error):
             end_without_memory()
         otherwise(error, batch)
 
-    queue._on_queue_feeder_error = failed
+    def get(*args: Any, **options: Any) -> Any:
+        try:
+            return receive(*args, **options)
+        except Exception as error:
+            if lacks_memory(error):
+                os._exit(1)
+            raise
+
+    queue._on_queue_feeder_error, queue.get = failed, get
 
 
 def _batches(items: Iterable[Item], weight: Callable[[Item], int]) -> Iterator[list[Item]]:

@@ -18,19 +18,27 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.core.errors import UserError, lacks_memory
+from stages.core.files import CHECKSUMS
 from stages.core.sections import ArchiveLimits
 from stages.raw.names import spell
 from stages.raw.storage import SUFFIX, RemoteArchive, read_record
 
 LINK, SPECIAL = "a link, which is not followed", "not a plain file"  # problems of members
 
+_MORE = "more than zeros after its end: damaged, or several in one"
 _ENTRY = b"PK\x01\x02"  # starts each entry of a zip file's directory
+_END, _END_BYTES = b"PK\x05\x06", 22  # starts its end; what that has beside a comment
+_SPANNED = 4  # bytes of the mark that a zip file may begin with
 _LOCAL_HEADER = 30  # bytes at least before each member
 _ENTRY_BYTES = 1024  # most bytes of a directory entry; real ones have about 100
 _EXTENDED = b"LKxgX"  # types of the tar headers that extend the next one: GNU long names, pax
 _HEADER_BYTES = 1 << 14  # most bytes of such a header; real ones have about 100
 _START_BYTES = 1 << 16  # a tar's first header lies within these
 _READS_AT_END = 100  # of nothing, before an archive counts as cut off
+# Most bytes that a tar unpacks to: so many times its size, and these at least. Photographs have
+# 1 time, drawings 100; bzip2 can have 900,000.
+_TIMES, _SMALL = 1000, 1 << 28
+_BLOCK = 1 << 16  # bytes of one reading of a bzip2 file
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,8 @@ class _DamageError(Exception):
 
 def list_archives(folder: Path) -> list[Archive]:
     """The archives of a raw folder, sorted by name, with the recorded remote ones; at least one."""
-    archives = sorted(p for p in folder.glob("*") if p.is_file() and not p.name.startswith("."))
+    files = (path for path in folder.glob("*") if path.is_file())
+    archives = sorted(p for p in files if p.name != CHECKSUMS and not p.name.startswith("."))
     if not archives:
         raise UserError(f"{folder}: no archive; run `dvc repro download`")
     return [read_record(p) if p.name.endswith(SUFFIX) else p for p in archives]
@@ -105,8 +114,9 @@ def read_members(
 ) -> Iterator[Member]:
     """Yield the members of a tar or zip archive in their stored order.
 
-    Raises DamagedArchiveError if the file is not an archive, is damaged or exceeds the limits; with
-    `keep_damaged`, one member then represents the rest. Raises UserError if it cannot be read.
+    Raises DamagedArchiveError if the file is not an archive, is damaged, has no member or exceeds
+    the limits; with `keep_damaged`, one member then represents the rest. Raises UserError if it
+    cannot be read.
     """
     name, whole = spell(archive.name), 0  # members read
     try:
@@ -116,6 +126,8 @@ def read_members(
         for path, data, problem in members:
             whole += 1
             yield Member(name, spell(path), data, problem)
+        if not whole:
+            raise _DamageError("contains no files")
     except UserError:
         raise
     except Exception as error:
@@ -168,7 +180,10 @@ def _open_tar(file: "_Bounded") -> tarfile.TarFile:
 def _tar_members(archive: Archive, limits: ArchiveLimits) -> Iterator[_Entry]:
     with _unpacked(archive) as unpacked:
         refusal = f"unpacks to more than {_named(limits, 'archive_bytes')}"
-        file = _Bounded(unpacked, limits.max_archive_bytes, refusal)
+        most = max(_TIMES * _size(archive), _SMALL)
+        if most < limits.max_archive_bytes:
+            refusal = f"unpacks to more than {most} bytes, far more than pictures would"
+        file = _Bounded(unpacked, min(most, limits.max_archive_bytes), refusal)
         with _open_tar(file) as tar:
             for number, info in enumerate(tar, 1):
                 if number > limits.max_members:
@@ -177,7 +192,7 @@ def _tar_members(archive: Archive, limits: ArchiveLimits) -> Iterator[_Entry]:
                 tar.members, tar.pax_headers = [], {}  # type: ignore[attr-defined]
                 if info.size < 0:
                     raise _DamageError("a member of negative size")
-                if info.size > limits.max_archive_bytes - file.given:
+                if info.size > file.limit - file.given:
                     raise _DamageError(refusal)
                 if info.isfile() and info.size > limits.max_file_bytes:
                     yield info.name, None, too_large(info.size, limits)
@@ -192,7 +207,7 @@ def _tar_members(archive: Archive, limits: ArchiveLimits) -> Iterator[_Entry]:
             assert rest is not None
             while block := rest.read(1 << 20):
                 if block.strip(b"\0"):
-                    raise _DamageError("more than zeros after its end: damaged, or several in one")
+                    raise _DamageError(_MORE)
 
 
 @contextmanager
@@ -204,9 +219,32 @@ def _unpacked(archive: Archive) -> Iterator[Any]:
         if start.startswith(b"\x1f\x8b"):
             yield gzip.GzipFile(fileobj=file)
         elif start == b"BZh":
-            yield bz2.BZ2File(file)
+            yield _Bzip2(file)
         else:
             yield file
+
+
+def _size(archive: Archive) -> int:
+    return archive.stat().st_size if isinstance(archive, Path) else archive.size
+
+
+class _Bzip2:
+    """A bzip2 file of one or more streams; unlike bz2.BZ2File, it refuses what is none."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.stream = file, bz2.BZ2Decompressor()
+
+    def read(self, size: int) -> bytes:
+        data = packed = b""
+        while not data:
+            if self.stream.eof:
+                if not (packed := self.stream.unused_data or self.file.read(_BLOCK)):
+                    break
+                self.stream = bz2.BZ2Decompressor()
+            elif self.stream.needs_input and not (packed := self.file.read(_BLOCK)):
+                raise _DamageError("ends in the middle of a bzip2 stream")
+            data, packed = self.stream.decompress(packed, size), b""
+        return data
 
 
 class _Bounded:
@@ -236,6 +274,7 @@ def _zip_members(archive: Archive, limits: ArchiveLimits) -> Iterator[_Entry]:
     with _ZipFile(archive, limits) as file, zipfile.ZipFile(file) as container:
         file.checked = True
         _refuse_overlaps(container)
+        _refuse_rest(file)
         for info in container.infolist():
             if info.is_dir():
                 if info.file_size:
@@ -270,12 +309,26 @@ class _ZipFile(io.BufferedReader):
 
 
 def _refuse_overlaps(container: zipfile.ZipFile) -> None:
-    """Members that share bytes unpack, all together, to far more than the file could hold."""
+    """Members that share bytes unpack, all together, to far more than the file could hold.
+
+    Bytes before the first one are those of another zip file, of which zipfile says nothing.
+    """
     entries = sorted(container.infolist(), key=lambda info: info.header_offset)
-    ends = [info.header_offset for info in entries[1:]]
-    for info, end in zip(entries, [*ends, container.start_dir], strict=False):
+    first, *ends = [*(info.header_offset for info in entries), container.start_dir]
+    if first > _SPANNED:
+        raise _DamageError(f"{first} bytes before its first member: damaged, or several in one")
+    for info, end in zip(entries, ends, strict=True):
         if info.header_offset + _LOCAL_HEADER + info.compress_size > end:
             raise _DamageError(f"the member {spell(info.filename)[:80]} overlaps the next one")
+
+
+def _refuse_rest(file: io.BufferedReader) -> None:
+    """Refuse bytes behind the end of a zip file and its comment."""
+    file.seek(max(0, file.seek(0, io.SEEK_END) - _END_BYTES - 0xFFFF))
+    rest = file.read()
+    end = rest[rest.rfind(_END) :]
+    if end[_END_BYTES + int.from_bytes(end[20:22], "little") :].strip(b"\0"):
+        raise _DamageError(_MORE)
 
 
 def _zip_problem(info: zipfile.ZipInfo, limits: ArchiveLimits) -> str:

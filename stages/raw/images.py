@@ -6,7 +6,9 @@ transparency composed over white. Embedded colour profiles are not applied.
 """
 
 import io
+import logging
 import threading
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,8 +22,14 @@ from stages.raw.names import spell
 Pixels = npt.NDArray[np.uint8]
 
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels`, a param, is the limit instead
+# What Pillow finds odd in a file is no matter of the reader's; what it cannot read has a row.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+# Pixels of a side, as in JPEG and GIF. PNG, BMP and TIFF admit 2^31, but of a row of more bits than
+# that Pillow says that memory is short.
+LONGEST_SIDE = 65_535
 PASSES = 20  # scans over `max_pixels` that a JPEG may have; ordinary progressive files have 10
 _SCAN = b"\xff\xda"  # starts each scan
 _LARGE = 10_000_000  # pixels, at up to 28 bytes each; such images are decoded one at a time
@@ -42,13 +50,15 @@ def decode(data: bytes, max_pixels: int, named: str = "detect.max_pixels") -> Pi
     """Decode the first frame of an image file to upright uint8 RGB (height, width, 3).
 
     Raises UnreadableImageError if it is no image, damaged, or larger than `max_pixels`, which the
-    text calls `named`; the size is checked before decoding.
+    text calls `named`, or longer than LONGEST_SIDE; the size is checked before decoding.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             pixels, size = image.width * image.height, f"{image.width}x{image.height}"
             if pixels > max_pixels:
                 raise UnreadableImageError(f"{size} is more than {named} {max_pixels}")
+            if max(image.size) > LONGEST_SIDE:
+                raise UnreadableImageError(f"{size} has a side of more than {LONGEST_SIDE} pixels")
             passes = data.count(_SCAN) if image.format in ("JPEG", "MPO") else 1
             if passes * pixels > PASSES * max_pixels:
                 raise UnreadableImageError(f"{passes} passes over {size}")

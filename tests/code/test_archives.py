@@ -321,9 +321,38 @@ def test_a_bzip2_tar_is_read_too(tmp_path):
     assert [member.data for member in read_members(path, LIMIT)] == list(FILES.values())
 
 
-def test_an_empty_tar_and_an_empty_zip_have_no_members(tmp_path):
-    for data in (tar_bytes({}), tar_bytes({}, "w:gz"), zip_bytes({})):
-        assert list(read_members(write(tmp_path / "a", data), LIMIT)) == []
+def test_an_archive_without_files_is_told(tmp_path):
+    for data in (tar_bytes({}), tar_bytes({}, "w:gz"), zip_bytes({}), bytes(10_240)):
+        path = write(tmp_path / "a", data)
+        with pytest.raises(DamagedArchiveError, match="a: contains no files"):
+            list(read_members(path, LIMIT))
+        (member,) = read_members(path, LIMIT, keep_damaged=True)
+        assert (member.data, member.problem) == (None, "after 0 members: contains no files")
+
+
+def test_what_stands_behind_a_compressed_tar_is_damage(tmp_path):
+    for packed in (bz2.compress(FORMATS["a.tar"]), FORMATS["a.tar.gz"]):
+        members = read_members(write(tmp_path / "a", packed + b"garbage"), LIMIT)
+        assert [next(members).data for _ in FILES] == list(FILES.values())
+        with pytest.raises(DamagedArchiveError):
+            next(members)
+
+
+def test_what_stands_before_or_behind_a_zip_is_damage(tmp_path):
+    one, other = FORMATS["a.zip"], zip_bytes({"other.jpg": b"other"})
+    for data in (one + other, one + b"x", one + other[:-30]):
+        with pytest.raises(DamagedArchiveError, match="several in one"):
+            list(read_members(write(tmp_path / "a.zip", data), LIMIT))
+
+
+def test_a_zip_with_a_comment_of_64_bits_appended_to_or_padded_is_whole(tmp_path):
+    path = write(tmp_path / "a.zip", FORMATS["a.zip"])
+    with zipfile.ZipFile(path, "a") as archive, archive.open("b", "w", force_zip64=True) as member:
+        member.write(b"more")
+        archive.comment = b"PK\x03\x04 " * 1000
+    for rest in (b"", bytes(512)):
+        write(path, path.read_bytes() + rest)
+        assert [m.data for m in read_members(path, LIMIT)] == [*FILES.values(), b"more"]
 
 
 @pytest.mark.parametrize("style", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -469,6 +498,26 @@ def test_a_gzip_bomb_ends_at_the_limit(behind, tmp_path):
     assert peak < 5 << 20
 
 
+@pytest.mark.parametrize("behind", [False, True], ids=["member", "behind the end"])
+def test_a_small_file_that_unpacks_to_much_more_than_pictures_do_is_damage(
+    behind, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("stages.raw.archives._SMALL", 1 << 24)
+    start = header(tarfile.REGTYPE, 0 if behind else 10**9) + bytes(1024 if behind else 0)
+    path = write(tmp_path / "a.tar", bz2.compress(start) + bz2.compress(bytes(10**6)) * 1000)
+    begin = time.process_time()
+    with pytest.raises(DamagedArchiveError, match="far more than pictures would"):
+        list(read_members(path, limits(10**6, 1 << 36, 100)))
+    assert time.process_time() - begin < 1
+
+
+def test_a_small_archive_of_flat_drawings_is_whole(tmp_path):
+    path = write(tmp_path / "a.tar", bz2.compress(tar_bytes({"a.bmp": bytes(20 << 20)})))
+    assert 1000 * path.stat().st_size < 20 << 20
+    (member,) = read_members(path, limits(1 << 26, 1 << 36, 100))
+    assert member.data == bytes(20 << 20)
+
+
 def test_a_zip_that_understates_a_size_is_not_unpacked_completely(tmp_path):
     data = bytearray(zip_bytes({"a.jpg": bytes(1 << 27)}))
     central = data.index(b"PK\x01\x02")
@@ -539,8 +588,8 @@ def test_folders_in_a_tar_count_and_do_not_pile_up(tmp_path):
         for number in range(20_000):
             file.write(header(tarfile.DIRTYPE, 0, f"{number}"))
         file.write(bytes(1024))
-    members, peak = peak_of(lambda: list(read_members(path, LIMIT)))
-    assert members == []
+    outcome, peak = peak_of(lambda: list(read_members(path, LIMIT)))
+    assert "contains no files" in str(outcome)
     assert peak < 2 << 20
     with pytest.raises(UserError, match=r"more members than detect\.max_members 10"):
         list(read_members(path, changed(LIMIT, max_members=10)))

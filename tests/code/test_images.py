@@ -1,7 +1,10 @@
 """Decoding: real image files made by Pillow, of every kind that it hands on differently."""
 
 import io
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +110,18 @@ def test_every_exif_orientation_gives_the_upright_picture(kind, orientation, por
     pixels = decode(encoded(stored, kind, exif=exif, **options), LIMIT).astype(int)
     assert pixels.shape == (80, 120, 3)
     assert np.abs(pixels - np.asarray(portrait)).mean() < (4 if kind == "JPEG" else 1e-9)
+
+
+def test_pillows_remarks_about_a_file_are_not_printed(portrait, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(
+        encoded(portrait, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
+    )
+    script = "import sys; from stages.raw.images import decode; "
+    script += "print(decode(open(sys.argv[1], 'rb').read(), 10**7).shape)"
+    command = [sys.executable, "-c", script, str(tmp_path / "a.jpg")]
+    top = Path(__file__).parents[2]
+    ran = subprocess.run(command, cwd=top, capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == ("(80, 120, 3)\n", "")
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"x"])
@@ -225,14 +240,25 @@ def test_a_picture_of_exactly_max_pixels_is_read_and_a_larger_one_is_not(portrai
         decode(data, 120 * 80 - 1)
 
 
-def test_max_pixels_is_checked_in_the_header_before_any_pixel_is_read():
+def png_without_pixels(width, height):
+    """A PNG that ends where its pixels should begin."""
+
     def chunk(kind, body):
         checksum = zlib.crc32(kind + body).to_bytes(4, "big")
         return len(body).to_bytes(4, "big") + kind + body + checksum
 
-    # A PNG of 12,000 x 10,000 pixels that ends where its pixels should begin.
-    size = (12_000).to_bytes(4, "big") + (10_000).to_bytes(4, "big")
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + b"\x08\x02\0\0\0") + chunk(b"IDAT", b"")
+    size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + b"\x08\x02\0\0\0") + chunk(b"IDAT", b"")
+
+
+@pytest.mark.parametrize("size", [(10**8, 1), (1, 10**8), (65_536, 1)])
+def test_a_picture_of_endless_rows_is_unreadable_and_no_lack_of_memory(size):
+    with pytest.raises(UnreadableImageError, match=r"has a side of more than 65535 pixels"):
+        decode(png_without_pixels(*size), 10**8)
+
+
+def test_max_pixels_is_checked_in_the_header_before_any_pixel_is_read():
+    data = png_without_pixels(12_000, 10_000)
     with pytest.raises(UnreadableImageError, match="12000x10000 is more than"):
         decode(data, 100_000_000)
     with pytest.raises(UnreadableImageError, match="damaged"):

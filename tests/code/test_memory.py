@@ -60,6 +60,30 @@ def test_what_does_not_fit_into_memory_is_no_damage(more: int):
         assert ran.stderr.splitlines()[-1].startswith(NOT_ENOUGH)
 
 
+# A worker that may have less memory than a batch takes, where its caller has enough.
+RECEIVE = """
+import resource
+from stages.core.stage import run_stage
+from stages.parallel.processes import side_by_side
+
+def make():
+    used = 1024 * int(open("/proc/self/status").read().split("VmSize:")[1].split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (used + (30 << 20),) * 2)
+    return len
+
+run_stage(lambda: print(list(side_by_side(make, [bytes(100 << 20)], 1, len))))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limit of a process's memory")
+def test_a_worker_that_cannot_receive_a_batch_ends_the_run_with_one_line():
+    command = [sys.executable, "-c", RECEIVE]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith(NOT_ENOUGH)
+    assert ran.returncode == 1
+
+
 @pytest.mark.parametrize(
     "said",
     [

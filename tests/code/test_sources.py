@@ -168,6 +168,12 @@ def test_what_is_hidden_is_refused_and_not_left_out_silently(folder, tmp_path, r
     assert not raw.exists() or not list(raw.iterdir())
 
 
+def test_a_name_that_the_checksums_have_is_refused(tmp_path, raw):
+    whole = write_tar(tmp_path / "SHA256SUMS")
+    with pytest.raises(UserError, match=r"SHA256SUMS is named like the checksums of data/raw"):
+        take_local([str(whole)], raw)
+
+
 def test_a_missing_path_is_refused_before_anything_is_copied(tmp_path, raw):
     whole = write_tar(tmp_path / "a.tar.gz")
     with pytest.raises(UserError, match=r"data\.local: .*absent\.tar does not exist"):
@@ -254,15 +260,34 @@ def test_a_link_to_a_folder_in_which_it_lies_is_refused(tmp_path, raw):
         take_local([str(folder)], raw, follow_links=True)
 
 
-def test_folders_that_link_to_each_other_are_refused_at_once(tmp_path, raw):
+def test_folders_that_link_to_each_other_are_read_once(tmp_path, raw):
     for one in "abcdefgh":  # followed to the system's limit of 40 links, these are 7 ** 40 paths
         write_files(tmp_path / "set" / one, {"1_0_0_1.jpg": b"data"})
         for other in set("abcdefgh") - {one}:
             (tmp_path / "set" / one / other).symlink_to(tmp_path / "set" / other)
     (tmp_path / "linked").symlink_to(tmp_path / "set" / "a")
-    for place in ("set", "linked"):
-        with pytest.raises(UserError, match="a link to a folder in which it lies"):
-            take_local([str(tmp_path / place)], raw, follow_links=True)
+    take_local([str(tmp_path / "set")], raw, follow_links=True)
+    members = {m.path: m.problem for m in read_members(raw / "set.tar", LIMIT)}
+    files = [f"set/{one}/1_0_0_1.jpg" for one in "abcdefgh"]
+    assert sorted(path for path in members if not members[path]) == files
+    assert [members[path] for path in members if members[path]] == [LINK] * 7 * 8
+    with pytest.raises(UserError, match="a link to a folder in which it lies"):
+        take_local([str(tmp_path / "linked")], raw, follow_links=True)
+
+
+def test_a_folder_to_which_many_links_lead_is_read_once(tmp_path, raw):
+    for number in range(31):  # 2 ** 30 paths
+        folder = write_files(tmp_path / f"{number}", {f"{number}.jpg": b"data"})
+        for link in "xy" if number < 30 else "":
+            (folder / link).symlink_to(tmp_path / f"{number + 1}")
+    (folder / "itself").symlink_to(folder / "itself")
+    take_local([str(tmp_path / "0")], raw, follow_links=True)
+    members = list(read_members(raw / "0.tar", LIMIT))
+    read = [member.path for member in members if member.data is not None]
+    assert read == [f"0/{'x/' * number}{number}.jpg" for number in range(31)]
+    problems = {member.path: member.problem for member in members if member.problem}
+    told = {f"0/{'x/' * number}y": LINK for number in range(30)}
+    assert problems == told | {f"0/{'x/' * 30}itself": LINK}
 
 
 def test_a_pipe_in_a_folder_is_told_and_not_read(tmp_path, raw):

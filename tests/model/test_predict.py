@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import sys
 import tarfile
@@ -24,7 +25,7 @@ from stages.detection.extraction import extract_faces
 from stages.evaluation.predictions import prediction_table
 from stages.faces.labels import parse_name
 from stages.inference.face_extraction import MAX_PIXELS, face_extractor
-from stages.inference.inputs import LIMITS
+from stages.inference.inputs import LIMITS, read_inputs
 from stages.inference.models import open_detector, open_model
 from stages.inference.writers import annotate
 from stages.networks.input_spec import read_input_spec
@@ -176,6 +177,24 @@ def test_an_unreadable_input_is_reported_in_its_place_and_stops_nothing(
     rows = pd.read_csv(io.StringIO(text))
     assert list(rows["image"]) == [image for image, _, _ in found]
     assert list(rows["face"].fillna(0)) == [0, 1, 0, 0, 1, 0, 1]
+
+
+def test_a_folder_that_cannot_be_read_does_not_cost_the_others(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(b"data")
+    place = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):  # longer than a path may be
+        os.mkdir("x" * 250, dir_fd=place)
+        above, place = place, os.open("x" * 250, os.O_RDONLY, dir_fd=place)
+        os.close(above)
+    os.close(place)
+    first, last = read_inputs([str(tmp_path)], LIMITS, io.BytesIO())
+    assert (first.path, first.data) == (str(tmp_path / "a.png"), b"data")
+    assert (last.data, last.problem) == (None, "cannot be read: File name too long")
+
+
+def test_an_empty_name_is_not_the_working_directory(ask: Predict):
+    with pytest.raises(UserError, match="'': an empty name"):
+        ask("")
 
 
 def test_every_face_of_a_piped_picture_is_listed_by_decreasing_score(

@@ -259,7 +259,7 @@ def test_a_hand_edit_and_the_comments_outlive_an_experiment_that_changes_lists(r
         *("-S", "runs=[mtl-cnn-ge]", "-S", "classes.gender=[man,woman]", "-S", "seed=5"),
     )
     raw = _project(run) / "data/raw"
-    assert sorted(path.name for path in raw.iterdir()) == ["own-too.zip", "own.tar"]
+    assert sorted(path.name for path in raw.iterdir()) == ["SHA256SUMS", "own-too.zip", "own.tar"]
     written = path.read_text()
     assert "margin: 0.25 " in written
     assert "seed: 5 " in written

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import call
+from stage_processes import make_workspace
 
 from stages.commands.verify import outs
 from stages.core.errors import UserError
@@ -28,14 +29,14 @@ stages:
 """
 
 
-def flip(path: Path) -> None:
+def flip(path: Path, place: int = 50) -> None:
     """Change a byte as a bad disk does: time and mode stay."""
     state = path.stat()
     path.chmod(0o644)
     with path.open("r+b") as file:
-        file.seek(50)
+        file.seek(place)
         value = file.read(1)[0]
-        file.seek(50)
+        file.seek(place)
         file.write(bytes([value ^ 1]))
     path.chmod(state.st_mode)
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
@@ -115,6 +116,24 @@ def test_stages_refuse_crops_of_other_bytes_than_detect_wrote(tmp_path: Path):
         (tmp_path / CHECKSUMS).write_bytes(damaged)
         with pytest.raises(UserError, match=r"SHA256SUMS: damaged, it does not list crops\.npy"):
             read_crops(tmp_path / "crops.npy")
+
+
+@pytest.mark.parametrize("file", ["pretrained/retinaface-mobilenet0.25.onnx", "raw/demo.tar"])
+def test_detect_refuses_what_pretrained_and_download_did_not_write(
+    file: str, mobilenet_weights: Path, tmp_path: Path
+):
+    workspace = make_workspace(tmp_path / "workspace", mobilenet_weights)
+    for stage in ("download", "plan", "pretrained"):
+        workspace.run(stage)
+    path = workspace.folder / "data" / file
+    call(path.parent, "sha256sum", "--check", "--strict", CHECKSUMS)
+    flip(path, path.stat().st_size // 2)
+    told = workspace.run("detect", fails=True)
+    (line,) = told.splitlines()
+    assert line.startswith(f"error: data/{file}: damaged, its SHA-256 is not")
+    assert "run `utkface-mtl verify`" in line
+    flip(path, path.stat().st_size // 2)
+    assert "cropped" in workspace.run("detect")
 
 
 def test_a_network_of_other_bytes_than_its_provenance_says_is_refused(tmp_path: Path):
