@@ -108,10 +108,11 @@ def untrained_markdown(
 ) -> str:
     """The published variants without a row in the comparison, in Markdown; empty if all have one.
 
-    `published` has columns <task>_accuracy; `weights` has the key in `pretrained` of each variant's
-    weights, or an empty text.
+    `published` has columns <task>_accuracy; `weights` has the key in `pretrained` of the weights of
+    each variant in variants.toml, or an empty text.
     """
-    missing = published[~published.index.isin(comparison["variant"])]
+    known = published[published.index.isin(list(weights))]
+    missing = known[~known.index.isin(comparison["variant"])]
     if missing.empty:
         return ""
     rows = []

@@ -184,6 +184,7 @@ def test_published_variants_that_were_not_trained_are_listed_with_their_weights(
     assert ["`mtl-cnn-ge`", "-", "-", "-", "-"] in rows
     for nothing in (published.iloc[:0], published.loc[[*MEASURED]]):
         assert untrained_markdown(table, nothing, weights) == ""
+    assert untrained_markdown(table, published, {}) == "", "in no line of variants.toml"
 
 
 def test_epochs_and_intervals_stand_beside_the_honest_figures_of_single_runs(
