@@ -291,7 +291,9 @@ def _intervals_and_points(base: alt.Chart, x: alt.X) -> tuple[alt.Chart, alt.Cha
 def up_to_one(values: pd.DataFrame) -> alt.Scale:
     """A scale for shares that charts side by side have in common: to 1, from below all values."""
     lowest = float(np.nanmin(values.to_numpy(float)))
-    return alt.Scale(domain=[max(0.0, math.floor(10 * lowest - 0.1) / 10), 1], nice=False)
+    scale = FREE.copy()
+    scale.domain = [max(0.0, math.floor(10 * lowest - 0.1) / 10), 1]
+    return scale
 
 
 def costs_and_scores(scale: alt.Scale) -> alt.LayerChart:
