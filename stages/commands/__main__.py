@@ -36,6 +36,7 @@ EXTRAS = {
     "predict": "",
     "serve": "serve",
     "export": "export,train",
+    "release": "export,train",
     "train-on-cluster": "cluster,train",
 }
 

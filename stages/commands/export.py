@@ -10,14 +10,15 @@ Writes into exports/<run>/, and leaves models/ as DVC knows it:
 
 import argparse
 import shutil
+from pathlib import Path
 
 from tqdm import tqdm
 
 from stages.core.files import atomic_write, write_json
-from stages.core.paths import EXPORTS, FACES, INPUT_SPEC_FILE, PRETRAINED, RunPaths
+from stages.core.paths import EXPORTS, FACES, INPUT_SPEC_FILE, MODELS, PRETRAINED, RunPaths
 from stages.dataset.examples import read_examples
 from stages.inference.exports import FILES, export
-from stages.inference.models import find_model, open_model
+from stages.inference.models import open_model
 from stages.weights.registry import DETECTORS
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("run", help="a run, or models/<run>")
     parser.add_argument("--formats", nargs="+", choices=FILES, default=list(FILES))
     arguments = parser.parse_args()
-    model = open_model(find_model(arguments.run), "cpu")
+    model = open_model(MODELS / Path(arguments.run).name, "cpu")
     folder = EXPORTS / model.name
     spec = model.input_spec
     lists, bounds = RunPaths(model.name).lists, spec.classes.age_upper_bounds
