@@ -2,7 +2,8 @@
 
 DVC trusts a file by its time and mode. A byte that flips on the disk stays unseen: in the cache,
 and through hard links in the outputs too. This reads every file, compares it with the digest that
-the cache and dvc.lock name, and removes what differs, so that `dvc repro` makes it again.
+the cache and dvc.lock name, and removes what differs, so that `dvc repro` makes it again. So it does
+with the entries of the run cache, which say what an earlier run made of the same inputs.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from dvc.utils import dict_sha256
 from ruamel.yaml import YAML, YAMLError
 from tqdm import tqdm
 
@@ -38,6 +40,8 @@ def main() -> None:
         for path in tqdm(objects, "cache", unit="file", disable=None)
         if not path.is_file() or digest(path, "md5") != name_of(path).removesuffix(FOLDER)
     ]
+    runs = sorted(path for path in shared_folder("runs").glob("??/*/*") if not path.is_dir())
+    damaged += [path for path in runs if run_digest(path) != path.name]
     # Outputs first: the listing of a folder may be damaged too, and then says nothing.
     lists = {name_of(path): path for path in objects if path not in damaged}
     wrong = [
@@ -49,7 +53,8 @@ def main() -> None:
         print(f"damaged, removed: {path}", file=sys.stderr)
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     number = len(damaged) + len(wrong)
-    print(f"verify: {len(objects)} files of the cache, {len(outputs)} outputs, {number} damaged")
+    files = len(objects) + len(runs)
+    print(f"verify: {files} files of the cache, {len(outputs)} outputs, {number} damaged")
     if number:
         raise UserError("damaged files were removed; run `dvc repro`, which makes them again")
 
@@ -57,6 +62,15 @@ def main() -> None:
 def name_of(path: Path) -> str:
     """The MD5 that an object of the cache is named by."""
     return path.parent.name + path.name
+
+
+def run_digest(path: Path) -> str | None:
+    """What DVC names an entry of its run cache by: SHA-256 of the content; None if it has none."""
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return str(dict_sha256(content, exclude=["size", "nfiles"]))  # as in dvc.stage.cache
+    except (YAMLError, OSError, ValueError, AttributeError, TypeError):
+        return None
 
 
 def outs() -> list[tuple[Path, str]]:

@@ -30,6 +30,7 @@ _ENTRY = b"PK\x01\x02"  # starts each entry of a zip file's directory
 _END, _END_BYTES = b"PK\x05\x06", 22  # starts its end; what that has beside a comment
 _SPANNED = 4  # bytes of the mark that a zip file may begin with
 _LOCAL_HEADER = 30  # bytes at least before each member
+_DESCRIPTOR = 24  # most bytes behind a member that belong to it
 _ENTRY_BYTES = 1024  # most bytes of a directory entry; real ones have about 100
 _EXTENDED = b"LKxgX"  # types of the tar headers that extend the next one: GNU long names, pax
 _HEADER_BYTES = 1 << 14  # most bytes of such a header; real ones have about 100
@@ -273,9 +274,10 @@ def _zip_members(archive: Archive, limits: ArchiveLimits) -> Iterator[_Entry]:
     unpacked = 0
     with _ZipFile(archive, limits) as file, zipfile.ZipFile(file) as container:
         file.checked = True
-        _refuse_overlaps(container)
+        ends = _ends(container)
         _refuse_rest(file)
         for info in container.infolist():
+            _refuse_gap(file, info, ends[info.header_offset])
             if info.is_dir():
                 if info.file_size:
                     yield info.filename, None, "a folder that holds bytes"
@@ -308,10 +310,11 @@ class _ZipFile(io.BufferedReader):
         return data
 
 
-def _refuse_overlaps(container: zipfile.ZipFile) -> None:
-    """Members that share bytes unpack, all together, to far more than the file could hold.
+def _ends(container: zipfile.ZipFile) -> dict[int, int]:
+    """Where each member ends at the latest, by the place of its header.
 
-    Bytes before the first one are those of another zip file, of which zipfile says nothing.
+    Members that share bytes are refused: they unpack, all together, to far more than the file could
+    hold. Bytes before the first one are those of another zip file, of which zipfile says nothing.
     """
     entries = sorted(container.infolist(), key=lambda info: info.header_offset)
     first, *ends = [*(info.header_offset for info in entries), container.start_dir]
@@ -320,6 +323,18 @@ def _refuse_overlaps(container: zipfile.ZipFile) -> None:
     for info, end in zip(entries, ends, strict=True):
         if info.header_offset + _LOCAL_HEADER + info.compress_size > end:
             raise _DamageError(f"the member {spell(info.filename)[:80]} overlaps the next one")
+    return {info.header_offset: end for info, end in zip(entries, ends, strict=True)}
+
+
+def _refuse_gap(file: io.BufferedReader, info: zipfile.ZipInfo, end: int) -> None:
+    """Refuse bytes between members: the directory may have lost those that they belong to."""
+    file.seek(info.header_offset)
+    header = file.read(_LOCAL_HEADER)
+    lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    behind = end - info.header_offset - _LOCAL_HEADER - lengths - info.compress_size
+    if behind > _DESCRIPTOR:
+        name = spell(info.filename)[:80]
+        raise _DamageError(f"{behind} bytes behind the member {name} that its directory lacks")
 
 
 def _refuse_rest(file: io.BufferedReader) -> None:

@@ -558,6 +558,21 @@ def test_a_folder_of_a_zip_that_holds_bytes_is_reported(tmp_path):
     assert (member.path, member.problem) == ("a.jpg/", "a folder that holds bytes")
 
 
+@pytest.mark.parametrize("lost", ["last", "middle", "first"])
+def test_a_member_that_the_directory_of_a_zip_lacks_is_damage(lost, tmp_path):
+    whole = FORMATS["a.zip"]
+    start, end = whole.index(b"PK\x01\x02"), whole.index(b"PK\x05\x06")
+    entries = [b"PK\x01\x02" + entry for entry in whole[start:end].split(b"PK\x01\x02")[1:]]
+    del entries[{"first": 0, "middle": 2, "last": -1}[lost]]
+    directory, tail = b"".join(entries), bytearray(whole[end:])
+    tail[8:10] = tail[10:12] = len(entries).to_bytes(2, "little")
+    tail[12:16] = len(directory).to_bytes(4, "little")
+    path = write(tmp_path / "a.zip", whole[:start] + directory + bytes(tail))
+    assert len(zipfile.ZipFile(path).namelist()) == len(FILES) - 1
+    with pytest.raises(DamagedArchiveError, match="that its directory lacks|before its first"):
+        list(read_members(path, LIMIT))
+
+
 def test_members_that_share_bytes_are_refused(tmp_path):
     # Many entries, one compressed text: https://www.bamsoftware.com/hacks/zipbomb/.
     whole = zip_bytes(

@@ -63,7 +63,7 @@ def test_a_flipped_byte_is_removed_everywhere_and_made_again(
     monkeypatch.setenv("PYTHONPATH", str(TOP))
     path = project / output
     whole = path.read_bytes()
-    assert "5 files of the cache, 2 outputs, 0 damaged" in verify(project)
+    assert "6 files of the cache, 2 outputs, 0 damaged" in verify(project)
     assert path.stat().st_nlink > 1
     flip(path)
     # DVC itself sees nothing.
@@ -77,6 +77,20 @@ def test_a_flipped_byte_is_removed_everywhere_and_made_again(
     assert "0 damaged" in verify(project)
 
 
+@pytest.mark.parametrize("place", [0, 8, 60, 120])
+def test_a_flipped_byte_in_the_run_cache_is_found(
+    place: int, project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(TOP))
+    entry = next((project / ".dvc/cache/runs").glob("??/*/*"))
+    flip(entry, place)
+    told = verify(project, fails=True)
+    assert f"damaged, removed: {entry.resolve()}" in told
+    assert not entry.exists()
+    call(project, "dvc", "repro", "--force")
+    assert "6 files of the cache, 2 outputs, 0 damaged" in verify(project)
+
+
 def test_what_is_no_file_in_the_cache_is_damaged_too(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -85,7 +99,7 @@ def test_what_is_no_file_in_the_cache_is_damaged_too(
     folder.mkdir()
     (folder / ("0" * 30)).symlink_to("nowhere")
     os.mkfifo(folder / ("1" * 30))
-    assert "7 files of the cache, 2 outputs, 2 damaged" in verify(project, fails=True)
+    assert "8 files of the cache, 2 outputs, 2 damaged" in verify(project, fails=True)
     assert not list(folder.iterdir())
 
 
