@@ -95,8 +95,11 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     """Sockets of all addresses of a host; models are opened after, since that takes longer."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        addresses = {(family, address[:2]) for family, *_, address in found}
-        return [socket.create_server(address, family=family) for family, address in addresses]
+        listening: list[socket.socket] = []
+        for family, address in dict.fromkeys((family, str(all_[0])) for family, *_, all_ in found):
+            listening.append(socket.create_server((address, port), family=family))
+            port = listening[0].getsockname()[1]  # port 0: the same free one for all
+        return listening
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]  # without the address again
         raise UserError(f"cannot listen at {host}, port {port}: {reason}") from None

@@ -2,8 +2,8 @@
 
 DVC trusts a file by its time and mode. A byte that flips on the disk stays unseen: in the cache,
 and through hard links in the outputs too. This reads every file, compares it with the digest that
-the cache and dvc.lock name, and removes what differs, so that `dvc repro` makes it again. So it does
-with the entries of the run cache, which say what an earlier run made of the same inputs.
+the cache and dvc.lock name, and removes what differs, so that `dvc repro` makes it again. The
+entries of the run cache, which say what earlier runs made of the same inputs, are read too.
 """
 
 import argparse

@@ -38,22 +38,29 @@ def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
     the move, so that a power cut cannot leave an empty file under the final name.
 
     Raises:
-        UserError: a device, pipe or socket is there, which a file would replace.
+        UserError: the path is a folder's or has no name; a device, pipe or socket is there, which a
+            file would replace; no file can be made there, as in /proc.
 
     Args:
         path: where it goes.
         shared: several processes may write it at the same time; the temporary path is then this
             one's own, and stays where it is killed (see `caches.remove_older`).
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file")
+    if path.exists() and not path.is_file():
         raise UserError(f"{path}: is a device, pipe or socket, which a file would replace")
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path.with_name(f"{os.getpid()}-{path.name}") if shared else path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         commit(partial, path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        # The parent folder is there: its file system takes no files.
+        missing = isinstance(error, FileNotFoundError) and Path(error.filename or "")
+        if missing in (partial, *path.parents):
+            raise UserError(f"{path}: no file can be made here") from None
         raise
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from stages.comparison.significance import describe
 from stages.comparison.table import read_published
 from stages.core.params import Params
-from stages.core.paths import CROPS
+from stages.core.paths import CROPS, PROVENANCE
 from stages.core.sections import TASKS
 from stages.evaluation.scores import COMBINED
 from stages.reporting import comparison_section, comparison_tables, data_section, model_section
@@ -92,12 +92,15 @@ def render_report(
 
 def _made_of(results: Results) -> list[tuple[str, str]]:
     """What the results follow from: names and values for the foot of the page."""
-    first = next(iter(results.runs.values())).provenance
+    run = next(iter(results.runs))
+    first = results.runs[run].provenance
     versions = [f"{name} {version}" for name, version in first["versions"].items()]
     return [
         ("SHA-256 of the crops", first["data"][CROPS.name]),
         ("of the code of the training", first["code"]),
         ("versions", ", ".join(versions)),
+        # The commit itself would make this page another output, though nothing in it had changed.
+        ("git commit: see", (PROVENANCE / f"{run}.json").as_posix()),
     ]
 
 

@@ -84,6 +84,17 @@ def test_a_device_or_pipe_is_not_replaced(tmp_path: Path):
     assert (tmp_path / "pipe").is_fifo()
 
 
+@pytest.mark.parametrize("path", ["/proc/x", "/proc/x/y", "", "/tmp", ".."])
+def test_a_place_that_takes_no_file_is_named(path: str):
+    with pytest.raises(UserError, match=r"no file can be made here|is a folder; name a file"):
+        write_half(Path(path), AssertionError("it was made"))
+
+
+def test_a_missing_file_in_the_making_of_another_stays_an_error(tmp_path: Path):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "file.txt"):
+        (tmp_path / "missing").read_bytes()
+
+
 def test_remove_others_keeps_only_what_is_named(tmp_path: Path):
     kept, folder = tmp_path / "kept.txt", tmp_path / "kept"
     for path in (kept, tmp_path / "stale.txt", partial_path(kept)):

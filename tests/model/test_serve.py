@@ -35,6 +35,7 @@ for package in ("starlette", "uvicorn"):
 from starlette.requests import Request  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
+from stages.commands import serve  # noqa: E402
 from stages.commands.serve import hosts_of  # noqa: E402
 from stages.inference.web import Limits, PredictionService, create_app  # noqa: E402
 
@@ -225,6 +226,17 @@ def test_a_port_that_is_taken_is_one_line(server: str):
     ran = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=60)
     said = f"error: cannot listen at 127.0.0.1, port {port}: Address already in use\n"
     assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", said)
+
+
+def test_a_host_of_several_addresses_has_one_free_port(monkeypatch: pytest.MonkeyPatch):
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 0))
+        for address in ("127.0.0.1", "127.0.0.2")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with contextlib.ExitStack() as stack:
+        names = [stack.enter_context(each).getsockname() for each in serve._listen("localhost", 0)]
+    assert names == [("127.0.0.1", names[0][1]), ("127.0.0.2", names[0][1])]
 
 
 def test_an_upload_that_does_not_end_is_ended(server: str):
