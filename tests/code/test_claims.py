@@ -1,6 +1,7 @@
 """What the pages say of results is computed again from the records in docs/results."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from stages.comparison.label_issues import find_label_issues
 from stages.comparison.significance import pairwise_tests
 from stages.comparison.trainings import accuracy_over_cost, collect_curves, read_costs
 from stages.core.params import load_params
-from stages.core.run_names import RunName
+from stages.core.run_names import HONEST, RunName
 from stages.core.sections import TASKS
 from stages.dataset.split_files import read_split
 from stages.evaluation.bootstrap import wilson
@@ -165,3 +166,67 @@ def test_what_multi_task_learning_saves_is_computed_from_the_record(records: dic
     assert f"{more:.1f} times less arithmetic in training and {later:.1f} times less in" in text
     assert once[CONV13] + 3 * whole[single].sum() == pytest.approx(training[0], rel=0.1)
     assert f"{together} against {alone}" in text
+
+
+def test_which_differences_are_significant_is_computed_from_the_record(records: dict[str, Path]):
+    folder = records["utkface-aligned"]
+    params = load_params(folder / "params.yaml")
+    classes = {task: params.classes.of(task) for task in TASKS}
+    names = [run.text for run in params.run_names if run.split == HONEST]
+    runs = {n: read_predictions(folder / f"data/predictions/{n}.csv", classes) for n in names}
+    split = read_split(folder / "data/split/split.csv")
+    groups = {name: groups_of(predictions, split) for name, predictions in runs.items()}
+    tests = pairwise_tests(runs, groups, 0.95, 2, 1)
+    turned = {"variant_a": "variant_b", "variant_b": "variant_a"}
+    other = tests.rename(columns=turned).assign(difference=-tests["difference"])
+    both = pd.concat([tests, other]).set_index(["variant_a", "variant_b", "task"])
+    better = both["difference"].gt(0) & both["p_holm"].lt(0.05)
+    text = " ".join(section("leak.md", "All results").split())
+    assert f"all {len(tests):,} pairs of runs and tasks" in text
+
+    def not_better(runs: list[str], than: list[str], tasks: Iterable[str] = TASKS) -> set[str]:
+        """`<run> <other> <task>` where the first is not significantly more often right."""
+        pairs = ((a, b, t) for a in runs for b in than for t in tasks if (a, b, t) in better)
+        return {" ".join(pair) for pair in pairs if not better[pair]}
+
+    others = [name for name in names if "mobilenet" not in name]
+    at_160 = [name for name in names if name.startswith("mtl-mobilenet-160")]
+    whole = at_160 + [n for n in names if n.startswith(("mtl-mobilenet-tuned", "mtl-mobilenet-av"))]
+    conv13 = [name for name in names if "conv13" in name]
+    vgg16, cnn, block5 = "mtl-vgg16-imagenet-tuned", "mtl-cnn-tuned", "mtl-vgg16-imagenet-block5"
+    heads = [f"{block5}-{heads}" for heads in ("ge", "ge-gm", "ge-am")]
+    single = [f"stl-vgg16-imagenet-block5-{task}" for task in TASKS]
+    cnns = ["mtl-cnn", "mtl-cnn-ge", "mtl-cnn-ge-gm", "mtl-cnn-ge-am"]
+    seeds = ("mtl-mobilenet-160+seed-3", "mtl-mobilenet-160+seed-4", "mtl-mobilenet-160-average")
+    assert not_better(whole, others) == {
+        f"mtl-mobilenet-tuned {vgg16} gender",
+        *(f"{name} {vgg16} age" for name in whole if name not in seeds),
+    }
+    assert not not_better(conv13, [n for n in others if n != vgg16], ["gender", "race"])
+    assert sum(better.get((name, vgg16, "gender"), False) for name in conv13) == 3
+    in_race = [
+        (a, b, "race")
+        for a in at_160
+        for b in conv13
+        if (a, b, "race") in better and "average" not in a
+    ]
+    told = f"{better[in_race].sum()} of the {len(in_race)} pairs"
+    assert f"In race, {told} with a run of `mtl-mobilenet-160` differ significantly" in text
+    assert not not_better(["mtl-mobilenet-160-average"], conv13, ["race"])
+    assert not_better([vgg16], [n for n in others if n != vgg16]) == {
+        *(f"{vgg16} {cnn} {task}" for task in TASKS),
+        *(f"{vgg16} {name} age" for name in (*heads[:2], single[0])),
+        *(f"{vgg16} {name} gender" for name in (block5, single[1])),
+    }
+    assert not not_better([cnn], [*cnns, "mtl-vgg16-imagenet-frozen"])
+
+    def differing(one: str, than: list[str]) -> set[tuple[str, str, str]]:
+        pairs = [(a, b, t) for b in than for a, b in ((one, b), (b, one)) for t in TASKS]
+        return {pair for pair in pairs if better.get(pair, False)}
+
+    assert not differing(block5, [*single, cnn])
+    assert differing(block5, heads) == {(block5, heads[1], "gender")}
+    assert differing(cnns[0], cnns[1:]) == {
+        (cnns[0], cnns[1], "gender"),
+        (cnns[3], cnns[0], "race"),
+    }
