@@ -13,7 +13,6 @@ import shutil
 import sys
 from pathlib import Path
 
-from dvc.utils import dict_sha256
 from ruamel.yaml import YAML, YAMLError
 from tqdm import tqdm
 
@@ -21,6 +20,7 @@ from stages.core.errors import UserError
 from stages.core.files import digest
 from stages.core.paths import LOCK_FILE
 from stages.runs.caches import shared_folder
+from stages.runs.dvc_repo import dict_sha256
 
 _OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")  # the name of a file in the cache: its MD5
 FOLDER = ".dir"  # ends the digest of a folder, whose object lists its files

@@ -46,9 +46,9 @@ def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
         shared: several processes may write it at the same time; the temporary path is then this
             one's own, and stays where it is killed (see `caches.remove_older`).
     """
-    if path.is_dir():
+    if path.name in ("", ".."):
         raise UserError(f"{path}: is a folder; name a file")
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError(f"{path}: is a device, pipe or socket, which a file would replace")
     partial = partial_path(path.with_name(f"{os.getpid()}-{path.name}") if shared else path)
     try:
@@ -68,6 +68,8 @@ def commit(partial: Path, path: Path) -> None:
     """Flush `partial` to the disk and move it to `path` in one step."""
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
+    if path.is_dir():  # still: what writes the file may have taken a folder away
+        raise UserError(f"{path}: is a folder; name a file")
     partial.replace(path)
 
 
