@@ -205,3 +205,35 @@ def test_ctrl_c_while_workers_are_born_is_heard_when_they_are_there():
     assert done.stderr.count("Traceback") == 1
     assert done.stderr.strip().endswith("KeyboardInterrupt")
     assert "Exception ignored" not in done.stderr
+
+
+HOLDING_A_LOCK = """
+import os, signal, threading
+from itertools import count
+from tests.code.test_processes import doubling, no_weight
+from stages.parallel.{module} import side_by_side
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+enter, entered = threading.Condition.__enter__, count(1)
+
+def interrupted(condition):
+    value = enter(condition)
+    if threading.current_thread() is threading.main_thread() and next(entered) == {number}:
+        os.kill(os.getpid(), signal.SIGINT)
+    return value
+
+for item, _ in side_by_side(doubling if {processes} else doubling(), count(), 2, no_weight):
+    threading.Condition.__enter__ = interrupted
+"""
+
+
+@pytest.mark.parametrize("module", ["processes", "threads"])
+@pytest.mark.parametrize("number", range(1, 6))
+def test_ctrl_c_while_a_lock_is_taken_does_not_leave_it_locked(module, number):
+    code = HOLDING_A_LOCK.format(module=module, number=number, processes=module == "processes")
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr.strip().endswith("KeyboardInterrupt")
+    assert done.stderr.count("Traceback") == 1
