@@ -95,8 +95,9 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     """Sockets of all addresses of a host; models are opened after, since that takes longer."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = dict.fromkeys((family, str(address[0])) for family, *_, address in found)
         listening: list[socket.socket] = []
-        for family, address in dict.fromkeys((family, str(all_[0])) for family, *_, all_ in found):
+        for family, address in addresses:
             listening.append(socket.create_server((address, port), family=family))
             port = listening[0].getsockname()[1]  # port 0: the same free one for all
         return listening

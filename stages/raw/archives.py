@@ -334,7 +334,7 @@ def _refuse_gap(file: io.BufferedReader, info: zipfile.ZipInfo, end: int) -> Non
     behind = end - info.header_offset - _LOCAL_HEADER - lengths - info.compress_size
     if behind > _DESCRIPTOR:
         name = spell(info.filename)[:80]
-        raise _DamageError(f"{behind} bytes behind the member {name} that its directory lacks")
+        raise _DamageError(f"its directory lists no member in the {behind} bytes behind {name}")
 
 
 def _refuse_rest(file: io.BufferedReader) -> None:

@@ -569,7 +569,7 @@ def test_a_member_that_the_directory_of_a_zip_lacks_is_damage(lost, tmp_path):
     tail[12:16] = len(directory).to_bytes(4, "little")
     path = write(tmp_path / "a.zip", whole[:start] + directory + bytes(tail))
     assert len(zipfile.ZipFile(path).namelist()) == len(FILES) - 1
-    with pytest.raises(DamagedArchiveError, match=r"that its directory lacks|before its first"):
+    with pytest.raises(DamagedArchiveError, match=r"lists no member in the|before its first"):
         list(read_members(path, LIMIT))
 
 
