@@ -93,7 +93,7 @@ def _cost(model: "keras.Model") -> dict[str, float]:
 def _onnx(model: "keras.Model", file: Path, task: Task) -> Any:
     """The network in ONNX Runtime, under float32 as stage train saves it."""
     from stages.inference.exports import write_onnx
-    from stages.inference.models import OnnxNetwork
+    from stages.inference.onnx_network import OnnxNetwork
     from stages.networks.network import in_float32
 
     write_onnx(in_float32(model, task.structure), file, {})

@@ -14,14 +14,7 @@ from tqdm import tqdm
 from stages.core.errors import UserError, printable
 from stages.inference.face_extraction import UNREADABLE, face_extractor
 from stages.inference.inputs import LIMITS, STANDARD_INPUT, read_inputs
-from stages.inference.models import (
-    RELEASED,
-    Model,
-    find_model,
-    label_of,
-    open_detector,
-    open_model,
-)
+from stages.inference.models import RELEASED, Model, find_model, label_of, open_detector, open_model
 from stages.inference.predictions import predict_stream
 from stages.inference.writers import FORMATS, open_writer
 from stages.networks.prediction import BATCH_SIZE

@@ -18,7 +18,9 @@ import numpy.typing as npt
 from stages.core.errors import UserError
 from stages.core.files import atomic_write
 from stages.dataset.examples import LabelledFaces
-from stages.inference.models import METADATA, Exported, Model, OnnxNetwork, TfliteNetwork
+from stages.inference.models import METADATA, Exported, Model
+from stages.inference.onnx_network import OnnxNetwork
+from stages.inference.tflite_network import TfliteNetwork
 from stages.networks.device import silenced_stderr
 from stages.networks.prediction import BATCH_SIZE, Network, predict_rows
 

@@ -10,7 +10,8 @@ from stages.core.errors import UserError
 from stages.core.files import atomic_write
 from stages.dataset.examples import LabelledFaces
 from stages.inference.exports import agreement, write_onnx
-from stages.inference.models import METADATA, Exported, Model, OnnxNetwork
+from stages.inference.models import METADATA, Exported, Model
+from stages.inference.onnx_network import OnnxNetwork
 from stages.networks.prediction import BATCH_SIZE, predict_rows
 
 LARGEST_MEGABYTES = 15.0

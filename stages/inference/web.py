@@ -48,7 +48,8 @@ from stages.core.paths import CARDS, MODELS
 from stages.detection.detector import Detector
 from stages.inference.face_extraction import UNREADABLE, face_extractor
 from stages.inference.forms import FormError, file_of_form
-from stages.inference.models import Model, OnnxNetwork, label_of, open_detector, open_model
+from stages.inference.models import Model, label_of, open_detector, open_model
+from stages.inference.onnx_network import OnnxNetwork
 from stages.inference.predictions import ImagePredictions, as_record, outputs_of
 from stages.inference.saliency import heat_of, overlay
 from stages.networks.prediction import BATCH_SIZE

@@ -24,7 +24,8 @@ from stages.faces.index import Row, write_faces
 from stages.inference import exports
 from stages.inference.face_extraction import face_extractor
 from stages.inference.inputs import read_inputs
-from stages.inference.models import METADATA, OnnxNetwork, open_detector, open_model
+from stages.inference.models import METADATA, open_detector, open_model
+from stages.inference.onnx_network import OnnxNetwork
 from stages.inference.predictions import as_record, predict_stream
 from stages.inference.saliency import heat_of
 from stages.networks.network import load_network
@@ -83,7 +84,7 @@ def test_each_copy_is_compared_with_keras_on_the_test_images(form, near, workspa
     if form == "onnx":
         found = OnnxNetwork(file).predict_on_batch(crops)
     else:
-        from stages.inference.models import TfliteNetwork
+        from stages.inference.tflite_network import TfliteNetwork
 
         found = TfliteNetwork(file).predict_on_batch(crops)
     truth = {"gender": np.arange(2, IMAGES, 3) % 2, "race": np.arange(2, IMAGES, 3) % 5}

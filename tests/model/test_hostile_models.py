@@ -294,7 +294,7 @@ def test_the_files_that_are_used_have_no_other_operations(mobilenet_weights: Pat
 def test_exports_have_no_other_operations_and_answer_as_keras(kind: str, tmp_path: Path):
     pytest.importorskip("tf2onnx", reason="NOT TESTED: exports need tf2onnx")
     from stages.inference.exports import write_onnx
-    from stages.inference.models import OnnxNetwork
+    from stages.inference.onnx_network import OnnxNetwork
     from stages.inference.release import halve
 
     size, more = 64, {}

@@ -20,7 +20,8 @@ from stages.core.files import CHECKSUMS
 from stages.dataset.examples import LabelledFaces
 from stages.inference import release
 from stages.inference.exports import write_onnx
-from stages.inference.models import RELEASED, Model, OnnxNetwork, find_model, open_model
+from stages.inference.models import RELEASED, Model, find_model, open_model
+from stages.inference.onnx_network import OnnxNetwork
 from stages.inference.release import halve, refuse_unfit, write_released
 from stages.networks.prediction import predict_rows
 

@@ -599,7 +599,7 @@ def test_the_heat_lies_where_the_class_comes_from(kind: str, tmp_path: Path):
     if kind == "onnx":
         pytest.importorskip("tf2onnx", reason="NOT TESTED: occlusion needs tf2onnx")
         from stages.inference.exports import write_onnx
-        from stages.inference.models import OnnxNetwork
+        from stages.inference.onnx_network import OnnxNetwork
 
         write_onnx(network, tmp_path / "n.onnx", {})
         network = OnnxNetwork(tmp_path / "n.onnx")
