@@ -29,7 +29,7 @@ from stages.tuning.outcomes import judge, missing
 from stages.tuning.queue import FINISHED, Queue, open_queue
 from stages.tuning.searches import Combination, training_inputs
 
-METRICS_OF_EXPERIMENT = "data/evaluation/{variant}/metrics.json"
+METRICS_OF_EXPERIMENT = "data/evaluation/{run}/metrics.json"
 TABLE = Path("data/suite.csv")
 NOT_QUEUED = "not queued"
 
@@ -52,7 +52,7 @@ def main() -> None:
         states, found = judge(params, queue, wanted, METRICS_OF_EXPERIMENT, evaluation_inputs)
     show(wanted, states, found)
     if arguments.command == "compare":
-        compare(params, [each.variant for each in wanted if each.name in found])
+        compare(params, [each.run for each in wanted if each.name in found])
 
 
 def experiments(params: Params, variants: list[str]) -> list[Combination]:
@@ -61,9 +61,8 @@ def experiments(params: Params, variants: list[str]) -> list[Combination]:
         if name not in params.variants:
             near = suggestion(name, params.variants)
             raise UserError(f"unknown variant {name!r}{near}; see `utkface-mtl variants`")
-    return [
-        Combination(f"suite-{name}", name, {}, {"runs": runs_of(params, name)}) for name in variants
-    ]
+    changes = {name: {"runs": runs_of(params, name), "averages": []} for name in variants}
+    return [Combination(f"suite-{name}", name, {}, changes[name]) for name in variants]
 
 
 def runs_of(params: Params, variant: str) -> list[str]:
@@ -89,7 +88,7 @@ def enqueue(params: Params, queue: Queue, wanted: list[Combination]) -> None:
     states, _ = judge(params, queue, wanted, METRICS_OF_EXPERIMENT, evaluation_inputs)
     todo = missing(wanted, states)
     for each in todo:
-        targets = [f"evaluate@{run}" for run in runs_of(params, each.variant)]
+        targets = [f"evaluate@{run}" for run in runs_of(params, each.run)]
         queue.add(each.name, targets, each.changes)
     counts = _counted([states.get(each.name, NOT_QUEUED) for each in wanted if each not in todo])
     print(f"suite: {len(todo)} of {len(wanted)} variants queued{counts and '; ' + counts}")
@@ -105,7 +104,7 @@ def show(
         scores = found.get(each.name, {})
         figures = {f"{t}_{f}": scores.get(t, {}).get(f) for t in TASKS for f in FIGURES}
         state, images = states.get(each.name, NOT_QUEUED), scores.get("images")
-        rows.append({"variant": each.variant, "state": state, "images": images, **figures})
+        rows.append({"variant": each.run, "state": state, "images": images, **figures})
     table = pd.DataFrame(rows).astype({"images": "Int64"}).join(published, on="variant")
     pairs = [column for name in NAMES for column in (name, f"published_{name}")]
     write_csv(TABLE, table[["variant", "state", "images", *pairs]])

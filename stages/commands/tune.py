@@ -22,7 +22,7 @@ from stages.tuning.queue import FAILED, FINISHED, Queue, open_queue
 from stages.tuning.search_table import tabulate_changes, tabulate_search
 from stages.tuning.searches import combinations, training_inputs
 
-TRAINING = "data/training/{variant}.json"
+TRAINING = "data/training/{run}.json"
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def enqueue(params: Params, queue: Queue, search: str) -> int:
     states, _ = judge(params, queue, grid, TRAINING, training_inputs)
     todo = missing(grid, states)
     for each in todo:
-        queue.add(each.name, [f"train@{each.variant}"], each.changes)
+        queue.add(each.name, [f"train@{each.run}"], each.changes)
     return len(todo)
 
 

@@ -210,10 +210,14 @@ Setting = dict[str, int | float | str]  # values of params by their names, as in
 
 
 class Search(Section):
-    """Trainings of one variant with different settings, compared by validation accuracy."""
+    """Trainings of one variant with different settings, compared by validation accuracy.
+
+    `seeds`: trainings of each setting, with `seed`, `seed` + 1 and so on.
+    """
 
     variant: str
     epochs: Epochs
+    seeds: Annotated[int, Field(ge=1, le=100)] = 1
     subset: Subset
     vary: Literal["together", "one-by-one"]
     grid: Annotated[

@@ -336,7 +336,10 @@ def reliability_diagram() -> alt.LayerChart:
 
 
 def change_bars() -> alt.LayerChart:
-    """The effect of each change of an ablation. Columns change, state, val_score, difference."""
+    """The effect of each change of an ablation.
+
+    Columns change, state, val_score, difference, and low and high, between which a line is drawn.
+    """
     space = alt.Scale(padding=70)  # for the texts beside the bars
     ticks = alt.Axis(tickCount=6)
     base = alt.Chart().encode(
@@ -348,7 +351,8 @@ def change_bars() -> alt.LayerChart:
     bars = base.mark_bar(clip=True).encode(color=colour)
     known = _KNOWN.format("difference")
     below = "datum.difference < 0 ? {} : {}".format
-    label = base.transform_filter(known).mark_text(
+    finished = base.transform_filter(known)
+    label = finished.transform_calculate(end=below("datum.low", "datum.high")).mark_text(
         align=alt.ExprRef(below("'right'", "'left'")),
         dx=alt.ExprRef(below(-4, 4)),
         clip=True,
@@ -357,6 +361,7 @@ def change_bars() -> alt.LayerChart:
     absent = base.transform_filter(f"!{known}").mark_text(align="left", dx=4, color=GREY)
     return _layered(
         bars.add_params(zoom("x")).properties(name="bars"),
-        label.encode(text=alt.Text("difference:Q", format="+.4f")),
+        finished.mark_rule(clip=True).encode(x="low:Q", x2="high:Q"),
+        label.encode(x="end:Q", text=alt.Text("difference:Q", format="+.4f")),
         absent.encode(x=alt.datum(0), text="state:N"),
     )

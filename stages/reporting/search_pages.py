@@ -11,17 +11,22 @@ from stages.core.variants import Search
 from stages.reporting import charts
 from stages.reporting.tables import EMPTY
 from stages.reporting.theme import CELL, ROW, Drawing, save
-from stages.tuning.search_table import CHANGE, DIFFERENCE, SCORE, UNCHANGED, setting_text
+from stages.tuning.search_table import (
+    CHANGE,
+    DIFFERENCE,
+    SCORE,
+    SPREAD,
+    UNCHANGED,
+    setting_text,
+)
 from stages.tuning.searches import label
 
 NOTE = (
     "Shares of the validation images, in [0, 1], at each training's best epoch; score: the mean "
     "over the tasks, weighted as in train.task_weights."
 )
-ABLATION_NOTE = (
-    f"{NOTE[:-1]}; difference: of the score, to the variant as it is. One training each; another "
-    "seed changes a score too."
-)
+DIFFERENCE_NOTE = "difference: of the score, to the variant as it is"
+ONE_SEED_NOTE = "One training each; another seed changes a score too."
 _MARKS = {"best": " ★", "published": " ◆"}
 
 
@@ -54,15 +59,24 @@ def describe_search(table: pd.DataFrame, search: Search) -> list[str]:
 
 def search_markdown(table: pd.DataFrame, search: Search, title: str) -> str:
     """A page: the summary, the table, and a note on its figures."""
-    ablation = search.vary == "one-by-one"
     shown = table.drop(columns="experiment")
-    if ablation:
-        shown[DIFFERENCE] = shown[DIFFERENCE].map("{:+.4f}".format, na_action="ignore")
+    for column, digits in ((DIFFERENCE, "{:+.4f}"), (SPREAD, "{:.4f}")):
+        if column in shown:
+            shown[column] = shown[column].map(digits.format, na_action="ignore")
     rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
     header = [name.replace("_val_accuracy", "").replace("_", " ") for name in shown]
     text = tabulate(rows, header, tablefmt="github", disable_numparse=True)
     points = "\n".join(f"- {line}" for line in describe_search(table, search))
-    return f"# {title}\n\n{points}\n\n{text}\n\n{ABLATION_NOTE if ablation else NOTE}\n"
+    return f"# {title}\n\n{points}\n\n{text}\n\n{_note(search)}\n"
+
+
+def _note(search: Search) -> str:
+    ablation = search.vary == "one-by-one"
+    parts = [NOTE[:-1], *([DIFFERENCE_NOTE] if ablation else [])]
+    if search.seeds > 1:
+        parts.append(f"means of {search.seeds} seeds; spread: the score's standard deviation")
+    text = f"{'; '.join(parts)}."
+    return f"{text} {ONE_SEED_NOTE}" if ablation and search.seeds == 1 else text
 
 
 def _cell(value: Any) -> str:
@@ -79,6 +93,11 @@ def search_chart(table: pd.DataFrame, search: Search) -> tuple[Drawing, pd.DataF
     """
     if search.vary == "one-by-one":
         rows = table.iloc[1:][[CHANGE, "state", SCORE, DIFFERENCE]]
+        error = 0.0
+        if search.seeds > 1:  # of two means: the root of the sum of their squared errors
+            squared = table[SPREAD] ** 2 / search.seeds
+            error = (squared.iloc[1:] + squared.iloc[0]).fillna(0.0) ** 0.5
+        rows = rows.assign(low=rows[DIFFERENCE] - error, high=rows[DIFFERENCE] + error)
         return charts.change_bars(), rows, ROW * len(rows)
     grid = list(search.grid)
     up, right = grid if len(grid) > 1 else ("search", grid[0])

@@ -33,8 +33,8 @@ def judge(
 ) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     """The states of all existing experiments, and the figures of those that count, by name.
 
-    `metrics` is the file with an experiment's figures, with `{variant}` in its path. `inputs` tells
-    what an outcome follows from, of params and variant. Finished experiments that `wanted` names
+    `metrics` is the file with an experiment's figures, with `{run}` in its path. `inputs` tells
+    what an outcome follows from, of params and run. Finished experiments that `wanted` names
     are `OUTDATED` if these are not equal now, and `LOST` if their figures are gone.
     """
     finished, states = queue.finished(), queue.states()
@@ -45,13 +45,13 @@ def judge(
         rev = finished[each.name]
         files = DVCFileSystem(rev=rev)
         try:
-            figures = json.loads(files.read_text(metrics.format(variant=each.variant)))
+            figures = json.loads(files.read_text(metrics.format(run=each.run)))
         except FileNotFoundError:
             states[each.name] = LOST
             continue
         texts = files.read_text(str(PARAMS_FILE)), files.read_bytes(str(VARIANTS_FILE))
         then = parse_params(*texts, f"{PARAMS_FILE} of experiment {rev[:7]}")
-        if inputs(each.applied(params), each.variant) == inputs(then, each.variant):
+        if inputs(each.applied(params), each.run) == inputs(then, each.run):
             found[each.name] = figures
         else:
             states[each.name] = OUTDATED

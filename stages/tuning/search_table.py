@@ -1,17 +1,23 @@
 """A search's experiments as a table: one row for each setting, or for each change of an ablation.
 
+Of several seeds a row has the mean over those that are finished, and `spread`, their standard
+deviation, in place of best_epoch and epochs.
+
 All figures are of validation images; searches do not use the test images.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from stages.core.variants import Setting
 from stages.tuning.searches import Combination, label
 
-SCORE, CHANGE, DIFFERENCE = "val_score", "change", "difference"
+SCORE, SPREAD, CHANGE, DIFFERENCE = "val_score", "spread", "change", "difference"
+LAST = ["best_epoch", "epochs"]
 UNCHANGED = "as it is"
 
 
@@ -28,12 +34,12 @@ def tabulate_search(
     experiment, state, one for each param of the grid, val_score, <task>_val_accuracy, best_epoch,
     epochs (empty unless finished) and mark: `best`, `published`, `best, published` or empty.
     """
-    table = _rows(combinations, states, summaries)
-    for place, param in enumerate(combinations[0].setting, 2):
-        table.insert(place, param, [c.setting[param] for c in combinations])
+    settings, table = _rows(combinations, states, summaries)
+    for place, param in enumerate(settings[0], 2):
+        table.insert(place, param, [setting[param] for setting in settings])
     marks = _mark_best(table)
-    for number, combination in enumerate(combinations):
-        if published and published.items() <= combination.setting.items():
+    for number, setting in enumerate(settings):
+        if published and published.items() <= setting.items():
             marks[number] = ", ".join(filter(None, [marks[number], "published"]))
     return table.assign(mark=marks)
 
@@ -48,11 +54,12 @@ def tabulate_changes(
     As `tabulate_search`, with the columns change and difference (of val_score, to the variant as it
     is; empty unless both are finished) in place of the params.
     """
-    table = _rows(combinations, states, summaries)
-    table.insert(2, CHANGE, [setting_text(c.setting) or UNCHANGED for c in combinations])
+    settings, table = _rows(combinations, states, summaries)
+    table.insert(2, CHANGE, [setting_text(setting) or UNCHANGED for setting in settings])
     difference = table[SCORE] - table[SCORE].iloc[0]
     difference.iloc[0] = np.nan
-    table.insert(4, DIFFERENCE, difference)
+    place = list(table).index(SPREAD if SPREAD in table else SCORE) + 1
+    table.insert(place, DIFFERENCE, difference)
     return table.assign(mark=_mark_best(table))
 
 
@@ -60,17 +67,36 @@ def _rows(
     combinations: Sequence[Combination],
     states: Mapping[str, str],
     summaries: Mapping[str, Mapping[str, Any]],
-) -> pd.DataFrame:
-    rows, last = [], ["best_epoch", "epochs"]
-    for name in (combination.name for combination in combinations):
-        summary = summaries.get(name, {})
-        row = {"experiment": name, "state": states.get(name, "not queued")}
-        row |= {SCORE: summary.get(SCORE, np.nan)} | {key: summary.get(key) for key in last}
-        for task, accuracy in summary.get("val_accuracy", {}).items():
-            row[f"{task}_val_accuracy"] = accuracy
+) -> tuple[list[Setting], pd.DataFrame]:
+    """The settings, and a row for each."""
+    settings, rows = [], []
+    for _, same in groupby(combinations, lambda each: each.setting):
+        seeds = list(same)
+        settings.append(seeds[0].setting)
+        state, *others = {states.get(each.name, "not queued") for each in seeds}
+        found = [summaries[each.name] for each in seeds if each.name in summaries]
+        if others:
+            state = "partly finished"
+        row: dict[str, Any] = {"experiment": seeds[0].name, "state": state} | _means(found)
+        if len(seeds) == 1:
+            row |= {key: found[0][key] if found else None for key in LAST}
+        else:
+            row[SPREAD] = np.std([each[SCORE] for each in found], ddof=1) if found[1:] else np.nan
         rows.append(row)
-    table = pd.DataFrame(rows).astype(dict.fromkeys(last, "Int64"))
-    return table[[column for column in table if column not in last] + last]
+    table = pd.DataFrame(rows)
+    first = [name for name in ("experiment", "state", SCORE, SPREAD) if name in table]
+    last = [name for name in LAST if name in table]
+    between = [name for name in table if name not in first + last]
+    return settings, table[first + between + last].astype(dict.fromkeys(last, "Int64"))
+
+
+def _means(summaries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Of the scores and accuracies of trainings; of none, a score that is missing."""
+    figures = [
+        {SCORE: each[SCORE]} | {f"{t}_val_accuracy": v for t, v in each["val_accuracy"].items()}
+        for each in summaries
+    ]
+    return {SCORE: np.nan} | pd.DataFrame(figures).mean().to_dict()
 
 
 def _mark_best(table: pd.DataFrame) -> list[str]:

@@ -1,7 +1,8 @@
 """A search's grid as trainings: the name and the params of each combination.
 
 The params of a grid vary together, or one by one: the variant as it is, then each value alone (an
-ablation). Names follow from the grid alone, so that the same combination is the same experiment.
+ablation). Names follow from grid and seeds alone, so that the same combination is the same
+experiment.
 """
 
 import itertools
@@ -22,10 +23,10 @@ _SCIENTIFIC_BELOW = 0.1  # 1e-4 reads better than 0.0001, 0.5 better than 5e-1
 
 @dataclass(frozen=True)
 class Combination:
-    """One experiment: its name, its variant, the setting, all params it differs by."""
+    """One experiment: its name, its run, the setting, all params it differs by."""
 
     name: str
-    variant: str
+    run: str
     setting: Setting
     overrides: dict[str, Any]
 
@@ -51,7 +52,7 @@ class Combination:
 
 
 def combinations(params: Params, name: str) -> list[Combination]:
-    """All combinations of a search's grid; the last param varies fastest."""
+    """All combinations of a search's grid, each with all seeds; the last param varies fastest."""
     search = params.searches[name]
     settings: list[Setting]
     if search.vary == "one-by-one":
@@ -65,13 +66,17 @@ def combinations(params: Params, name: str) -> list[Combination]:
         full = "-".join([name, *(parts or [UNCHANGED])])
         overrides = _overrides(params, search, setting)
         found.append(Combination(full, search.variant, setting, overrides))
+        for seed in range(params.seed + 1, params.seed + search.seeds):
+            run = f"{search.variant}+seed-{seed}"
+            changes = overrides | {"runs": [search.variant, run]}
+            found.append(Combination(f"{full}-seed-{seed}", run, setting, changes))
     return found
 
 
-def training_inputs(params: Params, variant: str) -> tuple[object, ...]:
-    """All params that a variant's training follows from, from the raw images on."""
+def training_inputs(params: Params, run: str) -> tuple[object, ...]:
+    """All params that a run's training follows from, from the raw images on."""
     data = (params.data, params.pretrained, params.detect, params.split)
-    return (resolve(params, variant), *data, params.classes, params.train)
+    return (resolve(params, run), *data, params.classes, params.train)
 
 
 def label(value: float | str) -> str:
@@ -85,6 +90,7 @@ def _overrides(params: Params, search: Search, setting: Setting) -> dict[str, An
     variant = search.variant
     common: dict[str, Any] = {
         "runs": [variant],  # the workflow has stages for these only
+        "averages": [],  # their members are other runs
         "train.max_epochs": search.epochs,
         "train.subset.train": search.subset.train,
         "train.subset.val": search.subset.val,

@@ -7,7 +7,12 @@ import pytest
 from PIL import Image
 
 from stages.core.params import Params, load_params
-from stages.reporting.search_pages import describe_search, draw_search, search_markdown
+from stages.reporting.search_pages import (
+    describe_search,
+    draw_search,
+    search_chart,
+    search_markdown,
+)
 from stages.tuning.search_table import tabulate_changes, tabulate_search
 from stages.tuning.searches import combinations
 
@@ -124,3 +129,32 @@ def test_the_heat_map_is_a_picture_that_grows_with_the_grid(params: Params, tmp_
             assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
             sizes.append(picture.width * picture.height)
     assert sizes == sorted(sizes)
+
+
+def test_of_several_seeds_a_row_has_mean_and_spread(params: Params, tmp_path: Path):
+    changes = {"dropout": [0.0], "head_width": [128], "balance": ["sampling"]}
+    search = params.searches["ablation-cnn"].model_copy(update={"seeds": 3, "grid": changes})
+    searches = {"ablation-cnn": search}
+    grid = combinations(params.model_copy(update={"searches": searches}), "ablation-cnn")
+    scores = [0.70, 0.72, 0.71, 0.65, 0.66, 0.67, 0.75]
+    summaries = {c.name: _summary(score) for c, score in zip(grid, scores, strict=False)}
+    states = dict.fromkeys(summaries, "finished") | {grid[7].name: "failed"}
+    table = tabulate_changes(grid, states, summaries)
+    assert table.columns.tolist() == [
+        *("experiment", "state", "change", "val_score", "spread", "difference"),
+        *("age_val_accuracy", "gender_val_accuracy", "race_val_accuracy", "mark"),
+    ]
+    assert table["state"].tolist() == ["finished", "finished", "partly finished", "not queued"]
+    assert table["val_score"].tolist()[:3] == pytest.approx([0.71, 0.66, 0.75])
+    assert table["spread"].tolist()[:2] == pytest.approx([0.01, 0.01])
+    assert table["spread"].isna().tolist() == [False, False, True, True]
+    assert table["difference"].iloc[1] == pytest.approx(-0.05)
+    text = search_markdown(table, search, "title")
+    assert "| 0.6600      | 0.0100   | -0.0500 " in text
+    assert "means of 3 seeds; spread: the score's standard deviation." in text
+    assert "One training each" not in text
+    draw_search(table, search, "title", tmp_path / "bars")
+    _, rows, _ = search_chart(table, search)
+    error = (2 * 0.01**2 / 3) ** 0.5
+    assert rows[["low", "high"]].iloc[0].tolist() == pytest.approx([-0.05 - error, -0.05 + error])
+    assert rows["low"].iloc[1] == rows["high"].iloc[1] == pytest.approx(0.04)

@@ -7,6 +7,7 @@ import pytest
 from stages.core.params import Params, load_params
 from stages.tuning.searches import combinations, label, training_inputs
 
+AVERAGE = "mtl-mobilenet-average"  # of runs that no search has
 COMMITTED = Path(__file__).parents[2] / "params.yaml"
 
 
@@ -59,6 +60,7 @@ def test_a_combination_changes_its_variant_or_the_recipe_that_the_variant_follow
     rate = combinations(params, "mtl-vgg16-block5")[0]
     assert rate.changes == [
         "runs=[mtl-vgg16-imagenet-block5]",
+        "averages=[]",
         "train.max_epochs=10",
         "train.subset.train=0.1",
         "train.subset.val=0.05",
@@ -128,3 +130,24 @@ def test_what_a_training_follows_from_leaves_out_what_does_not_touch_it(params: 
     assert training_inputs(params.model_copy(update={"seed": 7}), variant) != training_inputs(
         params, variant
     )
+
+
+def test_each_setting_is_trained_with_each_seed(params: Params):
+    name, variant = "ablation-mobilenet", "mtl-mobilenet-tuned"
+    search = params.searches[name].model_copy(update={"seeds": 3, "grid": {"mixup": [0.0]}})
+    several = params.model_copy(update={"searches": {name: search}, "averages": [AVERAGE]})
+    found = combinations(several, name)
+    runs = [variant, f"{variant}+seed-2", f"{variant}+seed-3"]
+    assert [(c.name, c.run) for c in found] == [
+        (f"{name}-{setting}{suffix}", run)
+        for setting in ("unchanged", "mixup-0.0")
+        for suffix, run in zip(("", "-seed-2", "-seed-3"), runs, strict=True)
+    ]
+    once = combinations(params, name)
+    assert found[0] == once[0], "what is finished with one seed counts"
+    other = found[4].applied(several)
+    assert other.runs == [variant, f"{variant}+seed-2"]
+    assert other.recipes["tuned-mobilenet"].mixup == 0.0
+    first, second = (training_inputs(c.applied(several), c.run)[0] for c in found[3:5])
+    assert second.training.seed == 2
+    assert first.training == second.training.model_copy(update={"seed": 1})

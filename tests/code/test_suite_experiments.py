@@ -10,7 +10,8 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 def test_an_experiment_has_the_runs_of_its_variant_that_are_listed():
     runs = ["mtl-cnn-ge", "mtl-cnn+seed-2", "mtl-cnn", "mtl-cnn+native"]
-    params = load_params(PARAMS).model_copy(update={"runs": runs})
+    averages = ["mtl-mobilenet-average"]  # its members are no runs of the experiments
+    params = load_params(PARAMS).model_copy(update={"runs": runs, "averages": averages})
     one, other = experiments(params, ["mtl-cnn", "mtl-vgg19-imagenet-full"])
     applied = one.applied(params)
     assert applied.runs == ["mtl-cnn", "mtl-cnn+seed-2", "mtl-cnn+native"]

@@ -36,6 +36,18 @@ SEARCH = """searches:
     published:
       learning_rate: 0.001
       batch_size: 32
+  worth:
+    variant: mtl-cnn-ge
+    epochs: 1
+    subset:
+      train: 0.5
+      val: 1.0
+    vary: one-by-one
+    seeds: 2
+    grid:
+      dropout:
+      - 0.5
+    published: {}
 """
 # In place of a training that ends for want of memory: only this setting does.
 FAILING = """    if plan.training.batch_size == 32 and plan.training.learning_rate < 0.001:
@@ -188,6 +200,37 @@ def test_a_failed_setting_is_queued_again_and_no_other(run: Run) -> None:
         "lr1e-3-b32": "finished",
     }
     assert run("dvc", "queue", "status").count("small-lr1e-4-b32") == 1
+
+
+def test_an_ablation_of_several_seeds_has_their_means(run: Run) -> None:
+    output = run(*TUNE, "search", "worth")
+    assert "4 settings of worth queued" in output
+    assert "2 settings: 2 finished" in output
+    with (_project(run) / "data/tuning/worth.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = ["unchanged", "unchanged-seed-2", "dropout-0.5", "dropout-0.5-seed-2"]
+    scores = {}
+    for name in names:
+        run_name = "mtl-cnn-ge+seed-2" if "seed" in name else "mtl-cnn-ge"
+        shown = run("git", "show", f"{_revision(run, f'worth-{name}')}:dvc.lock")
+        assert f"train@{run_name}:" in shown
+        metrics = json.loads(run("dvc", "exp", "show", "--json").split("\n", 1)[0])
+        found = {e["name"]: e["revs"][0] for e in metrics[1]["experiments"]}[f"worth-{name}"]
+        figures = found["data"]["metrics"][f"data/training/{run_name}.json"]["data"]
+        scores[name] = figures["val_score"]
+    assert len(set(scores.values())) > 1
+    for row, pair in zip(rows, (names[:2], names[2:]), strict=True):
+        assert float(row["val_score"]) == pytest.approx(
+            sum(scores[name] for name in pair) / 2, abs=1e-5
+        )
+    assert float(rows[1]["difference"]) == pytest.approx(
+        float(rows[1]["val_score"]) - float(rows[0]["val_score"]), abs=1e-5
+    )
+
+
+def _revision(run: Run, experiment: str) -> str:
+    refs = run("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    return next(ref for ref in refs if ref.endswith(f"/{experiment}"))
 
 
 def test_a_misspelt_search_is_told_with_the_known_ones(run: Run) -> None:
