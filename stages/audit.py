@@ -83,7 +83,8 @@ def audit_run(
     faults = []
     if other := leaks.list_differences(used, lists, whole=params.train.subset.whole):
         text = f"{len(other)} images, as {other[0]!r}, are not used as {paths.lists} says"
-        faults.append(f"{paths.images}: {text}: retrain by `dvc repro -f train@{run.text}`")
+        stage = "average" if run.text in params.averages else "train"
+        faults.append(f"{paths.images}: {text}: make it anew: `dvc repro -f {stage}@{run.text}`")
     if not (exempt or found.empty):
         images = found["test"].nunique()
         faults.append(f"{run.text}: {images} of its test images were seen in training:")

@@ -108,9 +108,13 @@ def compare_pairs(params: Params, names: list[str]) -> None:
     write_csv(COMPARISON / "tests.csv", tests)
     for line in describe(tests, runs, 1 - rules.confidence):
         tables.print_paragraph(line)
-    # Runs of a fold have other test images.
-    whole = {run: p for run, p in runs.items() if RunName.parse(run).fold is None}
-    any_run = next(iter(whole))
+    any_run = next(run for run in names if not RunName.parse(run).suffix)
+    # Folds have other test images, native runs other pixels: they are no seeds of a variant.
+    whole = {
+        run: predictions
+        for run, predictions in runs.items()
+        if predictions.names == runs[any_run].names and not RunName.parse(run).native
+    }
     settings = (rules.confidence, rules.equivalence, rules.resamples, params.seed)
     contrasts = contrast_tests(params.contrasts, whole, groups[any_run], *settings)
     write_csv(COMPARISON / "contrasts.csv", contrasts)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stages.core import paths
+from stages.core.errors import UserError
 from stages.core.files import write_csv, write_json
 from stages.core.params import load_params
 from stages.core.stage import run_stage
@@ -40,6 +41,10 @@ def main() -> None:
     if split.folds_by == "date":
         series = pd.factorize(faces["name"].map(date_in))[0]
     result = divide(strata, together, *rules, Related(copies, series))
+    if split.folds and series is not None and result.fold.nunique() < split.folds:
+        days = f"the images are of {series.max() + 1} days"
+        fault = f"split.folds: {split.folds} folds need more days of the crawl than there are"
+        raise UserError(f"{fault}: {days}; set a smaller number, or split.folds_by=picture")
     table.insert(1, "split", result.split)
     listed = table.assign(age=faces["age"], gender=faces["gender"], race=faces["race"])
     listed = listed[result.conflicting].sort_values("group", kind="stable")

@@ -14,6 +14,7 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from stages.core import paths
@@ -134,6 +135,10 @@ def remove(names: list[str]) -> None:
         elif path.suffix not in NAMELESS and forgetting.mentions(names, path):
             path.unlink()
             _tell(f"removed: {path}, which mentions them; `dvc repro` makes it again")
+    for path in (paths.EMBEDDINGS, paths.AUDIT / "similar.png"):
+        if path.is_file() and (path != paths.EMBEDDINGS or len(np.load(path, mmap_mode="r"))):
+            path.unlink()
+            _tell(f"removed: {path}, made of all faces; `dvc repro` makes it again")
     crops = forgetting.remove_crops(names, paths.INDEX, paths.CROPS)
     _tell(f"removed: {crops} crops of {paths.CROPS}")
     for path in (paths.INDEX, paths.SPLIT):

@@ -12,17 +12,26 @@ learnt from drawn portraits, and a file that is too large or less accurate than 
 """
 
 import argparse
+from typing import Any
 
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, digest, read_json, write_checksums, write_json
 from stages.core.params import load_params
-from stages.core.paths import AUDIT_METRICS, CARDS, FACES, MODELS, SPLIT, RunPaths
+from stages.core.paths import (
+    AUDIT_METRICS,
+    CARDS,
+    FACES,
+    MODELS,
+    NETWORK_FILE,
+    SPLIT,
+    RunPaths,
+)
 from stages.dataset.examples import read_examples
 from stages.inference.models import RELEASED, open_model
 from stages.inference.release import refuse_unfit, write_released
 from stages.reporting.cards import card_of_file
 from stages.reporting.licences import licence_of_model
-from stages.runs.resolve import read_plan
+from stages.runs.resolve import pretrained_parts, read_plan
 
 
 def main() -> None:
@@ -32,6 +41,9 @@ def main() -> None:
     )
     parser.add_argument("run", help="a name under models/")
     run = parser.parse_args().run
+    if "+" in run:
+        words = "list it in [averages] of variants.toml, as the only member"
+        raise UserError(f"{run}: only variants and averages have a model card; {words}")
     params, files, folder = load_params(), RunPaths(run), RELEASED.parent
     plan, model = read_plan(run), open_model(MODELS / run, "cpu")
     refuse_unfit(model, read_json(AUDIT_METRICS, "audit"), params.evaluated)
@@ -40,10 +52,8 @@ def main() -> None:
         raise UserError(f"{card}: missing; run `dvc repro report`")
     # All is read before anything is written.
     facts = read_json(files.provenance, f"train@{run}")
-    facts |= {"history": read_json(files.history, f"train@{run}"), "split": digest(SPLIT)}
-    network = plan.network
-    backbone = None if network.weights == "none" else (network.backbone, network.weights)
-    licence = licence_of_model(params.data.source, backbone)
+    facts |= {"history": history_of(files), "split": digest(SPLIT)}
+    licence = licence_of_model(params.data.source, pretrained_parts(plan))
     spec = model.input_spec
     test = read_examples(FACES, files.lists, "test", spec.tasks, spec.classes.age_upper_bounds)
     metrics = read_json(files.evaluation / "metrics.json", f"evaluate@{run}")
@@ -57,3 +67,16 @@ def main() -> None:
     write_checksums(folder)
     tasks = ", ".join(f"{task} {compared[task]['accuracy']:.3f}" for task in test.labels)
     print(f"release: {RELEASED.name} of {run}: {compared['megabytes']} MB, accuracy of {tasks}")
+
+
+def history_of(files: RunPaths) -> dict[str, Any]:
+    """The commit that the network was trained at; null where no training here made that network.
+
+    An average has none, nor has a network from a cluster, a remote or DVC's run cache.
+    """
+    network = {NETWORK_FILE: digest(files.network)}
+    if files.history.is_file():
+        found = read_json(files.history, "train")
+        if found.items() >= network.items():
+            return found
+    return network | {"commit": None, "changed": None}

@@ -6,7 +6,7 @@
 
 `utkface-mtl tune run` runs the queue. A training that was stopped is a failed experiment; queued
 again, it goes on from its checkpoint. `compare` trains nothing anew: networks come from DVC's run
-cache. Like any `dvc exp run -S` it leaves its runs in params.yaml.
+cache. Like any `dvc exp run -S` it leaves its runs, and no averages, in params.yaml.
 """
 
 import argparse
@@ -121,8 +121,9 @@ def compare(params: Params, variants: list[str]) -> None:
         raise UserError("no variant of the suite is finished; `make suite` queues them")
     runs = ",".join(run for variant in variants for run in runs_of(params, variant))
     folder = Path(sys.executable).parent  # of the `python` that the stages start
+    command = [sys.executable, "-m", "dvc", "exp", "run", f"--set-param=runs=[{runs}]"]
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "exp", "run", f"--set-param=runs=[{runs}]"],
+        [*command, "--set-param=averages=[]"],  # their members are other runs
         env=os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"},
         check=False,
     )

@@ -110,7 +110,7 @@ class Params(Section):
         for name in self.averages:
             faults += self._faults_of_average(name)
         faults += [
-            f"{VARIANTS_FILE}: {name!r}: a name consists of letters, digits, '-', '_' and '.', and "
+            f"{VARIANTS_FILE}: {name!r}: a name consists of letters, digits, '-' and '_', and "
             "begins with a letter or digit"
             for name in (*self.variants, *self.known_averages)
             if not is_plain_name(name)
@@ -127,6 +127,10 @@ class Params(Section):
         faults, variant = [], self.variants[run.variant]
         if run.suffix and run.variant not in self.runs:
             faults.append(f"runs: {run.text} needs {run.variant} beside it, to be compared with")
+        if run.is_published_split and run.seed is not None:
+            plain = run.text.removesuffix(f"+seed-{run.seed}")
+            if plain not in self.runs:
+                faults.append(f"runs: {run.text} needs {plain} beside it, which it is a seed of")
         if run.fold is not None and run.fold >= self.split.folds:
             advice = f"there are {self.split.folds}" if self.split.folds else "set split.folds"
             faults.append(f"runs: {run.text}: no such fold; {advice}")
@@ -141,22 +145,22 @@ class Params(Section):
             faults.append(
                 f"recipes.{variant.recipe}.loss_weights: all tasks of {run.variant} have weight 0"
             )
-        if 0 < variant.input_side < self.detect.size:
-            faults.append(
-                f"{VARIANTS_FILE}: {run.variant}.input_side: must be 0 or at least detect.size, "
-                f"{self.detect.size}: a network enlarges its images"
-            )
-        if recipe and recipe.progressive_fraction and variant.input_side:
-            faults.append(
-                f"{VARIANTS_FILE}: {run.variant}.input_side: must be 0 for recipe "
-                f"{variant.recipe}, whose progressive_fraction changes the size of the images"
-            )
-        too_large = recipe and recipe.progressive_size > self.detect.size
-        if recipe and recipe.progressive_fraction and too_large:
-            faults.append(
-                f"recipes.{variant.recipe}.progressive_size: must be at most detect.size, "
-                f"{self.detect.size}"
-            )
+        if recipe:
+            faults += self._wrong_sizes(run.variant, variant, recipe)
+        return faults
+
+    def _wrong_sizes(self, name: str, variant: Variant, recipe: Recipe) -> list[str]:
+        """Sides of images that do not fit to each other."""
+        faults, size, side = [], self.detect.size, f"{VARIANTS_FILE}: {name}.input_side"
+        if 0 < variant.input_side < size:
+            words = f"must be 0 or at least detect.size, {size}: a network enlarges its images"
+            faults.append(f"{side}: {words}")
+        if recipe.progressive_fraction and variant.input_side:
+            words = "whose progressive_fraction changes the size of the images"
+            faults.append(f"{side}: must be 0 for recipe {variant.recipe}, {words}")
+        if recipe.progressive_fraction and recipe.progressive_size > size:
+            key = f"recipes.{variant.recipe}.progressive_size"
+            faults.append(f"{key}: must be at most detect.size, {size}")
         return faults
 
     def _faults_of_average(self, name: str) -> list[str]:
@@ -169,30 +173,52 @@ class Params(Section):
         faults += [f"{where}.members: {member!r} is not in runs" for member in others]
         if len(set(average.members)) != len(average.members):
             faults.append(f"{where}.members: lists a run twice")
-        if len({RunName.parse(m).split for m in average.members if m not in others}) > 1:
+        names = [RunName.parse(member) for member in average.members if member not in others]
+        if len({name.split for name in names}) > 1:
             faults.append(f"{where}.members: are tested on different images")
+        if any(name.is_published_split for name in names):
+            faults.append(f"{where}.members: were trained on their test images")
+        variants = [self.variants[name.variant] for name in names if name.variant in self.variants]
+        if len({self._outputs_of(variant) for variant in variants}) > 1:
+            faults.append(
+                f"{where}.members: differ in their tasks, or in age_head of their recipes"
+            )
         return faults
+
+    def _outputs_of(self, variant: Variant) -> tuple[str, ...]:
+        """What decides which outputs a network has."""
+        recipe = self.recipes.get(variant.recipe)
+        by_age = "age" in variant.task_list and recipe is not None
+        return (*variant.task_list, *([recipe.age_head] if by_age and recipe else []))
 
     def _unfit_values(self) -> list[str]:
         """Values of grids that fit by themselves, but not the search's variant or images."""
         faults = []
         for name, search in self.searches.items():
-            if (variant := self.variants.get(search.variant)) is None:
+            if search.variant not in self.variants:
                 continue
-            where = f"searches.{name}.grid"
             for key, values in search.grid.items():
-                for value in values if key in OF_THE_VARIANT else ():
-                    try:
-                        Variant.model_validate(variant.model_dump() | {key: value})
-                    except ValidationError as error:
-                        faults += [f"{where}: {key} {value!r}: {f['msg']}" for f in error.errors()]
-            faults += [
-                f"{where}: progressive_size {value!r}: must be at most detect.size, "
-                f"{self.detect.size}"
-                for value in search.grid.get("progressive_size", [])
-                if float(value) > self.detect.size
-            ]
+                faults += [
+                    f"searches.{name}.grid: {key} {value!r}: {fault}"
+                    for value in values
+                    for fault in self._misfits(search.variant, key, value)
+                ]
         return faults
+
+    def _misfits(self, name: str, key: str, value: object) -> list[str]:
+        """What is wrong with a variant that has this value, and is not without it."""
+        variant = changed = self.variants[name]
+        if key in OF_THE_VARIANT:
+            try:
+                changed = Variant.model_validate(variant.model_dump() | {key: value})
+            except ValidationError as error:
+                return [fault["msg"] for fault in error.errors()]
+        if (recipe := self.recipes.get(variant.recipe)) is None:
+            return []
+        known = self._wrong_sizes(name, variant, recipe)
+        if key in Recipe.model_fields:
+            recipe = recipe.model_copy(update={key: value})
+        return [f for f in self._wrong_sizes(name, changed, recipe) if f not in known]
 
     def _unknown_names(self) -> list[str]:
         """References to a recipe, variant or augmentation that does not exist."""

@@ -21,12 +21,15 @@ _NAME = re.compile(
     rf"(?:\+(?P<split>{PUBLISHED_SPLIT}|{_FOLD}(?:0|[1-9]\d?)))?"
     rf"(?:\+{_SEED}(?P<seed>0|[1-9]\d{{0,8}}))?"
 )
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 FORM = f"<variant>[+{NATIVE}][+{PUBLISHED_SPLIT} | +{_FOLD}<i>][+{_SEED}<n>]"
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a variant or average may be called so: names are those of files too."""
+    """Whether a variant or average may be called so.
+
+    Its name is that of files and a part of keys, as `dvc exp run -S` takes them, where dots divide.
+    """
     return _PLAIN.fullmatch(name) is not None
 
 

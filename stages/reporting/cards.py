@@ -26,20 +26,20 @@ from stages.reporting.licences import SOURCES, Licence, licence_of_model, licenc
 from stages.reporting.report import make_environment
 from stages.reporting.results import Results, RunResults
 from stages.reporting.tables import EMPTY, Cell, crossed, make_table, percent, share, with_interval
+from stages.runs.resolve import pretrained_parts
 
 
 def render_card(variant: str, results: Results, samples: pd.DataFrame, params: Params) -> str:
     """The card of one variant of the runs; the other arguments are those of `render_report`."""
     run, source = results.runs[variant], params.data.source
-    network = run.plan.network
-    backbone = None if network.weights == "none" else (network.backbone, network.weights)
-    parts = licences(source, params.detect.detector, backbone)
+    backbones = pretrained_parts(run.plan)
+    parts = licences(source, params.detect.detector, backbones)
     rows = pd.DataFrame([(part, each.text) for part, each in parts], columns=["what", "licence"])
     per_class, fairness = run.tables["per_class"], run.tables["fairness"]
     known = per_class[per_class["support"] > 0]
     page = make_environment(autoescape=False).get_template("card.md.j2")
     return page.render(
-        header=_header(variant, run, source, licence_of_model(source, backbone)),
+        header=_header(variant, run, source, licence_of_model(source, backbones)),
         variant=variant,
         source=SOURCES[source],
         parts=in_words(run.structure),
@@ -47,7 +47,7 @@ def render_card(variant: str, results: Results, samples: pd.DataFrame, params: P
         classes={task: params.classes.of(task) for task in run.plan.tasks},
         results=results,
         run=run,
-        network=network,
+        network=run.plan.network,
         samples=_samples(samples),
         scores=_scores(run, results.comparison.set_index("variant").loc[variant]),
         combined=with_interval(*run.score(COMBINED, "score")),

@@ -112,7 +112,7 @@ def costs_table(results: Results) -> Table:
         [{"variant": name, **run.costs, "epochs": run.training["epochs"]} for name, run in runs]
     )
     if results.timings is not None:
-        rows = rows.merge(results.timings, on="variant")
+        rows = rows.merge(results.timings, on="variant", how="left")
     rows = rows[["variant", *(name for name in formats if name in rows)]]
     return make_table("What the variants cost", rows, formats, titles)
 

@@ -1,5 +1,6 @@
 """What may be done with a model: the licences of its code, images and pretrained weights."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stages.weights.registry import BACKBONES, DETECTORS
@@ -45,27 +46,27 @@ LICENCE_OF_IMAGES = {
 
 
 def licences(
-    source: str, detector: str, backbone: tuple[str, str] | None
+    source: str, detector: str, backbones: Sequence[tuple[str, str]]
 ) -> list[tuple[str, Licence]]:
     """A model's parts and, last, the model itself, each with its licence.
 
-    `source` is `data.source`; `backbone` is the name and the pretraining of the pretrained
-    weights, None for random ones.
+    `source` is `data.source`; `backbones` are the names and the pretraining of the pretrained
+    weights, none for random ones, several for an average.
     """
-    weights = {"detector": DETECTORS[detector]}
-    weights |= {"backbone": BACKBONES[backbone]} if backbone else {}
+    weights = [("detector", DETECTORS[detector])]
+    weights += [("backbone", BACKBONES[backbone]) for backbone in backbones]
     return [
         ("this project's code", MIT),
         ("training images", LICENCE_OF_IMAGES[source]),
-        *((f"weights of the {part}, {w.key}", Licence(w.licence)) for part, w in weights.items()),
-        ("this model", licence_of_model(source, backbone)),
+        *((f"weights of the {part}, {w.key}", Licence(w.licence)) for part, w in weights),
+        ("this model", licence_of_model(source, backbones)),
     ]
 
 
-def licence_of_model(source: str, backbone: tuple[str, str] | None) -> Licence:
+def licence_of_model(source: str, backbones: Sequence[tuple[str, str]]) -> Licence:
     """The licence of a model, which derives from its images and its pretrained weights."""
     images = LICENCE_OF_IMAGES[source]
-    weights = BACKBONES[backbone].licence if backbone else None
+    weights = "; ".join(dict.fromkeys(BACKBONES[backbone].licence for backbone in backbones))
     if source == "demo":
         text = f"that of its pretrained weights: {weights}"
         return Licence(text, name="as-the-pretrained-weights") if weights else MIT

@@ -16,9 +16,11 @@ from stages.core.files import read_csv, read_json
 from stages.core.params import Params
 from stages.core.paths import COMPARISON, RunPaths
 from stages.core.sections import TASKS
+from stages.core.variants import Search
 from stages.evaluation.predictions import Predictions, read_predictions
 from stages.reporting.structure import Structure, read_structure
 from stages.runs.resolve import Plan, read_plan
+from stages.tuning.search_table import CHANGE, DIFFERENCE, SCORE, SPREAD
 
 TABLES = ("scores", "per_class", "confusion", "reliability", "subgroups", "fairness")
 TEXTS = (  # columns of any table that are text; the others are numbers, maybe missing
@@ -88,17 +90,18 @@ def read_results(params: Params) -> Results:
         conflicting=_read(paths.CONFLICTING, "split"),
         timings=read_timings(paths.TIMINGS, params.runs) if params.report.timings else None,
         searches={
-            name: _read_search(name)
-            for name in params.searches
+            name: _read_search(name, search)
+            for name, search in params.searches.items()
             if (paths.TUNING / f"{name}.csv").is_file()
         },
     )
 
 
 def _read_run(params: Params, variant: str) -> RunResults:
-    files, evaluated = RunPaths(variant), f"evaluate@{variant}"
+    files, plan = RunPaths(variant), read_plan(variant)
+    evaluated = f"evaluate{'-average' if plan.members else ''}@{variant}"
     classes = {task: params.classes.of(task) for task in TASKS}
-    folder, plan = files.evaluation, read_plan(variant)
+    folder = files.evaluation
     # An average has its own scores; network and training are shown of its first member.
     trained = RunPaths(plan.members[0]) if plan.members else files
     return RunResults(
@@ -114,9 +117,13 @@ def _read_run(params: Params, variant: str) -> RunResults:
     )
 
 
-def _read_search(name: str) -> pd.DataFrame:
-    columns = ["experiment", "state", "val_score", "mark"]
-    empty = {name: [""] for name in ("val_score", "difference", "best_epoch", "epochs")}
+def _read_search(name: str, search: Search) -> pd.DataFrame:
+    """The table of a search; a `UserError` if it is of another grid than the search has now."""
+    figures = [SCORE, *([SPREAD] if search.seeds > 1 else [])]
+    ablation = search.vary == "one-by-one"
+    settings = [CHANGE, DIFFERENCE] if ablation else list(search.grid)
+    columns = ["experiment", "state", *settings, *figures, "mark"]
+    empty = {name: [""] for name in (SCORE, SPREAD, DIFFERENCE, "best_epoch", "epochs")}
     try:
         return read_csv(paths.TUNING / f"{name}.csv", columns, "tune", na_values=empty)
     except UserError as error:

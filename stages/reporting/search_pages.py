@@ -94,7 +94,7 @@ def search_chart(table: pd.DataFrame, search: Search) -> tuple[Drawing, pd.DataF
     if search.vary == "one-by-one":
         rows = table.iloc[1:][[CHANGE, "state", SCORE, DIFFERENCE]]
         error = 0.0
-        if search.seeds > 1:  # of two means: the root of the sum of their squared errors
+        if SPREAD in table:  # of two means: the root of the sum of their squared errors
             squared = table[SPREAD] ** 2 / search.seeds
             error = (squared.iloc[1:] + squared.iloc[0]).fillna(0.0) ** 0.5
         rows = rows.assign(low=rows[DIFFERENCE] - error, high=rows[DIFFERENCE] + error)

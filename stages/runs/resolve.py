@@ -109,6 +109,13 @@ def read_plan(run: str) -> Plan:
     return Plan.parse(path.read_bytes(), path, "run `dvc repro -f plan`")
 
 
+def pretrained_parts(plan: Plan) -> list[tuple[str, str]]:
+    """Backbone and weights that a run, or each member of an average, starts from, each once."""
+    networks = [each.network for each in map(read_plan, plan.members)] or [plan.network]
+    parts = [(n.backbone, n.weights) for n in networks if n.weights != "none"]
+    return list(dict.fromkeys(parts))
+
+
 def run_parser(description: str | None) -> argparse.ArgumentParser:
     """The parser of a stage that works on one run, its argument `run`."""
     parser = argparse.ArgumentParser(description=description)

@@ -160,7 +160,7 @@ def test_a_model_of_an_earlier_split_ends_the_run_with_what_to_do(workspace):
         audit.main()
     text = str(error.value)
     assert "models/mtl-cnn/images.csv: 2 images, as 'a0', are not used as" in text
-    assert "data/lists/mtl-cnn.csv says: retrain by `dvc repro -f train@mtl-cnn`" in text
+    assert "data/lists/mtl-cnn.csv says: make it anew: `dvc repro -f train@mtl-cnn`" in text
     assert "'c0': same image of 'c0' in train" in text
 
 

@@ -51,3 +51,26 @@ def test_one_that_is_not_listed_is_not_evaluated(tmp_path: Path):
 def test_what_does_not_fit_is_refused_by_its_name(listed, line, told, tmp_path: Path):
     with pytest.raises(UserError, match=told):
         load(tmp_path, listed, line)
+
+
+OTHERS = ("mtl-cnn+published-split", "mtl-cnn-tuned", "stl-vgg16-imagenet-block5-age")
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (f'{OTHERS[0]}", "mtl-cnn-ge+published-split', "were trained on their test images"),
+        (f'mtl-cnn", "{OTHERS[1]}', "differ in their tasks, or in age_head of their recipes"),
+        (f'mtl-cnn", "{OTHERS[2]}', "differ in their tasks, or in age_head of their recipes"),
+    ],
+)
+def test_what_cannot_be_averaged_is_refused_before_any_training(other, told, tmp_path: Path):
+    load(tmp_path, "", "")
+    path = tmp_path / "params.yaml"
+    more = "".join(f"- {run}\n" for run in (*OTHERS, "mtl-cnn-ge+published-split"))
+    text = path.read_text().replace("- mtl-cnn\n", f"- mtl-cnn\n{more}", 1)
+    path.write_text(text.replace("averages: []", "averages: [odd]"))
+    with (tmp_path / "variants.toml").open("a") as file:
+        file.write(f'odd = {{members = ["{other}"], flip = false}}\n')
+    with pytest.raises(UserError, match=f"averages.odd.members: {told}"):
+        load_params(path)

@@ -15,6 +15,7 @@ from stages.core.sections import Data
 from stages.reporting.cards import card_of_file
 from stages.reporting.licences import LICENCE_OF_IMAGES, licence_of_model, licences
 from stages.reporting.report import TEMPLATES
+from stages.runs.resolve import pretrained_parts, read_plan
 from stages.weights.registry import BACKBONES, DETECTORS
 
 SECTIONS = ["What the labels are", "Uses", "Data", "Training", "Results", "Limits", "Licences"]
@@ -109,19 +110,25 @@ def test_a_card_of_one_that_left_the_suite_goes(reported: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("source", list(LICENCE_OF_IMAGES))
-@pytest.mark.parametrize("backbone", [None, *BACKBONES])
+@pytest.mark.parametrize("backbones", [[], *([key] for key in BACKBONES), [*BACKBONES]])
 def test_a_model_has_no_wider_licence_than_what_it_derives_from(
-    source: str, backbone: tuple[str, str] | None
+    source: str, backbones: list[tuple[str, str]]
 ):
-    own = licence_of_model(source, backbone)
-    assert (own.identifier == "mit") == (source == "demo" and backbone is None)
+    own = licence_of_model(source, backbones)
+    assert (own.identifier == "mit") == (source == "demo" and not backbones)
     if source.startswith("utkface"):
         assert "non-commercial research only" in own.text
-    if backbone is not None:
-        assert BACKBONES[backbone].licence in own.text
-    rows = licences(source, "mobilenet0.25", backbone)
+    assert all(BACKBONES[backbone].licence in own.text for backbone in backbones)
+    rows = licences(source, "mobilenet0.25", backbones)
     assert rows[-1] == ("this model", own)
-    assert len(rows) == 4 + (backbone is not None)
+    assert len(rows) == 4 + len(backbones)
+
+
+def test_an_average_derives_from_the_weights_of_all_members(reported: Path):
+    with inside(reported):
+        of_members = read_plan(BLOCK5).model_copy(update={"members": [CNN, BLOCK5]})
+        assert pretrained_parts(of_members) == [("vgg16", "imagenet")]
+        assert pretrained_parts(read_plan(CNN)) == []
 
 
 def test_every_source_and_every_weights_file_states_a_licence():

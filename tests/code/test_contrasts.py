@@ -1,5 +1,6 @@
 """Contrasts: differences over seeds, corrected among themselves, and what is called alike."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ import pandas as pd
 import pytest
 from drawn import Draw
 from statsmodels.stats.multitest import multipletests
+from workspace import BLOCK5, GENDER, inside
 
+from stages import compare
 from stages.comparison.contrasts import COLUMNS, contrast_tests
 from stages.core.errors import UserError
-from stages.core.params import parse_params
+from stages.core.params import load_params, parse_params
 from stages.core.variants import Contrast
 from stages.evaluation.predictions import Predictions
 
@@ -91,3 +94,24 @@ def test_a_contrast_of_an_unknown_variant_is_refused():
     )
     with pytest.raises(UserError, match=r"contrasts\.CNN: GE - plain: unknown 'mtl-cnn-g'; did"):
         parse_params((TOP / "params.yaml").read_text(), variants.encode(), "params.yaml")
+
+
+def test_native_runs_and_other_images_are_no_seeds(reported: Path, tmp_path: Path):
+    folder = tmp_path / "copy"
+    shutil.copytree(reported, folder)
+    path = folder / "params.yaml"
+    native, average = f"{BLOCK5}+native", "of-a-fold"
+    text = path.read_text().replace(f"- {BLOCK5}\n", f"- {BLOCK5}\n- {native}\n", 1)
+    path.write_text(text.replace("averages: []", f"averages: [{average}]"))
+    with (folder / "variants.toml").open("a") as file:
+        file.write(f'{average} = {{members = ["{BLOCK5}+fold-0"], flip = false}}\n')
+    data = folder / "data/predictions"
+    shutil.copy(data / "mtl-cnn-ge-gm.csv", data / f"{native}.csv")
+    shutil.copy(data / f"{BLOCK5}+fold-0.csv", data / f"{average}.csv")
+    before = pd.read_csv(folder / "data/comparison/contrasts.csv")
+    assert len(before), "there is a contrast to look at"
+    with inside(folder):
+        params = load_params()
+        compare.compare_pairs(params, [BLOCK5, native, GENDER, average])
+        after = pd.read_csv("data/comparison/contrasts.csv")
+    pd.testing.assert_frame_equal(after, before)

@@ -113,6 +113,10 @@ def test_what_was_interrupted_can_be_done_again(tmp_path: Path, monkeypatch: pyt
     experiment = Path("exps/standalone/tmp1")  # of a `dvc exp run --temp` that was killed
     (experiment / "data/faces").mkdir(parents=True)
     (experiment / "dvc.yaml").touch()
+    sheet = Path("data/audit/similar.png")
+    sheet.parent.mkdir()
+    sheet.touch()
+    np.save("data/embeddings.npy", np.zeros((3, 256), np.float16))
 
     def killed(*_: object) -> int:
         raise KeyboardInterrupt
@@ -130,6 +134,8 @@ def test_what_was_interrupted_can_be_done_again(tmp_path: Path, monkeypatch: pyt
     assert [row[0] for row in rows(split)] == ["name", "3.jpg"]
     assert [row[0] for row in rows(INDEX)] == ["name", "3.jpg"]
     assert read_crops(CROPS)[:, 0, 0, 0].tolist() == [2]
+    assert not sheet.exists(), "it shows their crops"
+    assert not Path("data/embeddings.npy").exists(), "it tells who they are"
 
 
 def test_crops_that_do_not_belong_to_the_index_are_left_alone(tmp_path: Path):

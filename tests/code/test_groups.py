@@ -1,11 +1,15 @@
 """Splits and folds of conflicting and other groups, their promises tried on random data."""
 
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from workspace import inside
 
+from stages import split
 from stages.core.errors import UserError
 from stages.core.files import write_csv
 from stages.dataset.split_files import DROPPED, FOLD, read_folds, read_split
@@ -206,3 +210,15 @@ def test_a_fold_that_is_no_number_is_refused(tmp_path):
     (tmp_path / "folds.csv").write_text("name,fold\na,first\n")
     with pytest.raises(UserError, match=r"folds\.csv: malformed"):
         read_folds(tmp_path / "folds.csv", pd.Series(["a"]))
+
+
+def test_fewer_days_than_folds_are_refused(reported: Path, tmp_path: Path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(reported, folder)
+    path = folder / "params.yaml"
+    path.write_text(path.read_text().replace("folds_by: picture", "folds_by: date"))
+    before = (folder / "data/split/folds.csv").read_bytes()
+    monkeypatch.setattr(split, "date_in", lambda name: name[:1] < "5")
+    with inside(folder), pytest.raises(UserError, match=r"split\.folds: 3 folds .* of 2 days"):
+        split.main()
+    assert (folder / "data/split/folds.csv").read_bytes() == before

@@ -93,7 +93,23 @@ FAULTS = {
     ),
     "a name that leads elsewhere": (
         ("mtl-cnn-ge-am   ", '"../mtl-cnn-ge-am"'),
-        ["variants.toml: '../mtl-cnn-ge-am'", "letters, digits, '-', '_' and '.'"],
+        ["variants.toml: '../mtl-cnn-ge-am'", "letters, digits, '-' and '_'"],
+    ),
+    "a name with a dot, which divides keys": (
+        ("mtl-cnn-ge-am    ", '"mtl-cnn-ge-v1.5"'),
+        ["variants.toml: 'mtl-cnn-ge-v1.5'", "letters, digits, '-' and '_'"],
+    ),
+    "a seed of a rerun that is not there": (
+        ("- mtl-cnn\n", "- mtl-cnn\n- mtl-cnn+published-split+seed-2\n"),
+        ["runs: mtl-cnn+published-split+seed-2 needs mtl-cnn+published-split beside it"],
+    ),
+    "a search that makes images smaller": (
+        ("      input_side: [0, 160, 224]", "      input_side: [64]"),
+        ["searches.ablation-mobilenet.grid: input_side 64", "at least detect.size, 100"],
+    ),
+    "a search of what excludes the variant's input side": (
+        ("      mixup: [0.0]", "      progressive_fraction: [0.5]"),
+        ["searches.ablation-mobilenet.grid: progressive_fraction 0.5", "input_side: must be 0"],
     ),
     "a batch of no image": (
         ("batch_size = 16", "batch_size = 0"),

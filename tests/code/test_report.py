@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +15,12 @@ from workspace import ABLATION, BLOCK5, CNN, GENDER, HOSTILE, SEARCH, SUITE, ins
 
 from stages import report
 from stages.core.errors import UserError
+from stages.core.files import write_csv
+from stages.core.params import load_params
+from stages.reporting.comparison_section import costs_table
+from stages.reporting.results import read_results
+from stages.tuning.search_table import tabulate_changes
+from stages.tuning.searches import combinations
 
 
 @dataclass
@@ -320,6 +326,64 @@ def test_an_ablation_is_drawn_with_what_each_change_is_worth(page: Page, reporte
     assert drawn["change"].tolist() == table["change"].tolist()
     assert drawn["difference"].tolist() == pytest.approx(table["difference"].tolist(), nan_ok=True)
     assert drawn["difference"].dropna().tolist() == pytest.approx([-0.05])
+
+
+@pytest.mark.parametrize(
+    ("name", "edits", "column"),
+    [
+        (
+            SEARCH,
+            {
+                "batch_size: [16, 32, 64, 128]": "head_width: [16]",
+                "published: {learning_rate: 0.0001, batch_size: 32}": "published: {}",
+            },
+            "head_width",
+        ),
+        (ABLATION, {"    vary: one-by-one": "    seeds: 2\n    vary: one-by-one"}, "spread"),
+    ],
+)
+def test_the_table_of_another_grid_is_refused(
+    copy: Callable[..., Path], name: str, edits: dict[str, str], column: str
+):
+    folder = copy()
+    path = folder / "params.yaml"
+    head, search = path.read_text().split(f"\n  {name}:\n")
+    for old, new in edits.items():
+        assert old in search
+        search = search.replace(old, new, 1)
+    path.write_text(f"{head}\n  {name}:\n{search}")
+    with inside(folder), pytest.raises(UserError, match=f"{name}.csv: .*{column}") as error:
+        report.main()
+    assert f"utkface-mtl tune table {name}" in str(error.value)
+
+
+def test_an_ablation_of_several_seeds_is_drawn_while_some_are_missing(copy: Callable[..., Path]):
+    folder = copy()
+    path = folder / "params.yaml"
+    head, search = path.read_text().split(f"\n  {ABLATION}:\n")
+    path.write_text(f"{head}\n  {ABLATION}:\n    seeds: 2\n{search}")
+    with inside(folder):
+        grid = combinations(load_params(), ABLATION)
+        scores = {grid[i].name: 0.5 + i / 100 for i in (0, 1, 2, 4, 5)}
+        summaries = {n: {"val_score": s, "val_accuracy": {"age": s}} for n, s in scores.items()}
+        table = tabulate_changes(grid, dict.fromkeys(scores, "finished"), summaries)
+        write_csv(Path(f"data/tuning/{ABLATION}.csv"), table)
+        report.main()
+    drawn = read_page(folder).charts[f"Search {ABLATION}"]
+    assert drawn["state"].tolist()[:3] == ["partly finished", "finished", "not queued"]
+    low, high = drawn.loc[1, ["low", "high"]]
+    assert high - low == pytest.approx(2 * (2 * 0.5 * 0.01**2 / 2) ** 0.5)
+    assert (drawn["low"][0], drawn["high"][0]) == pytest.approx((0.015, 0.015))
+
+
+def test_an_average_has_its_costs_beside_timings(reported: Path):
+    with inside(reported):
+        results = read_results(load_params())
+    assert results.timings is not None
+    untrained = results.timings["variant"] != CNN
+    found = replace(results, timings=results.timings[untrained])
+    rows = costs_table(found).rows
+    assert [row[0].text for row in rows] == list(results.runs)
 
 
 def test_the_most_confident_errors_come_first(page: Page, reported: Path):

@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from stages.acquisition.portraits import draw_portrait
+from stages.commands import release as release_command
 from stages.core.errors import UserError
-from stages.core.files import CHECKSUMS
+from stages.core.files import CHECKSUMS, digest, write_json
+from stages.core.paths import RunPaths
 from stages.dataset.examples import LabelledFaces
 from stages.inference import release
 from stages.inference.exports import write_onnx
@@ -124,6 +126,27 @@ def test_a_run_is_refused_that_the_audit_or_the_calibration_does_not_clear(model
     ):
         with pytest.raises(UserError, match=fault):
             refuse_unfit(other, audit, listed)
+
+
+def test_a_run_without_a_card_of_its_own_is_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["release", "mtl-cnn+seed-2"])
+    with pytest.raises(UserError, match=r"only variants and averages .* the only member"):
+        release_command.main()
+
+
+def test_a_network_from_elsewhere_has_no_history(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = RunPaths("mtl-cnn")
+    files.network.parent.mkdir(parents=True)
+    files.network.write_bytes(b"network")
+    network = {files.network.name: digest(files.network)}
+    nothing = network | {"commit": None, "changed": None}
+    assert release_command.history_of(files) == nothing
+    write_json(files.history, network | {"commit": "c" * 40, "changed": []})
+    assert release_command.history_of(files)["commit"] == "c" * 40
+    files.network.write_bytes(b"another, of which that commit says nothing")
+    found = release_command.history_of(files)
+    assert found == nothing | {files.network.name: digest(files.network)}
 
 
 def test_the_package_has_a_whole_model_of_real_faces():

@@ -225,7 +225,7 @@ def test_a_twin_and_the_published_protocol_are_compared_and_a_leak_ends_the_work
     finally:
         images.write_text(before)
     assert f"{leaked!r}: same image of {leaked!r} in train" in output
-    assert "retrain by `dvc repro -f train@mtl-cnn`" in output
+    assert "make it anew: `dvc repro -f train@mtl-cnn`" in output
     assert "Traceback" not in output
 
 
