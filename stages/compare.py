@@ -43,7 +43,7 @@ def main() -> None:
     params = load_params()
     runs = params.runs
     curves = collect_curves(CURVES, runs)
-    published = read_published(params.data.source)
+    published = read_published(params.data.source, params.classes.age_upper_bounds)
     table = with_epochs(compare(EVALUATION, params.run_names, published), curves)
     table = with_intervals(table, EVALUATION)
     costs = read_costs(EVALUATION, params.evaluated)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stages.core.files import read_csv, read_json
@@ -16,6 +17,7 @@ from stages.core.run_names import NATIVE, PUBLISHED_SPLIT, RunName
 from stages.core.sections import TASKS
 
 PUBLISHED = Path(__file__).with_name("published.csv")
+PUBLISHED_BOUNDS = (14, 25, 40, 60, 116)  # of the age groups, years
 FIGURES = ("accuracy", "macro_f1")
 NAMES = [f"{task}_{figure}" for task in TASKS for figure in FIGURES]
 KINDS = {"published": "published_", "rerun": "rerun_", "honest": ""}  # prefixes of columns
@@ -68,12 +70,15 @@ def compare(evaluation: Path, runs: Sequence[RunName], published: pd.DataFrame) 
     return table.astype({"images": int} | dict.fromkeys(columns[3:], float))
 
 
-def read_published(source: str) -> pd.DataFrame:
+def read_published(source: str, age_bounds: Sequence[int] = PUBLISHED_BOUNDS) -> pd.DataFrame:
     """The published figures, a row for each variant, columns <task>_<figure>.
 
-    They are of photographs: without a row if `source`, data.source, is the demo of drawn faces.
+    They are of photographs: without a row if `source`, data.source, is the demo of drawn faces. And
+    of five age groups: without figures of the age if `age_bounds` are others.
     """
     published = pd.read_csv(PUBLISHED, index_col="variant")[NAMES]
+    if [*age_bounds] != [*PUBLISHED_BOUNDS]:
+        published[[name for name in NAMES if name.startswith("age_")]] = np.nan
     return published.iloc[:0] if source == "demo" else published
 
 

@@ -188,9 +188,10 @@ def noise_markdown(noise: pd.DataFrame, published: pd.DataFrame) -> str:
         task, wrong = TASK_TITLES[fields["task"]].lower(), fields["wrong"]
         known = published[f"{fields['task']}_accuracy"].dropna()
         parts.append(f"{task} {wrong:.1%} [{fields['low']:.1%}, {fields['high']:.1%}]")
-        above.append(f"{(known > 1 - wrong).sum()} of {len(known)} in {task}")
+        if len(known):
+            above.append(f"{(known > 1 - wrong).sum()} of {len(known)} in {task}")
     ceilings = ", ".join(f"{1 - wrong:.3f}" for wrong in noise["wrong"])
-    exceeding = f" Published accuracies above it: {'; '.join(above)}." * (not published.empty)
+    exceeding = f" Published accuracies above it: {'; '.join(above)}." * bool(above)
     return (
         f"\nWrong labels set a ceiling: {first['groups']:,.0f} pictures have copies "
         f"({first['images']:,.0f} images), and where copies disagree at least one label is wrong. "

@@ -77,7 +77,8 @@ def render_report(
             "Labels that networks dispute", results.issues, {"confidence": share}
         ),
         ceiling=comparison_tables.noise_markdown(
-            results.label_noise, read_published(params.data.source)
+            results.label_noise,
+            read_published(params.data.source, params.classes.age_upper_bounds),
         ).strip(),
         made_of=_made_of(results),
         verdicts=describe(own, predictions, 1 - params.evaluate.confidence),

@@ -16,6 +16,7 @@ from stages.reporting.comparison_charts import draw_cost, draw_leak
 from stages.reporting.comparison_tables import (
     comparison_markdown,
     contrast_table,
+    noise_markdown,
     print_comparison,
     untrained_markdown,
 )
@@ -254,6 +255,18 @@ def test_no_published_figure_stands_beside_drawn_faces(metrics: Path):
     assert compare(metrics, runs, read_published("local"))["published_age_accuracy"].notna().any()
     drawn = compare(metrics, runs, read_published("demo"))
     assert drawn.filter(like="published_").isna().all(axis=None)
+
+
+def test_no_published_figure_of_the_age_stands_beside_other_age_groups(metrics: Path):
+    published = read_published("local", [10, 20, 30, 40, 116])
+    row = compare(metrics, [RunName.parse(BLOCK5)], published).iloc[0]
+    assert row.filter(like="published_age").isna().all()
+    assert row["published_race_macro_f1"] == 0.91
+    noise = pd.DataFrame(
+        {"task": ["age", "race"], "wrong": [0.1, 0.06], "low": 0.05, "high": 0.2}
+    ).assign(groups=10, images=20)
+    text = noise_markdown(noise, published)
+    assert "Published accuracies above it: 9 of 20 in race." in text
 
 
 def test_the_chart_has_every_variant_and_is_the_same_each_time(
