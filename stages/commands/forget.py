@@ -136,7 +136,9 @@ def remove(names: list[str]) -> None:
             path.unlink()
             _tell(f"removed: {path}, which mentions them; `dvc repro` makes it again")
     for path in (paths.EMBEDDINGS, paths.AUDIT / "similar.png"):
-        if path.is_file() and (path != paths.EMBEDDINGS or len(np.load(path, mmap_mode="r"))):
+        if path.is_file() and (
+            path != paths.EMBEDDINGS or len(np.load(path, mmap_mode="r", allow_pickle=False))
+        ):
             path.unlink()
             _tell(f"removed: {path}, made of all faces; `dvc repro` makes it again")
     crops = forgetting.remove_crops(names, paths.INDEX, paths.CROPS)

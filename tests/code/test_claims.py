@@ -9,6 +9,7 @@ import pytest
 
 from stages.comparison.label_issues import find_label_issues
 from stages.comparison.significance import pairwise_tests
+from stages.comparison.table import read_published
 from stages.comparison.trainings import accuracy_over_cost, collect_curves, read_costs
 from stages.core.params import load_params
 from stages.core.run_names import HONEST, RunName
@@ -230,3 +231,33 @@ def test_which_differences_are_significant_is_computed_from_the_record(records: 
         (cnns[0], cnns[1], "gender"),
         (cnns[3], cnns[0], "race"),
     }
+
+
+def test_what_the_rerun_of_block5_remembers_is_computed_from_the_record(records: dict[str, Path]):
+    name = "mtl-vgg16-imagenet-block5"
+    folder = records["utkface-aligned"] / "data/predictions"
+    published = read_published("local").loc[name]
+    honest, rerun = (pd.read_csv(folder / f"{n}.csv") for n in (name, f"{name}+published-split"))
+
+    def accuracy(table: pd.DataFrame, task: str) -> float:
+        return (table[f"{task}_true"] == table[f"{task}_predicted"]).mean()
+
+    seen = {task: accuracy(rerun[rerun["trained_on"] == 1], task) for task in TASKS}
+    shares = [
+        (published[f"{task}_accuracy"] - accuracy(honest, task))
+        / (seen[task] - accuracy(honest, task))
+        for task in TASKS
+    ]
+    page = " ".join((TOP / "docs/leak.md").read_text(encoding="utf-8").split())
+    age, gender, race = (f"{share:.2f}" for share in shares)
+    assert f"the equation gives {age} in age, {gender} in gender and {race} in race" in page
+    reached = [accuracy(rerun, task) for task in TASKS]
+    assert f"and {reached[0]:.3f} after 30, more than was published" in page
+    assert f"knows {seen['age']:.1%} of the age groups".replace("%", " %") in page
+    first = " ".join((TOP / "README.md").read_text(encoding="utf-8").split())
+    told = [published[f"{task}_accuracy"] for task in TASKS], [accuracy(honest, t) for t in TASKS]
+    age, gender, race = (f"{value:.2f}" for value in reached)
+    assert f"reaches {age}, {gender} and {race} here (age group, gender, race)" in first
+    for values in told:
+        age, gender, race = (f"{value:.2f}" for value in values)
+        assert f"{age}, {gender} and {race}" in first
