@@ -169,7 +169,9 @@ def test_what_multi_task_learning_saves_is_computed_from_the_record(records: dic
     assert f"{together} against {alone}" in text
 
 
-def test_which_differences_are_significant_is_computed_from_the_record(records: dict[str, Path]):
+@pytest.fixture(scope="module")
+def better(records: dict[str, Path]) -> pd.Series:
+    """By run, another run and task, whether the first is significantly more often right."""
     folder = records["utkface-aligned"]
     params = load_params(folder / "params.yaml")
     classes = {task: params.classes.of(task) for task in TASKS}
@@ -181,9 +183,19 @@ def test_which_differences_are_significant_is_computed_from_the_record(records: 
     turned = {"variant_a": "variant_b", "variant_b": "variant_a"}
     other = tests.rename(columns=turned).assign(difference=-tests["difference"])
     both = pd.concat([tests, other]).set_index(["variant_a", "variant_b", "task"])
-    better = both["difference"].gt(0) & both["p_holm"].lt(0.05)
+    return both["difference"].gt(0) & both["p_holm"].lt(0.05)
+
+
+def differing(better: pd.Series, one: str, than: list[str]) -> set[tuple[str, str, str]]:
+    """The significant differences of a run to others: the better one, the other, the task."""
+    pairs = [(a, b, t) for b in than for a, b in ((one, b), (b, one)) for t in TASKS]
+    return {pair for pair in pairs if better.get(pair, False)}
+
+
+def test_which_differences_are_significant_is_computed_from_the_record(better: pd.Series):
+    names = list(better.index.unique("variant_a"))
     text = " ".join(section("leak.md", "All results").split())
-    assert f"all {len(tests):,} pairs of runs and tasks" in text
+    assert f"all {len(better) // 2:,} pairs of runs and tasks" in text
 
     def not_better(runs: list[str], than: list[str], tasks: Iterable[str] = TASKS) -> set[str]:
         """`<run> <other> <task>` where the first is not significantly more often right."""
@@ -198,13 +210,19 @@ def test_which_differences_are_significant_is_computed_from_the_record(records: 
     heads = [f"{block5}-{heads}" for heads in ("ge", "ge-gm", "ge-am")]
     single = [f"stl-vgg16-imagenet-block5-{task}" for task in TASKS]
     cnns = ["mtl-cnn", "mtl-cnn-ge", "mtl-cnn-ge-gm", "mtl-cnn-ge-am"]
+    full = "mtl-vgg16-imagenet-full"
     seeds = ("mtl-mobilenet-160+seed-3", "mtl-mobilenet-160+seed-4", "mtl-mobilenet-160-average")
     assert not_better(whole, others) == {
         f"mtl-mobilenet-tuned {vgg16} gender",
         *(f"{name} {vgg16} age" for name in whole if name not in seeds),
     }
-    assert not not_better(conv13, [n for n in others if n != vgg16], ["gender", "race"])
-    assert sum(better.get((name, vgg16, "gender"), False) for name in conv13) == 3
+    rest = [name for name in others if name not in (vgg16, full)]
+    assert not not_better(conv13, rest, ["gender", "race"])
+    pairs = [(name, other) for name in conv13 for other in (vgg16, full)]
+    assert not any(better.get((*pair, "race"), False) for pair in pairs)
+    in_gender = [sum(better.get((n, o, "gender"), False) for n in conv13) for o in (vgg16, full)]
+    number = sum((name, full, "gender") in better for name in conv13)
+    assert f"{in_gender[0]} and {in_gender[1]} of the {number} runs" in text
     in_race = [
         (a, b, "race")
         for a in at_160
@@ -215,21 +233,28 @@ def test_which_differences_are_significant_is_computed_from_the_record(records: 
     assert f"In race, {told} with a run of `mtl-mobilenet-160` differ significantly" in text
     assert not not_better(["mtl-mobilenet-160-average"], conv13, ["race"])
     assert not_better([vgg16], [n for n in others if n != vgg16]) == {
-        *(f"{vgg16} {cnn} {task}" for task in TASKS),
+        *(f"{vgg16} {other} {task}" for other in (cnn, full) for task in TASKS),
         *(f"{vgg16} {name} age" for name in (*heads[:2], single[0])),
         *(f"{vgg16} {name} gender" for name in (block5, single[1])),
     }
     assert not not_better([cnn], [*cnns, "mtl-vgg16-imagenet-frozen"])
 
-    def differing(one: str, than: list[str]) -> set[tuple[str, str, str]]:
-        pairs = [(a, b, t) for b in than for a, b in ((one, b), (b, one)) for t in TASKS]
-        return {pair for pair in pairs if better.get(pair, False)}
-
-    assert not differing(block5, [*single, cnn])
-    assert differing(block5, heads) == {(block5, heads[1], "gender")}
-    assert differing(cnns[0], cnns[1:]) == {
+    assert not differing(better, block5, [*single, cnn])
+    assert differing(better, block5, heads) == {(block5, heads[1], "gender")}
+    assert differing(better, cnns[0], cnns[1:]) == {
         (cnns[0], cnns[1], "gender"),
         (cnns[3], cnns[0], "race"),
+    }
+
+
+def test_what_vgg16_with_all_layers_is_better_than_is_computed_from_the_record(better: pd.Series):
+    full, block5 = "mtl-vgg16-imagenet-full", "mtl-vgg16-imagenet-block5"
+    heads = [f"{block5}-{name}" for name in ("ge", "ge-gm", "ge-am")]
+    single = [f"stl-vgg16-imagenet-block5-{task}" for task in TASKS]
+    tuned = ["mtl-vgg16-imagenet-tuned", "mtl-cnn-tuned"]
+    assert differing(better, full, [block5, *heads, *single, *tuned]) == {
+        *((full, other, "race") for other in (block5, *heads, single[2])),
+        *((full, other, "gender") for other in heads[:2]),
     }
 
 
