@@ -46,6 +46,10 @@ def main() -> None:
     published = read_published(params.data.source, params.classes.age_upper_bounds)
     table = with_epochs(compare(EVALUATION, params.run_names, published), curves)
     table = with_intervals(table, EVALUATION)
+    noise = noise_of_labels(params)
+    write_csv(COMPARISON / "label_noise.csv", noise)
+    for task, wrong in zip(noise["task"], noise["wrong"], strict=True):
+        table[f"ceiling_{task}_accuracy"] = 1 - wrong
     costs = read_costs(EVALUATION, params.evaluated)
     leakage = explain_leakage(PREDICTIONS, table)
     write_csv(COMPARISON / "curves.csv", curves)
@@ -54,8 +58,6 @@ def main() -> None:
     draw_cost(COMPARISON / "cost.svg", cost)
     write_csv(COMPARISON / "comparison.csv", table.merge(costs, on="variant", how="left"))
     write_csv(COMPARISON / "leakage.csv", leakage)
-    noise = noise_of_labels(params)
-    write_csv(COMPARISON / "label_noise.csv", noise)
     baselines = name_baselines(read_split(SPLIT), params.classes.age_upper_bounds)
     write_csv(COMPARISON / "baselines.csv", baselines)
     with atomic_write(COMPARISON / "comparison.md") as partial:
@@ -115,7 +117,7 @@ def compare_pairs(params: Params, names: list[str]) -> None:
         for run, predictions in runs.items()
         if predictions.names == runs[any_run].names and not RunName.parse(run).native
     }
-    settings = (rules.confidence, rules.equivalence, rules.resamples, params.seed)
+    settings = (rules.confidence, rules.equivalence)
     contrasts = contrast_tests(params.contrasts, whole, groups[any_run], *settings)
     write_csv(COMPARISON / "contrasts.csv", contrasts)
     draw_contrasts(COMPARISON / "contrasts.svg", contrasts, rules.equivalence)

@@ -44,7 +44,7 @@ def main() -> None:
     # Whether XLA is wanted decides how TensorFlow is set up: one process has one set-up.
     wanted = any(plan.xla for plan in plans.values())
     setup = (machine.device, machine.memory_growth, train.precision, train.deterministic)
-    precision, usable = device.prepare(*setup, params.seed, wanted)
+    precision, usable = device.prepare(*setup, params.seed, wanted, train.threads)
     import keras
 
     from stages.learning.fit import Execution
@@ -68,7 +68,7 @@ def main() -> None:
             frozen_parts.add(frozen)
         facts = {"variant": name, "batch_size": plan.training.batch_size}
         facts["epochs"] = plan.training.epochs
-        for part in ("frozen", "training", "small", "validation"):
+        for part in ("frozen", "training", "validation", "small", "small_validation"):
             facts[f"{part}_images_per_second"] = getattr(speed, part)
         rows.append(facts | {"frozen_hours": once, "epochs_hours": epochs, "hours": once + epochs})
     table = pd.DataFrame(rows)

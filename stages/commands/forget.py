@@ -26,6 +26,7 @@ from stages.dataset.examples import read_used
 from stages.dataset.split_files import read_split
 from stages.detection import forgetting
 from stages.faces.index import read_index
+from stages.inference.models import RELEASED, released_network
 from stages.publishing.records import mentions as record_mentions
 from stages.raw.archives import list_archives, read_members
 from stages.runs.caches import shared_folder
@@ -103,6 +104,8 @@ def mark_stale(names: list[str]) -> None:
             _tell(f"stale: {run} was trained on {images} of them")
             if (paths.EXPORTS / run).is_dir():
                 _tell(f"stale: {paths.EXPORTS / run}, which was exported from it; delete it")
+            if row["sha256"] == released_network():
+                _tell(f"stale: {RELEASED}, which was made from it; make release NAME={run}")
 
 
 def published(names: list[str]) -> list[Path]:

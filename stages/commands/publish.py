@@ -1,7 +1,7 @@
 """Fill the figures into README.md and docs/: `utkface-mtl publish`, or `make publish`.
 
 Reads the results of the last run: data/comparison/, metrics/audit.json, data/split/split.csv and
-the tables of searches in data/tuning/. Writes docs/leak.svg, docs/contrasts.svg, docs/cost.svg,
+the tables of searches, data/tuning/*.csv. Writes docs/leak.svg, docs/contrasts.svg, docs/cost.svg,
 docs/tuning/, docs/splits/<name>.csv (names and splits, no images), docs/results/<name>.tar.xz (all
 that the runs left except networks and images) and, in the pages, the blocks `summary`,
 `comparison`, `contrasts`, `chart`, `contrast chart`, `cost`, `audit`, `split` and `tuning
@@ -24,6 +24,8 @@ from stages.dataset.split_files import SPLITS, read_split
 from stages.publishing.page_blocks import describe_audit, describe_split, fill_blocks
 from stages.publishing.records import record_file, write_record
 from stages.reporting.comparison_tables import contrast_table, summary_markdown
+from stages.reporting.results import read_search
+from stages.reporting.search_pages import draw_search, search_markdown
 
 CHARTS = {
     "chart": ("leak.svg", "Published, rerun and honest accuracy of each variant"),
@@ -75,36 +77,43 @@ def publish_all(params: Params, name: str, record: Path) -> None:
         "contrasts": contrast_table(contrasts).as_markdown() if len(contrasts) else "",
         "audit": describe_audit(read_json(AUDIT_METRICS, "audit")),
     }
+    found = [name for name in params.searches if (TUNING / f"{name}.csv").is_file()]
+    searches = {name: read_search(params, name) for name in found}
     sizes = {name: int((split["split"] == name).sum()) for name in SPLITS}
     filled = {}
     for page in (Path("README.md"), *sorted(DOCS.glob("*.md"))):
         blocks = texts | {"split": describe_split(_link(page, split_file), sizes)}
         for block, (chart, text) in CHARTS.items():
             blocks[block] = f"![{text}]({_link(page, DOCS / chart)})"
-        blocks |= {f"tuning {search}": _search_block(page, search) for search in params.searches}
+        blocks |= dict.fromkeys(f"tuning {search}" for search in params.searches)
+        for search, table in searches.items():
+            text = search_markdown(table, params.searches[search], search)
+            blocks[f"tuning {search}"] = _search_block(page, search, text)
         filled[page] = fill_blocks(str(page), page.read_text(encoding="utf-8"), blocks)
     write_csv(split_file, split)
     write_record(record, params, params.evaluated)
     copied = {DOCS / file: COMPARISON / file for file in charts}
-    found = [search for search in params.searches if (TUNING / f"{search}.md").is_file()]
-    copied |= {DOCS / "tuning" / f"{s}.png": TUNING / f"{s}.png" for s in found}
     for target, origin in copied.items():
         with atomic_write(target) as partial:
             shutil.copyfile(origin, partial)
+    for search, table in searches.items():
+        draw_search(table, params.searches[search], search, _picture(search))
     for page, text in filled.items():
         with atomic_write(page) as partial:
             partial.write_text(text, encoding="utf-8")
-    print(f"publish: {', '.join(map(str, [*filled, *copied, split_file, record]))}")
+    written = [*filled, *copied, *map(_picture, searches), split_file, record]
+    print(f"publish: {', '.join(map(str, written))}")
 
 
 def _link(page: Path, file: Path) -> str:
     return Path(os.path.relpath(file, page.parent)).as_posix()
 
 
-def _search_block(page: Path, search: str) -> str | None:
-    """The page of a search without its title, and its picture; None without a page."""
-    file = TUNING / f"{search}.md"
-    if not file.is_file():
-        return None
-    text = file.read_text(encoding="utf-8").split("\n", 1)[1].strip()
-    return f"{text}\n\n![Outcome of {search}]({_link(page, DOCS / 'tuning' / f'{search}.png')})"
+def _picture(search: str) -> Path:
+    return DOCS / "tuning" / f"{search}.png"
+
+
+def _search_block(page: Path, search: str, text: str) -> str:
+    """The page of a search without its title, and its picture."""
+    text = text.split("\n", 1)[1].strip()
+    return f"{text}\n\n![Outcome of {search}]({_link(page, _picture(search))})"

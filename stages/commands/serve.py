@@ -12,10 +12,11 @@ import math
 import os
 import socket
 from collections.abc import Iterable
+from pathlib import Path
 
 from stages.core.errors import UserError
 from stages.core.paths import NETWORK_FILE
-from stages.inference.models import find_model, find_models
+from stages.inference.models import find_model, find_models, no_model
 
 LOOPBACK = ("127.0.0.1", "localhost")
 ALL_CONNECTIONS = 500  # of all clients together, unless one alone may have as many
@@ -63,11 +64,7 @@ def main() -> None:
     from stages.inference.web import Limits, PredictionService, create_app
 
     listening = _listen(arguments.host, arguments.port)
-    paths = list(map(find_model, arguments.models)) or find_models()
-    if importlib.util.find_spec("tensorflow") is None:
-        paths = [path for path in paths if not (path / NETWORK_FILE).is_file()]
-    if not paths:
-        raise UserError("no model under models/ or exports/: run `dvc repro`, or name one")
+    paths = _models(arguments.models)
     limits = Limits(
         upload=int(arguments.max_upload * 10**6),
         pixels=int(arguments.max_pixels * 10**6),
@@ -89,6 +86,21 @@ def main() -> None:
     config = uvicorn.Config(app, log_level="warning", http=protocol, ws="none")
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(listening)
+
+
+def _models(given: list[str]) -> list[Path]:
+    """The models that are named, or all that can be opened here."""
+    if given:
+        paths = list(map(find_model, given))
+        if missing := [path for path in paths if not path.exists()]:
+            raise no_model(missing[0])
+        return paths
+    paths = find_models()
+    if importlib.util.find_spec("tensorflow") is None:
+        paths = [path for path in paths if not (path / NETWORK_FILE).is_file()]
+    if not paths:
+        raise UserError("no model under models/ or exports/: run `dvc repro`, or name one")
+    return paths
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:

@@ -43,8 +43,8 @@ def main() -> None:
         raise UserError("cluster.engine is local; set it to ray: see docs/scale.md")
     with Repo() as repo:
         # The stages of a run have to follow each other; runs are independent.
-        chains = [[f"train@{run}", f"evaluate@{run}"] for run in params.runs]
-        chains = [chain for chain in chains if repo.status(targets=chain)]
+        chains = [_stale(repo, f"train@{run}", f"evaluate@{run}") for run in params.runs]
+        chains = [chain for chain in chains if chain]
         _refuse_stale(repo, chains)
         bases = [_basis(repo, chain) for chain in chains]  # first: later edits are then seen
         tasks = [_task(repo, chain) for chain in chains]
@@ -72,6 +72,13 @@ def main() -> None:
     print(f"train-on-cluster: {len(chains) - len(failed)} of {len(chains)}; go on by `dvc repro`")
     if failed:
         raise UserError("some runs failed:\n" + "\n".join(failed))
+
+
+def _stale(repo: Any, *chain: str) -> list[str]:
+    """The end of a chain of stages from the first on that is not up to date."""
+    stale = repo.status(targets=list(chain))
+    first = next((i for i, stage in enumerate(chain) if stage in stale), len(chain))
+    return list(chain[first:])
 
 
 def _refuse_stale(repo: Any, chains: Sequence[Sequence[str]]) -> None:

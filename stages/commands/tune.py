@@ -20,7 +20,7 @@ from stages.reporting.search_pages import draw_search, search_markdown
 from stages.tuning.outcomes import judge, missing
 from stages.tuning.queue import FAILED, FINISHED, Queue, open_queue
 from stages.tuning.search_table import tabulate_changes, tabulate_search
-from stages.tuning.searches import combinations, training_inputs
+from stages.tuning.searches import Combination, combinations, training_inputs
 
 TRAINING = "data/training/{run}.json"
 
@@ -43,6 +43,8 @@ def main() -> None:
         if command in ("search", "run"):
             sub.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
     arguments = parser.parse_args()
+    if getattr(arguments, "jobs", 1) < 1:
+        parser.error("--jobs must be at least 1")
     params = load_params()
     if (search := getattr(arguments, "search", None)) is not None and search not in params.searches:
         known = ", ".join(params.searches)
@@ -66,13 +68,21 @@ def main() -> None:
 
 def enqueue(params: Params, queue: Queue, search: str) -> int:
     """Queue what is missing of a search; returns how many settings."""
+    grid = _grid(params, search)
     queue.forget_dead()
-    grid = combinations(params, search)
     states, _ = judge(params, queue, grid, TRAINING, training_inputs)
     todo = missing(grid, states)
     for each in todo:
         queue.add(each.name, [f"train@{each.run}"], each.changes)
     return len(todo)
+
+
+def _grid(params: Params, search: str) -> list[Combination]:
+    """All settings; a UserError at the first that does not fit, before any is trained."""
+    grid = combinations(params, search)
+    for each in grid:
+        each.applied(params)
+    return grid
 
 
 def run(queue: Queue, jobs: int) -> None:
@@ -87,18 +97,17 @@ def run(queue: Queue, jobs: int) -> None:
 def show(params: Params, queue: Queue, search: str) -> None:
     """Write the table as CSV and Markdown and its picture; print table and best setting."""
     chosen = params.searches[search]
-    grid = combinations(params, search)
+    grid = _grid(params, search)
     states, summaries = judge(params, queue, grid, TRAINING, training_inputs)
-    title = f"{search}: {chosen.variant}"
     if chosen.vary == "one-by-one":
         table = tabulate_changes(grid, states, summaries)
     else:
         table = tabulate_search(grid, states, summaries, chosen.published)
-    text = search_markdown(table, chosen, title)
+    text = search_markdown(table, chosen, search)
     write_csv(TUNING / f"{search}.csv", table)
     with atomic_write(TUNING / f"{search}.md") as file:
         file.write_text(text, encoding="utf-8")
-    draw_search(table, chosen, title, TUNING / f"{search}.png")
+    draw_search(table, chosen, search, TUNING / f"{search}.png")
     print(text)
     if other := queue.elsewhere(combination.name for combination in grid):
         print(

@@ -42,11 +42,14 @@ def accuracy_over_cost(curves: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFram
     """
     val = curves[curves["split"] == "val"]
     scores = val[val["figure"] == "score"]
-    best = scores.groupby("variant", sort=False)["value"].cummax()
+    table = scores[["variant", "epoch", "value"]].merge(costs, on="variant")
+    # Epochs on small images do not compete with the others.
+    phase = [table["variant"], table["epoch"] > table["progressive_epochs"]]
+    best = table.groupby(phase, sort=False)["value"].cummax()
     # The first of equals is kept, as in training.
-    rises = best.groupby(scores["variant"], sort=False).diff().ne(0)
-    kept = scores["epoch"].where(rises).groupby(scores["variant"], sort=False).ffill()
-    table = scores[["variant", "epoch"]].assign(kept=kept.astype(int)).merge(costs, on="variant")
+    rises = best.groupby(phase, sort=False).diff().ne(0)
+    kept = table["epoch"].where(rises).groupby(phase, sort=False).ffill()
+    table = table.drop(columns="value").assign(kept=kept.astype(int))
     first = table["epoch"].clip(upper=table["progressive_epochs"])
     full = (table["epoch"] - first) * table["training_tflop_epoch"]
     epochs = first * table["training_tflop_progressive_epoch"] + full

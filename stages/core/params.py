@@ -46,6 +46,7 @@ from stages.core.variants import (
     Recipe,
     Search,
     Variant,
+    fault_of_rate,
 )
 
 
@@ -147,6 +148,8 @@ class Params(Section):
             )
         if recipe:
             faults += self._wrong_sizes(run.variant, variant, recipe)
+        if fault := fault_of_rate(self.train, variant):
+            faults.append(f"{fault} ({run.variant})")
         return faults
 
     def _wrong_sizes(self, name: str, variant: Variant, recipe: Recipe) -> list[str]:
@@ -293,8 +296,12 @@ def parse_params(text: str, variants: bytes | None, path: str) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        faults = "\n".join(f"  {_explain(dict(fault))}" for fault in error.errors())
-        raise UserError(f"{path} does not fit:\n{faults}") from None
+        raise UserError(f"{path} does not fit:\n{explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """What does not fit, a line for each fault."""
+    return "\n".join(f"  {_explain(dict(fault))}" for fault in error.errors())
 
 
 def _explain(fault: dict[str, Any]) -> str:

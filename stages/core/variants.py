@@ -14,6 +14,7 @@ from stages.core.sections import (
     Share,
     Subset,
     TaskWeights,
+    Train,
     refuse,
     suggestion,
 )
@@ -38,7 +39,12 @@ WEIGHTS = {
 }
 
 Smoothing = Annotated[float, Field(ge=0, le=0.5)]
-LearningRate = Annotated[float, Field(gt=0, le=1)]
+HIGHEST_RATE = 1.0
+LearningRate = Annotated[float, Field(gt=0, le=HIGHEST_RATE)]
+# How the learning rate grows with the batch. linear: Goyal et al. 2017,
+# https://arxiv.org/abs/1706.02677; sqrt: for Adam, Malladi et al. 2022,
+# https://arxiv.org/abs/2205.10287.
+LR_SCALING_POWERS = {"keep": 0.0, "linear": 1.0, "sqrt": 0.5}
 
 
 class LabelSmoothing(Section):
@@ -260,3 +266,19 @@ def _faults_of(name: str, value: object) -> list[str]:
     except ValidationError as error:
         return [fault["msg"] for fault in error.errors()]
     return []
+
+
+def rate_and_batch(train: Train, variant: Variant) -> tuple[float, int]:
+    """The learning rate and the batch size of a variant at `train.global_batch`."""
+    batch = train.global_batch or variant.batch_size
+    power = LR_SCALING_POWERS[train.lr_scaling]
+    return variant.learning_rate * (batch / variant.batch_size) ** power, batch
+
+
+def fault_of_rate(train: Train, variant: Variant) -> str | None:
+    """What is wrong with the learning rate at `train.global_batch`; None: nothing."""
+    rate, batch = rate_and_batch(train, variant)
+    if rate <= HIGHEST_RATE:
+        return None
+    words = f"{train.lr_scaling} makes the rate {rate:g} for global_batch {batch}, above"
+    return f"train.lr_scaling: {words} {HIGHEST_RATE:g}; choose sqrt, keep or a smaller batch"

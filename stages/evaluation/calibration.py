@@ -5,6 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
+from stages.evaluation.bootstrap import interval
 from stages.networks.prediction import FLOOR, scaled
 
 Array = npt.NDArray[np.float64]
@@ -67,13 +68,17 @@ def calibration_error(diagram: pd.DataFrame) -> float:
     return float((gaps * diagram["images"]).sum() / diagram["images"].sum())
 
 
-def null_error(probabilities: Array, bins: int, seed: int) -> float:
-    """The mean calibration error that perfectly calibrated predictions would show, in [0, 1].
+def null_error(
+    probabilities: Array, bins: int, confidence: float, seed: int
+) -> tuple[float, float, float]:
+    """The calibration error that perfectly calibrated predictions would show, in [0, 1].
 
     It is above 0 by chance alone: images are finite. Each of 200 times each image (N) is right with
-    the probability that it was given (Vaicenavicius et al., AISTATS 2019, section 5.1).
+    the probability that it was given (Vaicenavicius et al., AISTATS 2019, section 5.1). Returns the
+    mean, and the ends of the range that holds the share `confidence` of the draws.
     """
-    confidence = probabilities.max(axis=1)
-    drawn = np.random.default_rng(seed).random((NULL_DRAWS, len(confidence))) < confidence
+    likely = probabilities.max(axis=1)
+    drawn = np.random.default_rng(seed).random((NULL_DRAWS, len(likely))) < likely
     errors = [calibration_error(reliability(probabilities, right, bins)) for right in drawn]
-    return float(np.mean(errors))
+    low, high = interval(np.array(errors), confidence)
+    return float(np.mean(errors)), float(low), float(high)

@@ -45,21 +45,21 @@ def training_costs(
 
     A training step counts as three forward passes of the trainable part, as in
     https://openai.com/index/ai-and-compute/. The frozen part runs once for each image, or in each
-    epoch if images are augmented or small. The keys, in 10^12 floating-point operations, are those
-    of costs.json in docs/reference/files.md.
+    epoch if images are augmented, mixed or small. The keys, in 10^12 floating-point operations, are
+    those of costs.json in docs/reference/files.md.
     """
     parts = split_frozen(model)
     epochs, size = training.progressive_epochs, training.progressive_size
     frozen, learning = (0.0, gflops(model)) if parts is None else map(gflops, parts)
     once, epoch = frozen * (train + val), learning * (3 * train + val)
-    if training.augmentation is not None or epochs:
+    if training.augmentation is not None or training.mixup or epochs:
         once, epoch = 0.0, epoch + once
     costs = {"training_tflop_once": round(once / 1e3, 6)}
     costs["training_tflop_epoch"] = round(epoch / 1e3, 6)
     if epochs:
         small_frozen = 0.0 if parts is None else gflops(at_size(parts[0], size))
         small_learning = gflops(at_size(model, size)) - small_frozen
-        cost = (3 * small_learning + small_frozen) * train + (learning + frozen) * val
+        cost = (3 * small_learning + small_frozen) * train + (small_learning + small_frozen) * val
         costs["progressive_epochs"] = epochs
         costs["training_tflop_progressive_epoch"] = round(cost / 1e3, 6)
     return costs

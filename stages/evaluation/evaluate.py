@@ -102,17 +102,20 @@ def evaluate(
         params.seed,
     )
     diagrams = _diagrams(test, temperatures, settings.bins)
-    # No interval: the bins of a resample are rougher than the sample's, and its error larger.
-    errors = [
-        (task, "ece" if scaling == "before" else "ece_scaled", calibration_error(diagram))
-        for (task, scaling), diagram in diagrams.groupby(["task", "scaling"], sort=False)
-    ]
+    # No interval: the bins of a resample are rougher than the sample's, and its error larger. What
+    # stands beside it is the range of the error by chance.
+    errors: list[tuple[object, ...]] = []
+    for key, diagram in diagrams.groupby(["task", "scaling"], sort=False):
+        task, scaling = map(str, key)
+        suffix = "" if scaling == "before" else "_scaled"
+        shown = scaled(test.probabilities[task], temperatures[task] if suffix else 1.0)
+        null = null_error(shown, settings.bins, settings.confidence, params.seed)
+        errors.append((task, f"ece{suffix}", calibration_error(diagram), np.nan, np.nan))
+        errors.append((task, f"ece_null{suffix}", *null))
     for task in test.tasks:
-        null = null_error(test.probabilities[task], settings.bins, params.seed)
-        errors.append((task, "ece_null", null))
         if len(np.unique(test.true[task])) == len(test.classes[task]) == 2:
-            errors.append((task, "roc_auc", area_under_curve(test, task)))
-    single = pd.DataFrame(errors, columns=["task", "metric", "value"])
+            errors.append((task, "roc_auc", area_under_curve(test, task), np.nan, np.nan))
+    single = pd.DataFrame(errors, columns=["task", "metric", "value", "low", "high"])
     place = {task: i for i, task in enumerate([*test.tasks, COMBINED])}
     scores = pd.concat([scores, single], ignore_index=True)
     scores = scores.sort_values("task", key=lambda tasks: tasks.map(place), kind="stable")

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field
 
 from stages.core import paths
 from stages.core.errors import UserError, printable
-from stages.core.files import digest
+from stages.core.files import digest, read_json
 from stages.core.sections import Section
 from stages.detection.detector import Detector, load_detector
 from stages.inference.onnx_network import OnnxNetwork, ask_for_memory
@@ -153,9 +153,14 @@ def open_model(path: Path, device: str = "auto") -> Model:
         return _open_tflite(path)
     if (path / paths.NETWORK_FILE).is_file():
         return _open_folder(path, device)
+    raise no_model(path)
+
+
+def no_model(path: Path) -> UserError:
+    """The error for a path that is no model, with those that are."""
     known = ", ".join(map(label_of, find_models())) or "none: run `dvc repro`"
     forms = f"a folder with {paths.NETWORK_FILE}, an ONNX or a TFLite file"
-    raise UserError(f"{path}: no model; expected {forms}; available: {known}")
+    return UserError(f"{path}: no model; expected {forms}; available: {known}")
 
 
 def _open_folder(path: Path, device: str) -> Model:
@@ -167,19 +172,25 @@ def _open_folder(path: Path, device: str) -> Model:
         from stages.networks.network import load_network
     except ImportError as error:
         raise UserError(f"{path}: needs TensorFlow ({error}); an exported file does not") from None
-    _warn_if_stale(path / paths.NETWORK_FILE)
+    _warn_if_stale(path / paths.NETWORK_FILE, digest(path / paths.NETWORK_FILE))
     network = load_network(path / paths.NETWORK_FILE)
     classes = {name: output.shape[-1] for name, output in network.output.items()}
     size, calibration = network.input.shape[1], _read_calibration(path.resolve(), classes)
     return Model(path.name, path, input_spec, calibration, network, size, classes)
 
 
-def _warn_if_stale(network: Path) -> None:
+def released_network() -> str | None:
+    """The SHA-256 of the model.keras that the released model was made from; None: no such model."""
+    about = RELEASED.with_name("provenance.json")
+    return str(read_json(about, "release")[paths.NETWORK_FILE]) if about.is_file() else None
+
+
+def _warn_if_stale(model: Path, network: str | None) -> None:
     from stages.detection.forgetting import read_forgotten  # with pandas, which is not quick
 
-    if (stale := paths.FORGOTTEN_MODELS).is_file() and digest(network) in read_forgotten(stale):
+    if (stale := paths.FORGOTTEN_MODELS).is_file() and network in read_forgotten(stale):
         warning = "was trained on images that were forgotten since; train it again"
-        print(f"warning: {printable(network)} {warning}", file=sys.stderr)
+        print(f"warning: {printable(model)} {warning}", file=sys.stderr)
 
 
 def _read_calibration(folder: Path, outputs: Collection[str]) -> Calibration | None:
@@ -195,6 +206,8 @@ def _read_calibration(folder: Path, outputs: Collection[str]) -> Calibration | N
 
 
 def _open_onnx(path: Path, device: str) -> Model:
+    if path == RELEASED:
+        _warn_if_stale(path, released_network())
     network = OnnxNetwork(path, device)
     text = network.session.get_modelmeta().custom_metadata_map.get(METADATA)
     about = Exported.parse(text, path, "export the model again") if text else None

@@ -194,7 +194,8 @@ def _run(
 
 def caches_features(training: Training) -> bool:
     """Whether a frozen part sees the same pixels at each epoch, so that once is enough."""
-    return training.augmentation is None and not training.progressive_epochs
+    same = training.augmentation is None and not training.mixup
+    return same and not training.progressive_epochs
 
 
 def classes_of(network: keras.Model) -> dict[str, int]:
@@ -299,9 +300,8 @@ class _Epochs(keras.callbacks.Callback):
     @property
     def ended(self) -> bool:
         """Whether the score has not risen for as many epochs as patience allows."""
-        return bool(self.patience and self.history) and (
-            len(self.history) - 1 - self.best >= self.patience
-        )
+        full = len(self.history) > self.small  # small images alone end nothing
+        return bool(self.patience and full) and len(self.history) - 1 - self.best >= self.patience
 
     def restore(self, learning: keras.Model) -> int:
         """Go on from a checkpoint; returns the number of the epochs done."""

@@ -34,7 +34,8 @@ class Speed:
     frozen: float | None  # None where nothing is cached
     training: float
     validation: float
-    small: float | None = None  # None where no epoch learns from small images
+    small: float | None = None  # of training; None where no epoch learns from small images
+    small_validation: float | None = None
 
 
 def probe(
@@ -88,11 +89,11 @@ def probe(
         with tf.profiler.experimental.Profile(str(trace)):
             learner.fit(some, shuffle=False, verbose=0)
     validation = speed(learner.evaluate)
-    small = None
-    if training.progressive_epochs:
-        learner.take_small(True)
-        small = speed(learner.fit, shuffle=False)
-    return Speed(frozen_speed, whole, validation, small)
+    if not training.progressive_epochs:
+        return Speed(frozen_speed, whole, validation)
+    learner.take_small(True)
+    small = speed(learner.fit, shuffle=False)
+    return Speed(frozen_speed, whole, validation, small, speed(learner.evaluate))
 
 
 class _Clock(keras.callbacks.Callback):
@@ -114,7 +115,9 @@ class _Clock(keras.callbacks.Callback):
 def hours(speed: Speed, training: Training, train: int, val: int) -> tuple[float, float]:
     """The hours of a training on so many images: of the frozen part, and of all its epochs."""
     once = (train + val) / speed.frozen if speed.frozen else 0.0
-    learning = training.epochs * train / speed.training
-    if speed.small:
-        learning += training.progressive_epochs * train * (1 / speed.small - 1 / speed.training)
-    return once / HOUR, (learning + training.epochs * val / speed.validation) / HOUR
+    seconds = training.epochs * (train / speed.training + val / speed.validation)
+    if speed.small and speed.small_validation:
+        saved = train * (1 / speed.training - 1 / speed.small)
+        saved += val * (1 / speed.validation - 1 / speed.small_validation)
+        seconds -= training.progressive_epochs * saved
+    return once / HOUR, seconds / HOUR

@@ -1,10 +1,10 @@
 """The record of a comparison: all results of its runs except networks and images, in one file.
 
 `docs/results/<name>.tar.xz` holds params.yaml (with only the last part of each path), the split
-with its conflicting labels, and the metrics, curves, predictions, evaluation and the CSV and JSON
-files beside the network of each run, under their paths in a workspace. In the unpacked folder,
-`python -m stages.compare` computes every table and chart again, and `utkface-mtl score` every
-figure of a run.
+with its conflicting labels, the audit's counts, the tables of searches, and the metrics, curves,
+predictions, evaluation and the CSV and JSON files beside the network of each run, under their paths
+in a workspace. In the unpacked folder, `python -m stages.compare` computes every table and chart
+again, and `utkface-mtl score` every figure of a run.
 """
 
 import io
@@ -21,7 +21,10 @@ from stages.core.params import Params
 from stages.core.paths import RunPaths
 from stages.core.sections import AUTO
 
-TOP = (paths.DETECT_METRICS, paths.SPLIT_METRICS, paths.SPLIT, paths.CONFLICTING)
+TOP = (
+    *(paths.DETECT_METRICS, paths.SPLIT_METRICS, paths.AUDIT_METRICS),
+    *(paths.SPLIT, paths.CONFLICTING),
+)
 MAX_BYTES = 2**30  # that a record unpacks to
 _DAMAGE = (tarfile.TarError, lzma.LZMAError, EOFError)
 
@@ -45,7 +48,9 @@ def write_record(path: Path, params: Params, runs: Iterable[str]) -> None:
     if missing := [file for file in TOP if not file.is_file()]:
         raise UserError(f"{missing[0]}: missing; run `dvc repro`")
     # Similar files side by side compress better.
-    files = sorted([*TOP, *(file for run in runs for file in files_of(run))])
+    tables = [paths.TUNING / f"{search}.csv" for search in params.searches]
+    found = [path for path in tables if path.is_file()]
+    files = sorted([*TOP, *found, *(file for run in runs for file in files_of(run))])
     with atomic_write(path) as partial, tarfile.open(partial, "w:xz", preset=9) as archive:
         for file in (paths.PARAMS_FILE, paths.VARIANTS_FILE, *files):
             content = _without_folders(params) if file == paths.PARAMS_FILE else file.read_bytes()

@@ -28,6 +28,7 @@ NOTE = (
     "the difference to the variant. Rows of several seeds or folds show mean ± standard "
     "deviation. All values are in [0, 1]."
 )
+ABOVE = "†"  # marks a published accuracy above what wrong labels allow
 _LEAKAGE_TITLES = {
     "seen_share": "share seen",
     "seen_accuracy": "accuracy on seen",
@@ -55,13 +56,18 @@ def row_name(row: pd.Series) -> str:
 
 
 def figure_cell(row: pd.Series, column: Column) -> Cell:
-    """A figure of a row; an honest one with its deviation, interval and difference."""
+    """A figure of a row; an honest one with its deviation, interval and difference.
+
+    A published one above the ceiling of wrong labels is marked.
+    """
     task, figure, kind = column
     name = f"{task}_{figure}"
     value = row[KINDS[kind] + name]
     if pd.isna(value):
         return Cell(EMPTY)
     text, asides = share(value), []
+    if kind == "published" and value > row.get(f"ceiling_{name}", 1.0):
+        text += f" {ABOVE}"
     if kind == "honest":
         if pd.notna(deviation := row[f"sd_{name}"]):
             text += f" ± {deviation:.3f}"
@@ -189,9 +195,13 @@ def noise_markdown(noise: pd.DataFrame, published: pd.DataFrame) -> str:
         known = published[f"{fields['task']}_accuracy"].dropna()
         parts.append(f"{task} {wrong:.1%} [{fields['low']:.1%}, {fields['high']:.1%}]")
         if len(known):
-            above.append(f"{(known > 1 - wrong).sum()} of {len(known)} in {task}")
+            surely = (known > 1 - fields["low"]).sum()
+            above.append(f"{(known > 1 - wrong).sum()} ({surely}) of {len(known)} in {task}")
     ceilings = ", ".join(f"{1 - wrong:.3f}" for wrong in noise["wrong"])
-    exceeding = f" Published accuracies above it: {'; '.join(above)}." * bool(above)
+    exceeding = (
+        f" Published accuracies above it ({ABOVE}; in brackets, above the whole interval): "
+        f"{'; '.join(above)}."
+    ) * bool(above)
     return (
         f"\nWrong labels set a ceiling: {first['groups']:,.0f} pictures have copies "
         f"({first['images']:,.0f} images), and where copies disagree at least one label is wrong. "

@@ -30,7 +30,8 @@ CALIBRATION = {
     "nll_scaled": "the same after temperature scaling",
     "ece": "expected calibration error",
     "ece_null": "the same by chance, if perfectly calibrated",
-    "ece_scaled": "the same after temperature scaling",
+    "ece_scaled": "the calibration error after temperature scaling",
+    "ece_null_scaled": "the same by chance, if perfectly calibrated",
 }
 
 

@@ -16,11 +16,11 @@ from stages.core.files import read_csv, read_json
 from stages.core.params import Params
 from stages.core.paths import COMPARISON, RunPaths
 from stages.core.sections import TASKS
-from stages.core.variants import Search
 from stages.evaluation.predictions import Predictions, read_predictions
 from stages.reporting.structure import Structure, read_structure
 from stages.runs.resolve import Plan, read_plan
-from stages.tuning.search_table import CHANGE, DIFFERENCE, SCORE, SPREAD
+from stages.tuning.search_table import CHANGE, DIFFERENCE, LAST, SCORE, SPREAD
+from stages.tuning.searches import combinations
 
 TABLES = ("scores", "per_class", "confusion", "reliability", "subgroups", "fairness")
 TEXTS = (  # columns of any table that are text; the others are numbers, maybe missing
@@ -90,8 +90,8 @@ def read_results(params: Params) -> Results:
         conflicting=_read(paths.CONFLICTING, "split"),
         timings=read_timings(paths.TIMINGS, params.runs) if params.report.timings else None,
         searches={
-            name: _read_search(name, search)
-            for name, search in params.searches.items()
+            name: read_search(params, name)
+            for name in params.searches
             if (paths.TUNING / f"{name}.csv").is_file()
         },
     )
@@ -117,17 +117,25 @@ def _read_run(params: Params, variant: str) -> RunResults:
     )
 
 
-def _read_search(name: str, search: Search) -> pd.DataFrame:
+def read_search(params: Params, name: str) -> pd.DataFrame:
     """The table of a search; a `UserError` if it is of another grid than the search has now."""
+    search, path = params.searches[name], paths.TUNING / f"{name}.csv"
     figures = [SCORE, *([SPREAD] if search.seeds > 1 else [])]
     ablation = search.vary == "one-by-one"
     settings = [CHANGE, DIFFERENCE] if ablation else list(search.grid)
     columns = ["experiment", "state", *settings, *figures, "mark"]
-    empty = {name: [""] for name in (SCORE, SPREAD, DIFFERENCE, "best_epoch", "epochs")}
+    accuracies = (f"{task}_val_accuracy" for task in TASKS)
+    empty = {name: [""] for name in (SCORE, SPREAD, DIFFERENCE, *accuracies, *LAST)}
     try:
-        return read_csv(paths.TUNING / f"{name}.csv", columns, "tune", na_values=empty)
+        table = read_csv(path, columns, "tune", na_values=empty)
+        known = {each.name for each in combinations(params, name)}
+        if other := [each for each in table["experiment"] if each not in known]:
+            raise UserError(f"{path}: {other[0]} is no setting of the search's grid")
+        if search.seeds == 1 and SPREAD in table:
+            raise UserError(f"{path}: has several seeds, where the search has one")
     except UserError as error:
         raise UserError(f"{error}; or rather `utkface-mtl tune table {name}`") from None
+    return table.astype({column: "Int64" for column in LAST if column in table})
 
 
 def _read(path: Path, stage: str) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def describe_search(table: pd.DataFrame, search: Search) -> list[str]:
     return lines
 
 
-def search_markdown(table: pd.DataFrame, search: Search, title: str) -> str:
+def search_markdown(table: pd.DataFrame, search: Search, name: str) -> str:
     """A page: the summary, the table, and a note on its figures."""
     shown = table.drop(columns="experiment")
     for column, digits in ((DIFFERENCE, "{:+.4f}"), (SPREAD, "{:.4f}")):
@@ -67,7 +67,11 @@ def search_markdown(table: pd.DataFrame, search: Search, title: str) -> str:
     header = [name.replace("_val_accuracy", "").replace("_", " ") for name in shown]
     text = tabulate(rows, header, tablefmt="github", disable_numparse=True)
     points = "\n".join(f"- {line}" for line in describe_search(table, search))
-    return f"# {title}\n\n{points}\n\n{text}\n\n{_note(search)}\n"
+    return f"# {_title(search, name)}\n\n{points}\n\n{text}\n\n{_note(search)}\n"
+
+
+def _title(search: Search, name: str) -> str:
+    return f"{name}: {search.variant}"
 
 
 def _note(search: Search) -> str:
@@ -111,7 +115,7 @@ def search_chart(table: pd.DataFrame, search: Search) -> tuple[Drawing, pd.DataF
     return charts.search_map(up, right), rows, CELL * rows[up].nunique()
 
 
-def draw_search(table: pd.DataFrame, search: Search, title: str, path: Path) -> None:
+def draw_search(table: pd.DataFrame, search: Search, name: str, path: Path) -> None:
     """Draw a search as a PNG file."""
     chart, rows, height = search_chart(table, search)
     subtitle = f"validation score; {UNCHANGED}: {table[SCORE].iloc[0]:.4f}"
@@ -121,5 +125,7 @@ def draw_search(table: pd.DataFrame, search: Search, title: str, path: Path) -> 
         width = alt.Step(76)
         # Not every machine has a font with the signs; the frames mean the same.
         rows = rows.assign(text=rows["text"].str.rstrip("".join(_MARKS.values())))
-    heading = alt.Title(title, subtitle=subtitle, anchor="start", subtitleColor="#59636e")
+    heading = alt.Title(
+        _title(search, name), subtitle=subtitle, anchor="start", subtitleColor="#59636e"
+    )
     save(chart.properties(width=width, height=height, title=heading), rows, path)

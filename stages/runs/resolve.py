@@ -13,13 +13,8 @@ from stages.core.params import Params
 from stages.core.paths import RunPaths
 from stages.core.run_names import RunName
 from stages.core.sections import Section, Subset
-from stages.core.variants import NetworkSpec, Training, Variant
+from stages.core.variants import NetworkSpec, Training, Variant, fault_of_rate, rate_and_batch
 from stages.networks.input_spec import InputSpec
-
-# How the learning rate grows with the batch. linear: Goyal et al. 2017,
-# https://arxiv.org/abs/1706.02677; sqrt: for Adam, Malladi et al. 2022,
-# https://arxiv.org/abs/2205.10287.
-LR_SCALING_POWERS = {"keep": 0.0, "linear": 1.0, "sqrt": 0.5}
 
 
 class Plan(Section):
@@ -87,10 +82,9 @@ def _network(params: Params, variant: Variant, native: bool) -> NetworkSpec:
 
 def _training(params: Params, variant: Variant, seed: int, epochs: int | None) -> Training:
     recipe = params.recipes[variant.recipe].model_dump()
-    learning_rate, batch_size = variant.learning_rate, variant.batch_size
-    if (batch := params.train.global_batch) and batch != batch_size:
-        learning_rate *= (batch / batch_size) ** LR_SCALING_POWERS[params.train.lr_scaling]
-        batch_size = batch
+    learning_rate, batch_size = rate_and_batch(params.train, variant)
+    if fault := fault_of_rate(params.train, variant):
+        raise UserError(fault)
     epochs = epochs or min(variant.epochs, params.train.max_epochs)
     training = {key: value for key, value in recipe.items() if key in Training.model_fields}
     training |= {"seed": seed, "learning_rate": learning_rate, "batch_size": batch_size}

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
-from stages.core.params import Params
+from stages.core.errors import UserError
+from stages.core.params import Params, explain
 from stages.core.paths import VARIANTS_FILE
 from stages.core.variants import OF_THE_VARIANT, Search, Setting
 from stages.runs.resolve import resolve
@@ -37,10 +39,11 @@ class Combination:
             key: f"[{','.join(value)}]" if isinstance(value, list) else str(value)
             for key, value in self.overrides.items()
         }
-        return [f"{k.replace('variants.', f'{VARIANTS_FILE}:')}={v}" for k, v in texts.items()]
+        # ++: a key may be left out of a variant's line.
+        return [f"{k.replace('variants.', f'{VARIANTS_FILE}:++')}={v}" for k, v in texts.items()]
 
     def applied(self, params: Params) -> Params:
-        """The params with the overrides."""
+        """The params with the overrides; UserError where these do not fit to each other."""
         content = params.model_dump(by_alias=True)
         for key, value in self.overrides.items():
             *sections, last = key.split(".")
@@ -48,7 +51,10 @@ class Combination:
             for name in sections:
                 section = section[name]
             section[last] = value
-        return Params.model_validate(content)
+        try:
+            return Params.model_validate(content)
+        except ValidationError as error:
+            raise UserError(f"{self.name}: does not fit:\n{explain(error)}") from None
 
 
 def combinations(params: Params, name: str) -> list[Combination]:
@@ -76,7 +82,7 @@ def combinations(params: Params, name: str) -> list[Combination]:
 def training_inputs(params: Params, run: str) -> tuple[object, ...]:
     """All params that a run's training follows from, from the raw images on."""
     data = (params.data, params.pretrained, params.detect, params.split)
-    return (resolve(params, run), *data, params.classes, params.train)
+    return (resolve(params, run), *data, params.seed, params.classes, params.train)
 
 
 def label(value: float | str) -> str:

@@ -1,12 +1,18 @@
 """What the pages say of results is computed again from the records in docs/results."""
 
 import json
+import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from workspace import inside
 
+from stages import compare
+from stages.commands import publish
 from stages.comparison.label_issues import find_label_issues
 from stages.comparison.significance import pairwise_tests
 from stages.comparison.table import read_published
@@ -17,6 +23,7 @@ from stages.core.sections import TASKS
 from stages.dataset.split_files import read_split
 from stages.evaluation.bootstrap import wilson
 from stages.evaluation.predictions import groups_of, read_predictions
+from stages.faces.labels import date_in
 from stages.publishing.records import restore
 
 TOP = Path(__file__).parents[2]
@@ -69,15 +76,17 @@ def test_folds_that_keep_people_or_days_together_differ_as_the_page_says(
     for name, table in tables.items():
         table.loc[sorted(common)].to_csv(tmp_path / f"{name}.csv")
         runs[name] = read_predictions(tmp_path / f"{name}.csv", classes)
-    split = read_split(records[FOLDS] / "data/split/split.csv")
-    groups = {name: groups_of(predictions, split) for name, predictions in runs.items()}
-    tests = pairwise_tests(runs, groups, 0.95, 2000, 1).set_index(
-        ["variant_a", "variant_b", "task"]
-    )
+    split = pd.read_csv(records["utkface-people"] / "data/split/split.csv")
+    names = runs[FOLDS].names
+    # What is drawn anew is what was kept together: persons, or days.
+    people = split.set_index("name").loc[names, "person"].to_numpy()
+    days = pd.factorize(np.array([date_in(name) for name in names]))[0]
     text = " ".join(section("leak.md", "Every image tested once").split())
-    for name in OTHER_FOLDS:
+    for name, groups in zip(OTHER_FOLDS, (people, days), strict=True):
+        pair = {FOLDS: runs[FOLDS], name: runs[name]}
+        tests = pairwise_tests(pair, dict.fromkeys(pair, groups), 0.95, 2000, 1).set_index("task")
         for task in TASKS:
-            row = -100 * tests.loc[(FOLDS, name, task), ["difference", "high", "low"]]
+            row = -100 * tests.loc[task, ["difference", "high", "low"]]
             told = f"{row['difference']:+.1f} ({row['high']:+.1f} to {row['low']:+.1f})"
             assert told in text, (name, task, told)
     assert f"{len(common):,}" in text
@@ -286,3 +295,61 @@ def test_what_the_rerun_of_block5_remembers_is_computed_from_the_record(records:
     for values in told:
         age, gender, race = (f"{value:.2f}" for value in values)
         assert f"{age}, {gender} and {race}" in first
+
+
+def test_the_attempts_in_the_record_have_its_validation_figures(records: dict[str, Path]):
+    folder = records["utkface-aligned"]
+    weights = load_params(folder / "params.yaml").train.task_weights.model_dump()
+    text = section("tuning.md", "What each ingredient is worth")
+    table = text.split("What was tried before")[1].split("These are computed")[0]
+    told = [line for line in table.splitlines() if line.startswith("| `")]
+    assert len(told) == 10
+    for line in told:
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        run = cells[0].split("`")[1]
+        images = pd.read_csv(folder / f"data/predictions/{run}.val.csv")
+        right = {t: (images[f"{t}_true"] == images[f"{t}_predicted"]).mean() for t in TASKS}
+        score = sum(weights[task] * right[task] for task in TASKS)
+        wanted = [*(f"{right[task]:.3f}" for task in TASKS), f"{score:.4f}"]
+        if "years_true" in images:
+            error = (images["years_true"] - images["years_predicted"]).abs().mean()
+            wanted.append(f"{error:.2f}")
+        assert cells[2 : 2 + len(wanted)] == wanted, run
+
+
+def test_what_people_in_the_training_images_do_to_the_accuracy(records: dict[str, Path]):
+    folder = records["utkface-aligned"]
+    of = pd.read_csv(records["utkface-people"] / "data/split/split.csv").set_index("name")["person"]
+    split = pd.read_csv(folder / "data/split/split.csv").set_index("name")["split"]
+    used = set(of[split.index[split.isin(["train", "val"])]])
+    text = section("leak.md", "Every image tested once")
+    table = text.split("without these 140")[1].split("Out-of-fold")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert len(rows) == 4
+    for line in rows:
+        variant, *told = (cell.strip() for cell in line.split("|")[1:-1])
+        images = pd.read_csv(folder / f"data/predictions/{variant.strip('`')}.csv")
+        known = images["name"].map(of).isin(used)
+        assert (known.sum(), len(known)) == (140, 2067)
+        right = [images[f"{t}_true"] == images[f"{t}_predicted"] for t in TASKS]
+        assert told == [f"{each.mean():.3f}, {each[~known].mean():.3f}" for each in right]
+
+
+def test_the_tables_of_the_pages_are_those_of_the_record(
+    records: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    name, folder = "utkface-aligned", tmp_path / "again"
+    shutil.copytree(records[name], folder)
+    pages = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+    for page in pages:
+        (copy := folder / page.relative_to(TOP)).parent.mkdir(exist_ok=True)
+        text = page.read_text(encoding="utf-8")
+        copy.write_text(re.sub(r"(make publish: .*-->\n).*?(<!-- end)", r"\1\2", text, flags=re.S))
+    monkeypatch.setattr(publish, "write_record", lambda *_: None)
+    with inside(folder):
+        compare.main()
+        publish.publish_all(load_params(), name, records[name])
+    for page in pages:
+        assert (folder / page.relative_to(TOP)).read_text() == page.read_text(), page
+    split = Path("docs/splits", f"{name}.csv")
+    assert (folder / split).read_text() == (TOP / split).read_text()

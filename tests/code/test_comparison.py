@@ -16,6 +16,7 @@ from stages.reporting.comparison_charts import draw_cost, draw_leak
 from stages.reporting.comparison_tables import (
     comparison_markdown,
     contrast_table,
+    figure_cell,
     noise_markdown,
     print_comparison,
     untrained_markdown,
@@ -266,7 +267,7 @@ def test_no_published_figure_of_the_age_stands_beside_other_age_groups(metrics: 
         {"task": ["age", "race"], "wrong": [0.1, 0.06], "low": 0.05, "high": 0.2}
     ).assign(groups=10, images=20)
     text = noise_markdown(noise, published)
-    assert "Published accuracies above it: 9 of 20 in race." in text
+    assert "above the whole interval): 9 (8) of 20 in race." in text
 
 
 def test_the_chart_has_every_variant_and_is_the_same_each_time(
@@ -305,3 +306,12 @@ def test_the_comparison_survives_its_csv(metrics: Path, repeated: pd.DataFrame, 
         comparison.to_csv(tmp_path / "c.csv", index=False)
         again = pd.read_csv(tmp_path / "c.csv")
         assert comparison_markdown(again) == comparison_markdown(comparison)
+
+
+def test_a_published_accuracy_above_what_wrong_labels_allow_is_marked():
+    row = pd.Series({"published_race_accuracy": 0.95, "ceiling_race_accuracy": 0.94})
+    assert figure_cell(row, ("race", "accuracy", "published")).text == "0.950 †"
+    row["ceiling_race_accuracy"] = 0.96
+    assert figure_cell(row, ("race", "accuracy", "published")).text == "0.950"
+    unknown = row.drop("ceiling_race_accuracy")
+    assert figure_cell(unknown, ("race", "accuracy", "published")).text == "0.950"

@@ -40,7 +40,8 @@ def test_a_run_that_was_not_trained_here_has_no_timing(tmp_path: Path):
 
 
 def test_the_accuracy_over_the_cost_is_that_of_the_best_epoch_up_to_then():
-    scores = {"a": [0.5, 0.7, 0.7, 0.6], "b": [0.4]}
+    # The first two epochs of a are on small images: its network comes from a later one.
+    scores = {"a": [0.5, 0.9, 0.7, 0.6], "b": [0.4]}
     accuracies = {("a", "age"): [0.1, 0.2, 0.3, 0.9], ("a", "race"): [0.9, 0.8, 0.7, 0.6]}
     accuracies[("b", "gender")] = [0.4]
     rows = [(v, e, "score", "val", x) for v, xs in scores.items() for e, x in enumerate(xs, 1)]
@@ -65,11 +66,11 @@ def test_the_accuracy_over_the_cost_is_that_of_the_best_epoch_up_to_then():
     assert table.to_numpy().tolist() == [
         ["a", "age", 1, 10.5, 0.1],
         ["a", "age", 2, 11, 0.2],
-        ["a", "age", 3, 13, 0.2],
-        ["a", "age", 4, 15, 0.2],
+        ["a", "age", 3, 13, 0.3],
+        ["a", "age", 4, 15, 0.3],
         ["b", "gender", 1, 3, 0.4],
         ["a", "race", 1, 10.5, 0.9],
         ["a", "race", 2, 11, 0.8],
-        ["a", "race", 3, 13, 0.8],
-        ["a", "race", 4, 15, 0.8],
+        ["a", "race", 3, 13, 0.7],
+        ["a", "race", 4, 15, 0.7],
     ]

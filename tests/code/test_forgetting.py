@@ -162,11 +162,37 @@ def test_opening_a_stale_network_prints_a_warning(
     monkeypatch.chdir(tmp_path)
     network = tmp_path / "model.keras"
     network.write_bytes(b"weights")
-    models._warn_if_stale(network)
+    models._warn_if_stale(network, digest(network))
     (tmp_path / "forgotten").mkdir()
     (tmp_path / FORGOTTEN_MODELS).write_text("sha256,run,images\n")
-    models._warn_if_stale(network)
+    models._warn_if_stale(network, digest(network))
     assert capsys.readouterr().err == ""
     append_rows(FORGOTTEN_MODELS, [{"sha256": digest(network), "run": "mtl-cnn", "images": 2}])
-    models._warn_if_stale(network)
+    models._warn_if_stale(network, digest(network))
+    assert "forgotten since; train it again" in capsys.readouterr().err
+
+
+def test_the_released_model_is_stale_with_the_network_it_was_made_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "models/mtl-cnn"
+    run.mkdir(parents=True)
+    FORGOTTEN_MODELS.parent.mkdir()
+    FORGOTTEN_MODELS.write_text("sha256,run,images\n")
+    (run / "model.keras").write_bytes(b"weights")
+    (run / "images.csv").write_text("name,used_for\na.jpg,train\n")
+    monkeypatch.setattr(forget, "released_network", lambda: "another")
+    forget.mark_stale(["a.jpg"])
+    told = capsys.readouterr().err
+    assert "stale: mtl-cnn was trained on 1 of them" in told
+    assert "make release" not in told
+    monkeypatch.setattr(forget, "released_network", lambda: digest(run / "model.keras"))
+    forget.mark_stale(["a.jpg"])
+    assert "made from it; make release NAME=mtl-cnn" in capsys.readouterr().err
+    row = {"sha256": models.released_network(), "run": "mtl-mobilenet-160", "images": 1}
+    models.open_model(models.RELEASED)
+    assert "warning" not in capsys.readouterr().err
+    append_rows(FORGOTTEN_MODELS, [row])
+    models.open_model(models.RELEASED)
     assert "forgotten since; train it again" in capsys.readouterr().err

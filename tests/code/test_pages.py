@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
+from workspace import ABLATION, leave_searches
 
 from stages.commands import publish
 from stages.comparison import contrasts
 from stages.core.errors import UserError
 from stages.core.files import write_csv, write_json
+from stages.core.params import load_params
 from stages.publishing.page_blocks import describe_audit, fill_blocks
+from stages.publishing.records import restore
 
 TOP = Path(__file__).parents[2]
 BLOCKS = {"table": "| a |\n", "nothing": ""}
@@ -93,9 +97,7 @@ def workspace(tmp_path, monkeypatch):
     write_csv(Path("data/comparison/contrasts.csv"), pd.DataFrame([row]))
     for chart in ("leak.svg", "cost.svg", "contrasts.svg"):
         Path("data/comparison", chart).write_text(f"<svg>{chart}</svg>")
-    Path("data/tuning").mkdir()
-    Path("data/tuning/ablation-cnn.md").write_text("# title\n\n- as it is: 0.7\n")
-    Path("data/tuning/ablation-cnn.png").write_bytes(b"picture")
+    leave_searches(load_params())
     split = {"name": ["a", "b", "c"], "split": ["train", "test", "train"], "group": [0, 1, 2]}
     write_csv(Path("data/split/split.csv"), pd.DataFrame(split))
     write_csv(Path("data/split/conflicting.csv"), pd.DataFrame({"name": [], "group": []}))
@@ -132,12 +134,18 @@ def test_the_committed_pages_are_filled_with_the_results(workspace):
     assert re.search(r"\| a - b +\| 0.5 +\| 0.5, 0.5 +\| \+0.500", told)
     assert "](contrasts.svg)" in told
     tuning = (workspace / "docs/tuning.md").read_text()
-    assert "\n- as it is: 0.7\n\n![Outcome of ablation-cnn](tuning/ablation-cnn.png)\n" in tuning
+    block = tuning.split(f"<!-- make publish: tuning {ABLATION} -->")[1].split("<!-- end -->")[0]
+    assert "\n- as it is: 0.5000\n" in block
+    assert re.search(r"\| finished +\| as it is +\| 0.5000 +\| - +\| 0.5000 +\| 2 +\| 3 ", block)
+    assert f"\n\n![Outcome of {ABLATION}](tuning/{ABLATION}.png)\n" in block
     assert "](cost.svg)" in tuning
-    assert (workspace / "docs/tuning/ablation-cnn.png").read_bytes() == b"picture"
+    with Image.open(workspace / f"docs/tuning/{ABLATION}.png") as picture:
+        assert picture.format == "PNG"
     names = (workspace / "docs/splits/faces.csv").read_text()
     assert names == (workspace / "data/split/split.csv").read_text()
-    assert (workspace / "docs/results/faces.tar.xz").is_file()
+    restore(workspace / "docs/results/faces.tar.xz", workspace / "again")
+    kept = workspace / f"again/data/tuning/{ABLATION}.csv"
+    assert kept.read_bytes() == (workspace / f"data/tuning/{ABLATION}.csv").read_bytes()
     publish.main()
     assert (workspace / "docs/leak.md").read_text() == page
 

@@ -104,7 +104,7 @@ FAULTS = {
         ["runs: mtl-cnn+published-split+seed-2 needs mtl-cnn+published-split beside it"],
     ),
     "a search that makes images smaller": (
-        ("      input_side: [0, 160, 224]", "      input_side: [64]"),
+        ("      input_side: [0, 160]", "      input_side: [64]"),
         ["searches.ablation-mobilenet.grid: input_side 64", "at least detect.size, 100"],
     ),
     "a search of what excludes the variant's input side": (
@@ -323,6 +323,13 @@ def test_a_fault_names_its_key_and_what_is_accepted(
         assert words in text
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__, "pydantic's own error is shown too"
+
+
+def test_a_rate_that_the_batch_makes_too_large_is_refused(load: Load):
+    batch = ("  global_batch: 0 ", "  global_batch: 32768 ")
+    load(batch)
+    with pytest.raises(UserError, match=r"linear makes the rate 2\.048 .*\(mtl-cnn\)"):
+        load(batch, ("  lr_scaling: keep", "  lr_scaling: linear"))
 
 
 def test_every_fault_is_told_not_only_the_first(load: Load):

@@ -37,6 +37,7 @@ def params(tmp_path, monkeypatch):
     shutil.copy(TOP / "variants.toml", ".")
     write_json(Path("metrics/detect.json"), {"total": 2})
     write_json(Path("metrics/split.json"), {"train": 2})
+    write_json(Path("metrics/audit.json"), {"leaks": 0})
     split = pd.DataFrame({"name": ["a.jpg", "b.jpg"], "split": ["train", "test"], "group": [0, 1]})
     write_csv(Path("data/split/split.csv"), split)
     write_csv(Path("data/split/conflicting.csv"), split[:0])
@@ -62,7 +63,7 @@ def test_a_record_has_all_that_the_runs_left_but_their_networks(params):
     write_record(RECORD, params, RUNS)
     number = restore(RECORD, Path("again"))
     restored = contents(Path("again"))
-    assert number == len(restored) == 6 + 2 * 8
+    assert number == len(restored) == 7 + 2 * 8
     assert not [name for name in restored if name.endswith(".keras")]
     for name, content in restored.items():
         if name != "params.yaml":

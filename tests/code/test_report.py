@@ -267,7 +267,7 @@ def test_no_published_figure_stands_beside_drawn_faces(of_photographs: Path, pag
             t for t, _ in read_page(of_photographs).tables[caption][0] if "published" not in t
         ]
     assert "as printed" not in page.text
-    assert "Published accuracies above it" not in page.text
+    assert "Published accuracies above" not in page.text
 
 
 def test_tests_costs_curves_gaps_and_issues_are_those_of_their_files(reported: Path, page: Page):
@@ -340,6 +340,8 @@ def test_an_ablation_is_drawn_with_what_each_change_is_worth(page: Page, reporte
             "head_width",
         ),
         (ABLATION, {"    vary: one-by-one": "    seeds: 2\n    vary: one-by-one"}, "spread"),
+        (SEARCH, {"batch_size: [16, 32, 64, 128]": "batch_size: [16, 32, 64]"}, "-b128 is no"),
+        (ABLATION, {"dropout: [0.0]": "dropout: [0.1]"}, "dropout-0.0 is no setting"),
     ],
 )
 def test_the_table_of_another_grid_is_refused(

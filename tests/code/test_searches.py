@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
-from stages.core.params import Params, load_params
+from stages.commands import tune
+from stages.core.errors import UserError
+from stages.core.params import Params, load_params, parse_params
 from stages.tuning.searches import combinations, label, training_inputs
 
 AVERAGE = "mtl-mobilenet-average"  # of runs that no search has
@@ -64,10 +67,10 @@ def test_a_combination_changes_its_variant_or_the_recipe_that_the_variant_follow
         "train.max_epochs=10",
         "train.subset.train=0.1",
         "train.subset.val=0.05",
-        "variants.toml:mtl-vgg16-imagenet-block5.epochs=10",
+        "variants.toml:++mtl-vgg16-imagenet-block5.epochs=10",
         "train.global_batch=0",
-        "variants.toml:mtl-vgg16-imagenet-block5.learning_rate=1e-06",
-        "variants.toml:mtl-vgg16-imagenet-block5.batch_size=16",
+        "variants.toml:++mtl-vgg16-imagenet-block5.learning_rate=1e-06",
+        "variants.toml:++mtl-vgg16-imagenet-block5.batch_size=16",
     ]
     width = combinations(params, "stl-gender-head-width")[0]
     assert "recipes.stl.head_width=32" in width.changes
@@ -151,3 +154,37 @@ def test_each_setting_is_trained_with_each_seed(params: Params):
     first, second = (training_inputs(c.applied(several), c.run)[0] for c in found[3:5])
     assert second.training.seed == 2
     assert first.training == second.training.model_copy(update={"seed": 1})
+
+
+def test_a_search_under_another_split_is_another(params: Params):
+    name, run = "ablation-mobilenet", "mtl-mobilenet-tuned+seed-3"
+    other = params.model_copy(update={"seed": 2})
+    assert training_inputs(params, run) != training_inputs(other, run), "seed also splits"
+    assert params.searches[name].variant in run
+
+
+def test_settings_that_do_not_fit_are_told_before_any_is_trained(params: Params):
+    large = params.model_copy(
+        update={"detect": params.detect.model_copy(update={"size": 200}), "runs": ["mtl-cnn"]}
+    )
+    with pytest.raises(UserError, match=r"unchanged: does not fit:\n.*input_side: must be 0 or"):
+        tune.enqueue(large, None, "ablation-mobilenet")
+
+
+def test_a_key_that_a_variant_leaves_out_can_be_varied(params: Params, tmp_path: Path):
+    grid = {"input_side": [128]}
+    search = params.searches["ablation-vgg16"].model_copy(update={"grid": grid})
+    varied = combinations(params.model_copy(update={"searches": {"a": search}}), "a")[1]
+    lines = [c.removeprefix("variants.toml:") for c in varied.changes if "variants.toml" in c]
+    file = tmp_path / "variants.toml"
+    file.write_bytes(COMMITTED.with_name("variants.toml").read_bytes())
+    apply_overrides(file, lines)
+    changed = parse_params(COMMITTED.read_text(), file.read_bytes(), "params.yaml")
+    assert changed.variants[search.variant].input_side == 128
+
+
+def test_no_training_at_a_time_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["tune", "search", "ablation-cnn", "--jobs", "0"])
+    with pytest.raises(SystemExit):
+        tune.main()
+    assert "--jobs must be at least 1" in capsys.readouterr().err

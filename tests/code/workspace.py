@@ -61,7 +61,7 @@ def make_workspace(folder: Path) -> Params:
             write_json(RunPaths(run.text).weights, weights)
         audit.main()
         compare.main()
-        _leave_search(params)
+        leave_searches(params)
     return params
 
 
@@ -178,8 +178,8 @@ def _leave_run(params: Params, run: RunName, number: int) -> None:
         curve.to_csv(curves / side / f"{figure}.tsv", sep="\t", index=False)
 
 
-def _leave_search(params: Params) -> None:
-    """The table of a search of which two settings are finished and one has failed."""
+def leave_searches(params: Params) -> None:
+    """A search of which two settings are finished and one has failed, and an ablation."""
     grid = combinations(params, SEARCH)
     done = {grid[0].name: 0.41, grid[9].name: 0.62}
     states = dict.fromkeys(done, "finished") | {grid[1].name: "failed"}

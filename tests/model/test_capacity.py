@@ -47,8 +47,8 @@ def test_hours_are_images_over_speed_the_frozen_part_once_and_the_rest_each_epoc
     assert found == (pytest.approx(5400 / 10 / 3600), pytest.approx(30 * (36 + 36) / 3600))
     assert hours(Speed(None, 100.0, 50.0), published, 3600, 1800)[0] == 0
     progressive = recipe("mtl-cnn", epochs=30, progressive_epochs=20)
-    found = hours(Speed(None, 100.0, 50.0, 300.0), progressive, train=3600, val=1800)
-    assert found[1] == pytest.approx((10 * 36 + 20 * 12 + 30 * 36) / 3600)
+    found = hours(Speed(None, 100.0, 50.0, 300.0, 150.0), progressive, train=3600, val=1800)
+    assert found[1] == pytest.approx((10 * (36 + 36) + 20 * (12 + 12)) / 3600)
 
 
 def test_a_head_of_years_is_probed_too():

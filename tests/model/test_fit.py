@@ -14,7 +14,7 @@ from stages.core.variants import Training
 from stages.learning import fit as module
 from stages.learning import objective
 from stages.learning.checkpoints import Checkpoints
-from stages.learning.fit import Data, Examples, fit
+from stages.learning.fit import Data, Examples, caches_features, fit
 from stages.learning.optimizer import learning_rate
 from stages.networks.network import at_size
 
@@ -270,6 +270,20 @@ def test_it_ends_when_the_score_has_not_risen_for_as_long_as_patience_allows(tra
     summary = trained(model, log=lambda _, f: told.append(f), **changes)
     assert len({figures["val/score"] for figures in told}) == 1
     assert (summary["best_epoch"], summary["epochs"], len(told)) == (1, 3, 3)
+
+
+@pytest.mark.usefixtures("eager")
+def test_patience_counts_from_the_first_epoch_at_full_size(trained: Fit):
+    changes = {"learning_rate": 1e-9, "epochs": 9, "patience": 2, "clipnorm": 0.0}
+    model = network(tasks="gender")
+    summary = trained(model, progressive_epochs=4, progressive_size=16, **changes)
+    assert (summary["best_epoch"], summary["epochs"]) == (5, 7)
+
+
+def test_a_frozen_part_is_computed_once_only_where_it_sees_the_same_pixels():
+    assert caches_features(settings_of())
+    changes = {"augmentation": AUGMENTED}, {"mixup": 0.4}, {"progressive_epochs": 1}
+    assert not any(caches_features(settings_of(**each)) for each in changes)
 
 
 AUGMENTED = {

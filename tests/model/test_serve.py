@@ -22,8 +22,9 @@ from PIL import Image
 
 from benchmarks.cluster import free_ports
 from stages.acquisition.portraits import draw_background, draw_portrait
+from stages.core.errors import UserError
 from stages.inference.face_extraction import face_extractor
-from stages.inference.models import open_detector, open_model
+from stages.inference.models import RELEASED, open_detector, open_model
 from stages.inference.predictions import ImagePredictions, as_record, outputs_of
 from stages.inference.saliency import heat_of
 from stages.networks.prediction import BATCH_SIZE
@@ -237,6 +238,12 @@ def test_a_host_of_several_addresses_has_one_free_port(monkeypatch: pytest.Monke
     with contextlib.ExitStack() as stack:
         names = [stack.enter_context(each).getsockname() for each in serve._listen("localhost", 0)]
     assert names == [("127.0.0.1", names[0][1]), ("127.0.0.2", names[0][1])]
+
+
+def test_a_model_that_is_not_there_is_told_before_the_start():
+    assert serve._models(["released"]) == [RELEASED]
+    with pytest.raises(UserError, match=r"models/mtl-cnm: no model; .*available: .*released"):
+        serve._models(["released", "mtl-cnm"])
 
 
 def test_an_upload_that_does_not_end_is_ended(server: str):

@@ -18,6 +18,7 @@ from ray.cluster_utils import Cluster as Nodes
 from ruamel.yaml import YAML
 from stage_processes import Workspace, make_workspace
 
+from stages.commands import train_on_cluster
 from stages.core.errors import UserError
 from stages.core.sections import Cluster
 from stages.learning.features import features_on
@@ -162,3 +163,28 @@ def test_detect_leaves_the_same_bytes_whatever_the_workers(workspace: Workspace,
             output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
         assert workspace.digests() == wanted
+
+
+class Status:
+    """A repository in which these stages are not up to date."""
+
+    def __init__(self, *stale: str) -> None:
+        self.stale = stale
+
+    def status(self, targets: list[str]) -> dict[str, list[object]]:
+        return {stage: [] for stage in targets if stage in self.stale}
+
+
+@pytest.mark.parametrize(
+    ("stale", "done"),
+    [
+        (["train@a"], ["train@a", "evaluate@a"]),
+        (["train@a", "evaluate@a"], ["train@a", "evaluate@a"]),
+        (["evaluate@a"], ["evaluate@a"]),
+        (["train@b"], []),
+    ],
+)
+def test_a_run_is_not_trained_again_where_its_evaluation_alone_is_stale(
+    stale: list[str], done: list[str]
+):
+    assert train_on_cluster._stale(Status(*stale), "train@a", "evaluate@a") == done
