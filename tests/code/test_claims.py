@@ -297,6 +297,19 @@ def test_what_the_rerun_of_block5_remembers_is_computed_from_the_record(records:
         assert f"{age}, {gender} and {race}" in first
 
 
+def test_what_the_rerun_of_frozen_vgg16_remembers_is_that_of_the_record(records: dict[str, Path]):
+    name = "mtl-vgg16-imagenet-frozen"
+    figures = [
+        json.loads((records["utkface-aligned"] / f"metrics/{run}.json").read_text())
+        for run in (f"{name}+published-split", name)
+    ]
+    rerun, honest = (" / ".join(f"{each[task]:.3f}" for task in TASKS) for each in figures)
+    printed = read_published("local").loc[name]
+    published = " / ".join(f"{printed[f'{task}_accuracy']:.3f}" for task in TASKS)
+    page = " ".join((TOP / "docs/leak.md").read_text(encoding="utf-8").split())
+    assert f"{rerun} in its rerun, {honest} honest, {published} published" in page
+
+
 def test_the_attempts_in_the_record_have_its_validation_figures(records: dict[str, Path]):
     folder = records["utkface-aligned"]
     weights = load_params(folder / "params.yaml").train.task_weights.model_dump()
