@@ -186,9 +186,11 @@ def released_network() -> str | None:
 
 
 def _warn_if_stale(model: Path, network: str | None) -> None:
+    if not (stale := paths.FORGOTTEN_MODELS).is_file():
+        return
     from stages.detection.forgetting import read_forgotten  # with pandas, which is not quick
 
-    if (stale := paths.FORGOTTEN_MODELS).is_file() and network in read_forgotten(stale):
+    if network in read_forgotten(stale):
         warning = "was trained on images that were forgotten since; train it again"
         print(f"warning: {printable(model)} {warning}", file=sys.stderr)
 

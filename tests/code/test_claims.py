@@ -366,3 +366,22 @@ def test_the_tables_of_the_pages_are_those_of_the_record(
         assert (folder / page.relative_to(TOP)).read_text() == page.read_text(), page
     split = Path("docs/splits", f"{name}.csv")
     assert (folder / split).read_text() == (TOP / split).read_text()
+
+
+def test_what_untested_conflicting_labels_would_cost_is_computed_from_the_record(
+    records: dict[str, Path],
+):
+    folder = records["utkface-aligned"]
+    with inside(folder):
+        noise = compare.noise_of_labels(load_params()).set_index("task")
+    images = len(pd.read_csv(folder / "data/split/split.csv"))
+    wrong = noise["wrong"] * noise["images"] / images
+    reached = json.loads((folder / "metrics/mtl-mobilenet-160.json").read_text())
+    text = " ".join((TOP / "docs/explanation/metrics.md").read_text(encoding="utf-8").split())
+    shares = " / ".join(f"{100 * wrong[task]:.1f}" for task in TASKS)
+    points = " / ".join(f"{100 * wrong[task] * reached[task]:.1f}" for task in TASKS)
+    assert f"wrong labels of copies are {shares} % of all images" in text
+    assert f"would be about {points} points lower" in text
+    audit = json.loads((folder / "metrics/audit.json").read_text())
+    first = " ".join((TOP / "README.md").read_text(encoding="utf-8").split())
+    assert f"{audit['embeddings']['likely_copies']} of the 2,067 test images are likely" in first
