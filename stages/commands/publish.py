@@ -19,12 +19,12 @@ import pandas as pd
 from stages.core.errors import UserError
 from stages.core.files import atomic_write, read_json, write_csv
 from stages.core.params import Params, load_params
-from stages.core.paths import AUDIT_METRICS, COMPARISON, DOCS, PUBLISHED_SPLITS, SPLIT, TUNING
+from stages.core.paths import AUDIT_METRICS, COMPARISON, DOCS, PUBLISHED_SPLITS, SPLIT
 from stages.dataset.split_files import SPLITS, read_split
 from stages.publishing.page_blocks import describe_audit, describe_split, fill_blocks
 from stages.publishing.records import record_file, write_record
 from stages.reporting.comparison_tables import contrast_table, summary_markdown
-from stages.reporting.results import read_search
+from stages.reporting.results import read_searches
 from stages.reporting.search_pages import draw_search, search_markdown
 
 CHARTS = {
@@ -77,8 +77,8 @@ def publish_all(params: Params, name: str, record: Path) -> None:
         "contrasts": contrast_table(contrasts).as_markdown() if len(contrasts) else "",
         "audit": describe_audit(read_json(AUDIT_METRICS, "audit")),
     }
-    found = [name for name in params.searches if (TUNING / f"{name}.csv").is_file()]
-    searches = {name: read_search(params, name) for name in found}
+    searches = read_searches(params)
+    outcomes = {s: search_markdown(t, params.searches[s], s) for s, t in searches.items()}
     sizes = {name: int((split["split"] == name).sum()) for name in SPLITS}
     filled = {}
     for page in (Path("README.md"), *sorted(DOCS.glob("*.md"))):
@@ -86,8 +86,7 @@ def publish_all(params: Params, name: str, record: Path) -> None:
         for block, (chart, text) in CHARTS.items():
             blocks[block] = f"![{text}]({_link(page, DOCS / chart)})"
         blocks |= dict.fromkeys(f"tuning {search}" for search in params.searches)
-        for search, table in searches.items():
-            text = search_markdown(table, params.searches[search], search)
+        for search, text in outcomes.items():
             blocks[f"tuning {search}"] = _search_block(page, search, text)
         filled[page] = fill_blocks(str(page), page.read_text(encoding="utf-8"), blocks)
     write_csv(split_file, split)

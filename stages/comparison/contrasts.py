@@ -2,10 +2,10 @@
 
 Both sides may be several variants (three single-task networks against one of three tasks), and each
 variant counts with all its seeds. The error of a difference has two parts: other test images, drawn
-in groups of copies, and on each side other seeds. Their variances add up (somewhat too much: what a
-seed makes of single images counts in both; Owen, The pigeonhole bootstrap, Annals of Applied
-Statistics 1(2), 2007), and Student's t with Satterthwaite's degrees of freedom allows for the few
-seeds that the second is estimated from.
+in groups of copies, and other seeds of each side. Their variances are added. The sum is somewhat
+too large, since both contain the chance by which a seed errs on single images (as Owen, The
+pigeonhole bootstrap, Annals of Applied Statistics 1(2), 2007). Student's t with Satterthwaite's
+degrees of freedom allows for the few seeds.
 """
 
 from collections.abc import Mapping, Sequence

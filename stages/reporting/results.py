@@ -89,11 +89,7 @@ def read_results(params: Params) -> Results:
         issues=_read(COMPARISON / "label_issues.csv", "compare"),
         conflicting=_read(paths.CONFLICTING, "split"),
         timings=read_timings(paths.TIMINGS, params.runs) if params.report.timings else None,
-        searches={
-            name: read_search(params, name)
-            for name in params.searches
-            if (paths.TUNING / f"{name}.csv").is_file()
-        },
+        searches=read_searches(params),
     )
 
 
@@ -117,7 +113,13 @@ def _read_run(params: Params, variant: str) -> RunResults:
     )
 
 
-def read_search(params: Params, name: str) -> pd.DataFrame:
+def read_searches(params: Params) -> dict[str, pd.DataFrame]:
+    """The tables of the searches that have one, by their names."""
+    found = [name for name in params.searches if (paths.TUNING / f"{name}.csv").is_file()]
+    return {name: _read_search(params, name) for name in found}
+
+
+def _read_search(params: Params, name: str) -> pd.DataFrame:
     """The table of a search; a `UserError` if it is of another grid than the search has now."""
     search, path = params.searches[name], paths.TUNING / f"{name}.csv"
     figures = [SCORE, *([SPREAD] if search.seeds > 1 else [])]

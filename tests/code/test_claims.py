@@ -90,6 +90,16 @@ def test_folds_that_keep_people_or_days_together_differ_as_the_page_says(
             told = f"{row['difference']:+.1f} ({row['high']:+.1f} to {row['low']:+.1f})"
             assert told in text, (name, task, told)
     assert f"{len(common):,}" in text
+    assert f"the {len(set(days))} days" in text
+    table = all_folds(records["utkface-dates"])
+    runs_of = [r.text for r in load_params(records["utkface-dates"] / "params.yaml").run_names]
+    fold = pd.Series(dtype=str)
+    for run in runs_of:
+        file = records["utkface-dates"] / f"data/predictions/{run}.csv"
+        if "+fold-" in run:
+            fold = pd.concat([fold, pd.Series(run, index=pd.read_csv(file)["name"])])
+    own = fold.groupby(fold.index.map(date_in)).transform(lambda of: of.value_counts().index[0])
+    assert f"{(fold != own).sum()} of the {len(table):,} images are tested with the day" in text
     right = {
         name: tables[name]["race_true"] == tables[name]["race_predicted"]
         for name in (FOLDS, "utkface-dates")
