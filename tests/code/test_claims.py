@@ -395,3 +395,22 @@ def test_what_untested_conflicting_labels_would_cost_is_computed_from_the_record
     audit = json.loads((folder / "metrics/audit.json").read_text())
     first = " ".join((TOP / "README.md").read_text(encoding="utf-8").split())
     assert f"{audit['embeddings']['likely_copies']} of the 2,067 test images are likely" in first
+
+
+def test_the_first_page_says_of_labels_and_days_what_leak_does():
+    first = " ".join((TOP / "README.md").read_text(encoding="utf-8").split())
+    page = (TOP / "docs/leak.md").read_text(encoding="utf-8")
+    (noise,) = [line for line in page.splitlines() if line.startswith("Wrong labels set a ceiling")]
+    wrong = re.findall(r"([\d.]+)% \[([\d.]+)%, ([\d.]+)%\]", noise)
+    age, gender, race = ("{} ({} to {})".format(*shares) for shares in wrong)
+    # The percent sign stands before the last bracket.
+    assert f"{age} / {gender} / {race.replace(' (', ' % (')} of the labels of copies" in first
+    above = re.findall(r"(\d+) \((\d+)\) of (\d+) in", noise)
+    (some, surely, of), number = zip(*above, strict=True), above[0][2]
+    assert set(of) == {number}
+    told = "{}, {} and {} of the {} published accuracies lie above what that leaves, {}, {} and {}"
+    assert told.format(*some, number, *surely) in first
+    days = section("leak.md", "Every image tested once").split("| days together")[1].split("\n")[0]
+    lost = re.findall(r"-([\d.]+) \(-([\d.]+) to -([\d.]+)\)", days)
+    age, gender, race = (f"{loss} ({low} to {high})" for loss, high, low in lost)
+    assert f"loses {age} / {gender} / {race.replace(' (', ' points (')}" in first
