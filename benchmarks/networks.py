@@ -2,7 +2,8 @@
 
 Training steps are those of each variant's own recipe, on its own batches of random pixels; the
 frozen part runs where the recipe has it run. ONNX Runtime takes images one at a time, as a server
-does, and `--batch` at once, as for a folder of faces. The first variant is the rival of the others.
+does, and `--batch` at once, as for a folder of faces. An average is not trained; the ONNX file has
+its members. The first network is the rival of the others.
 
     python -m benchmarks.networks
 """
@@ -26,6 +27,7 @@ from benchmarks.side_by_side import (
 )
 from benchmarks.training import Task, make_task
 from stages.core.params import load_params
+from stages.core.run_names import RunName
 from stages.core.stage import run_stage
 from stages.networks import device
 
@@ -39,7 +41,9 @@ NEAR = 1e-3  # of ONNX to Keras, in any probability
 def main() -> None:
     """Build, prove, time, print."""
     parser = make_parser(__doc__)
-    parser.add_argument("variants", nargs="*", default=DEFAULT, help="names from variants.toml")
+    parser.add_argument(
+        "networks", nargs="*", default=DEFAULT, help="variants and averages; the first is a variant"
+    )
     add_number(parser, "--steps", 20, "training steps of a turn; few measure how Keras starts")
     add_number(parser, "--images", 256, "images that ONNX Runtime predicts in a turn")
     add_number(parser, "--batch", 16, "images at once")
@@ -48,37 +52,51 @@ def main() -> None:
     device.prepare("cpu", precision=params.train.precision, deterministic=False)
     random = np.random.default_rng(1)
     size, number = params.detect.size, arguments.images
+    from stages.inference.exports import write_onnx
+    from stages.inference.onnx_network import OnnxNetwork
+    from stages.networks.network import in_float32
+
     crops = random.integers(0, 256, (number, size, size, 3), np.uint8)
     classes = {"age": 5, "gender": 2, "race": 5}
     labels = {task: random.integers(0, count, number) for task, count in classes.items()}
     faces = Faces(crops, [f"{i}.jpg" for i in range(number)], labels, labels["age"] + 20)
-    tasks = {name: make_task(params, name, faces, 1, real=False) for name in arguments.variants}
+    tasks: dict[str, Task] = {}
     contenders: dict[str, Callable[[], object]] = {}
     costs, proven = {}, []
     with tempfile.TemporaryDirectory() as folder:
-        for name, task in tasks.items():
-            model, file = task.network(), Path(folder, f"{name}.onnx")
-            costs[name] = _cost(model)
-            runtime = _onnx(model, file, task)
-            proven.append(prove(_agree(runtime, model, crops[:8]), f"{name}: ONNX as Keras"))
-            contenders[f"train {name}"] = _training(task, model, arguments.steps)
+        for name in arguments.networks:
+            if (average := params.known_averages.get(name)) is not None:
+                members = [RunName.parse(run).variant for run in average.members]
+                parts = [make_task(params, member, faces, 1, real=False) for member in members]
+                model = final = _average(parts, average.flip)
+            else:
+                tasks[name] = task = make_task(params, name, faces, 1, real=False)
+                model = task.network()
+                final = in_float32(model, task.structure)
+                contenders[f"train {name}"] = _training(task, model, arguments.steps)
+            file = Path(folder, f"{name}.onnx")
+            write_onnx(final, file, {})
+            runtime = OnnxNetwork(file)
+            costs[name] = _cost(final) | {"onnx_mb": round(file.stat().st_size / 1e6, 1)}
+            proven.append(prove(_agree(runtime, final, crops[:8]), f"{name}: ONNX as Keras"))
             contenders[f"one {name}"] = _predicting(runtime, crops, 1)
             contenders[f"many {name}"] = _predicting(runtime, crops, arguments.batch)
         seconds = take_turns(contenders, arguments.rounds)
-    lines, (rival, *others) = [], arguments.variants
+    lines, (rival, *others) = [], arguments.networks
     units = {"train": "training images/s", "one": "images/s", "many": "images/s"}
     for kind, unit in units.items():
         speed = {
             name: rates(
                 seconds[f"{kind} {name}"],
-                arguments.steps * task.recipe.batch_size if kind == "train" else number,
+                arguments.steps * tasks[name].recipe.batch_size if kind == "train" else number,
             )
-            for name, task in tasks.items()
+            for name in (tasks if kind == "train" else arguments.networks)
         }
         what = {"train": "training", "one": "ONNX, one at a time", "many": "ONNX, batches"}[kind]
         lines += [
             compare(f"{what}: {name} / {rival}", speed[name], speed[rival], unit)
             for name in others or [rival]
+            if name in speed
         ]
     print_report(arguments, proven, lines, costs=costs)
 
@@ -90,23 +108,22 @@ def _cost(model: "keras.Model") -> dict[str, float]:
     return {"parameters": total, "trainable": trainable, "gflops": round(gflops(model), 3)}
 
 
-def _onnx(model: "keras.Model", file: Path, task: Task) -> Any:
-    """The network in ONNX Runtime, under float32 as stage train saves it."""
-    from stages.inference.exports import write_onnx
-    from stages.inference.onnx_network import OnnxNetwork
-    from stages.networks.network import in_float32
+def _average(tasks: list[Task], flip: bool) -> "keras.Model":
+    """The average of one network for each training, under float32 as stage average saves it."""
+    from stages.networks.network import average_network, in_float32
 
-    write_onnx(in_float32(model, task.structure), file, {})
-    return OnnxNetwork(file)
+    members = [task.network(seed) for seed, task in enumerate(tasks, start=1)]
+    return average_network(
+        [in_float32(m, task.structure) for m, task in zip(members, tasks, strict=True)], flip
+    )
 
 
 def _agree(runtime: Any, model: "keras.Model", crops: np.ndarray) -> bool:
     from stages.core.sections import TASKS
 
     ours, keras = runtime.predict_on_batch(crops), model.predict_on_batch(crops)
-    # Keras may compute in bfloat16 here, ONNX in float32: the classes' order is what has to agree.
     near = max(float(np.abs(ours[t] - np.asarray(keras[t])).max()) for t in TASKS if t in ours)
-    return near < (NEAR if model.dtype_policy.name == "float32" else 0.05)
+    return near < NEAR
 
 
 def _training(task: Task, model: "keras.Model", steps: int) -> Callable[[], object]:
