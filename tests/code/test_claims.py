@@ -48,7 +48,8 @@ def section(page: str, title: str) -> str:
 
 
 def test_the_table_of_the_folds_is_that_of_its_records(records: dict[str, Path]):
-    lines = section("leak.md", "Every image tested once").splitlines()
+    text = section("leak.md", "Every image tested once").split("**Days of the crawl")[0]
+    lines = text.splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     rows = [row for row in rows if row and row[-1].startswith("`utkface-")]
     assert [row[-1].strip("`") for row in rows] == ["utkface-aligned", FOLDS, *OTHER_FOLDS]
@@ -351,7 +352,7 @@ def test_what_people_in_the_training_images_do_to_the_accuracy(records: dict[str
     split = pd.read_csv(folder / "data/split/split.csv").set_index("name")["split"]
     used = set(of[split.index[split.isin(["train", "val"])]])
     text = section("leak.md", "Every image tested once")
-    table = text.split("without these 140")[1].split("Out-of-fold")[0]
+    table = text.split("without these 140")[1].split("Trained again with")[0]
     rows = [line for line in table.splitlines() if line.startswith("| `")]
     assert len(rows) == 4
     for line in rows:
@@ -361,6 +362,38 @@ def test_what_people_in_the_training_images_do_to_the_accuracy(records: dict[str
         assert (known.sum(), len(known)) == (140, 2067)
         right = [images[f"{t}_true"] == images[f"{t}_predicted"] for t in TASKS]
         assert told == [f"{each.mean():.3f}, {each[~known].mean():.3f}" for each in right]
+
+
+def test_networks_trained_with_people_together_have_the_figures_of_the_record(
+    records: dict[str, Path],
+):
+    text = section("leak.md", "Every image tested once").split("Trained again with")[1]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in text.split("Out-of-fold")[0].splitlines()
+        if line.startswith("| `")
+    ]
+    assert len(rows) == 6
+    for variant, _, *told, record in rows:
+        folder = records[record.strip("`")]
+        scores = pd.read_csv(folder / f"data/evaluation/{variant.strip('`')}/scores.csv")
+        scores = scores[scores["metric"] == "accuracy"].set_index("task")
+        cells = scores.loc[[*TASKS], ["value", "low", "high"]].itertuples(index=False)
+        assert told == [f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in cells]
+    people, split = (
+        pd.read_csv(records[name] / "data/split/split.csv").set_index("name")
+        for name in ("utkface-people", "utkface-aligned")
+    )
+    used = people["split"].isin(["train", "val"])
+    tested = people["split"] == "test"
+    assert not set(people.loc[tested, "person"]) & set(people.loc[used, "person"])
+    common = (tested & (split["split"].reindex(people.index) == "test")).sum()
+    assert f"{tested.sum():,} test images, of which {common} are also" in " ".join(text.split())
+    race = [float(told[-1][:5]) for _, _, *told, _ in rows]
+    less = [
+        100 * (copies - together) for copies, together in zip(race[::2], race[1::2], strict=True)
+    ]
+    assert f"{min(less):.1f} to {max(less):.1f} points less in race" in " ".join(text.split())
 
 
 def test_the_tables_of_the_pages_are_those_of_the_record(
