@@ -42,7 +42,7 @@ def main() -> None:
     """Build, prove, time, print."""
     parser = make_parser(__doc__)
     parser.add_argument(
-        "networks", nargs="*", default=DEFAULT, help="variants and averages; the first is a variant"
+        "networks", nargs="*", default=DEFAULT, help="variants and averages of variants.toml"
     )
     add_number(parser, "--steps", 20, "training steps of a turn; few measure how Keras starts")
     add_number(parser, "--images", 256, "images that ONNX Runtime predicts in a turn")
@@ -50,12 +50,12 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     device.prepare("cpu", precision=params.train.precision, deterministic=False)
-    random = np.random.default_rng(1)
-    size, number = params.detect.size, arguments.images
     from stages.inference.exports import write_onnx
     from stages.inference.onnx_network import OnnxNetwork
     from stages.networks.network import in_float32
 
+    random = np.random.default_rng(1)
+    size, number = params.detect.size, arguments.images
     crops = random.integers(0, 256, (number, size, size, 3), np.uint8)
     classes = {"age": 5, "gender": 2, "race": 5}
     labels = {task: random.integers(0, count, number) for task, count in classes.items()}
@@ -68,7 +68,7 @@ def main() -> None:
             if (average := params.known_averages.get(name)) is not None:
                 members = [RunName.parse(run).variant for run in average.members]
                 parts = [make_task(params, member, faces, 1, real=False) for member in members]
-                model = final = _average(parts, average.flip)
+                final = _average(parts, average.flip)
             else:
                 tasks[name] = task = make_task(params, name, faces, 1, real=False)
                 model = task.network()
@@ -96,7 +96,7 @@ def main() -> None:
         lines += [
             compare(f"{what}: {name} / {rival}", speed[name], speed[rival], unit)
             for name in others or [rival]
-            if name in speed
+            if {name, rival} <= speed.keys()
         ]
     print_report(arguments, proven, lines, costs=costs)
 
