@@ -28,8 +28,8 @@ from stages.learning.augmentation import Augment
 from stages.learning.batches import Batches, Labels
 from stages.learning.checkpoints import Checkpoints
 from stages.learning.distributed import fit_distributed, normalises
+from stages.learning.layers import for_training
 from stages.learning.mixup import MixUp
-from stages.learning.normalisation import fused
 from stages.learning.objective import (
     Learner,
     Objective,
@@ -239,7 +239,7 @@ def compile_learner(
     optimizer = build_optimizer(training, -(-len(train.rows) // training.batch_size))
     # Averaged weights need moments of their own activations: averaged likewise.
     momentum = (lambda: optimizer.ema_momentum) if training.weight_average else None
-    network = fused(network, momentum)
+    network = for_training(network, momentum)
     learner = Learner(network, objective, augment, mixup, execution.xla, store, size)
     learner.compile(
         optimizer,

@@ -1,13 +1,10 @@
-"""Batch normalisation in training: folded moments made real, each layer as one operation."""
+"""Folded moments of batch normalisation made real."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
-from keras import ops
 
 BATCH = 64  # images at once
 
@@ -46,57 +43,3 @@ def _set_moments(norm: Any, mean: npt.NDArray[np.float64], variance: Any) -> Non
     norm.set_weights(
         [scale * np.sqrt(variance + norm.epsilon), shift + scale * mean, mean, variance]
     )
-
-
-class FusedBatchNormalization(keras.Layer):
-    """A layer of batch normalisation, computed in training by one operation of TensorFlow.
-
-    Keras composes it of a dozen, each of which reads all activations. Variables and results are
-    those of the layer.
-
-    Args:
-        norm: the layer. Where it does not learn, it works as ever.
-        momentum: gives the momentum of its moving moments at a step; None: its own.
-    """
-
-    def __init__(
-        self, norm: keras.layers.BatchNormalization, momentum: Callable[[], Any] | None
-    ) -> None:
-        super().__init__(name=norm.name, dtype=norm.dtype_policy)
-        self.norm, self.momentum = norm, momentum
-        self.built = True
-
-    def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
-        """As the layer's: (..., channels) of the same shape and dtype."""
-        norm = self.norm
-        if not training or not norm.trainable or mask is not None or len(inputs.shape) != 4:
-            return norm(inputs, training=training, mask=mask)
-        scale, shift, epsilon = norm.gamma, norm.beta, norm.epsilon
-        if norm.synchronized:  # over all replicas, for which there is no single operation
-            values = ops.cast(inputs, "float32")
-            mean, variance = ops.moments(values, (0, 1, 2), synchronized=True)
-            outputs = ops.batch_normalization(values, mean, variance, -1, shift, scale, epsilon)
-            outputs = ops.cast(outputs, inputs.dtype)
-        else:
-            outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-                inputs, scale, shift, epsilon=epsilon, is_training=True
-            )
-            number = ops.cast(ops.prod(ops.shape(inputs)[:3]), "float32")
-            variance = variance * (number - 1) / number  # TensorFlow's has Bessel's correction
-        momentum = norm.momentum if self.momentum is None else self.momentum()
-        for moving, now in ((norm.moving_mean, mean), (norm.moving_variance, variance)):
-            moving.assign(moving * momentum + now * (1 - momentum))
-        return outputs
-
-
-def fused(network: keras.Model, momentum: Callable[[], Any] | None = None) -> keras.Model:
-    """The same layers, with the same weights, each batch normalisation as one operation.
-
-    `momentum` is that of `FusedBatchNormalization`.
-    """
-
-    def layer_of(layer: keras.Layer) -> keras.Layer:
-        is_norm = isinstance(layer, keras.layers.BatchNormalization)
-        return FusedBatchNormalization(layer, momentum) if is_norm else layer
-
-    return keras.models.clone_model(network, clone_function=layer_of)

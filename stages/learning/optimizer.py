@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from stages.core.variants import Training
@@ -69,6 +70,27 @@ class _Adam(keras.optimizers.Adam):
     @ema_momentum.setter
     def ema_momentum(self, momentum: float) -> None:
         self._momentum = momentum
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Keras's update of one variable, as one operation where one device has it."""
+        if tf.distribute.has_strategy():
+            super().update_step(gradient, variable, learning_rate)
+            return
+        steps = ops.cast(self.iterations + 1, variable.dtype)
+        index = self._get_variable_index(variable)
+        first, second = self._momentums[index], self._velocities[index]
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=first.value.handle,
+            v=second.value.handle,
+            beta1_power=ops.power(ops.cast(self.beta_1, variable.dtype), steps),
+            beta2_power=ops.power(ops.cast(self.beta_2, variable.dtype), steps),
+            lr=ops.cast(learning_rate, variable.dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=ops.cast(gradient, variable.dtype),
+        )
 
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):

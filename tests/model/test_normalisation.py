@@ -7,7 +7,7 @@ import tensorflow as tf
 from specs import network_of
 from test_fit import CLASSES, SIZE, examples, network, same, trained  # noqa: F401 - a fixture
 
-from stages.learning.normalisation import fused
+from stages.learning.layers import for_training
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (12, SIZE, SIZE, 3)).astype(np.uint8)
 STRUCTURES = {
@@ -21,7 +21,7 @@ def test_outputs_and_moments_are_those_of_keras(structure: tuple[object, ...]):
     keras.utils.set_random_seed(1)
     plain, other = network_of(*structure), network_of(*structure)
     other.set_weights(plain.get_weights())
-    quick = fused(other)
+    quick = for_training(other)
     assert [w.path for w in quick.trainable_weights] == [w.path for w in other.trainable_weights]
     np.testing.assert_allclose(
         quick(IMAGES, training=True)["age"], plain(IMAGES, training=True)["age"], atol=1e-5
@@ -38,7 +38,7 @@ def test_gradients_are_those_of_keras():
     plain = keras.Model(image, norm(image))
     values = tf.random.stateless_normal((16, 8, 8, 3), (1, 1))
     found = []
-    for model in (fused(plain), plain):
+    for model in (for_training(plain), plain):
         with tf.GradientTape() as tape:
             tape.watch(values)
             loss = tf.reduce_sum(model(values, training=True) ** 3)
@@ -52,7 +52,7 @@ def test_it_is_exact_in_bfloat16_where_keras_rounds():
     image = keras.Input((8, 8, 3), dtype="bfloat16")
     model = keras.Model(image, norm(image))
     values = tf.random.stateless_normal((16, 8, 8, 3), (1, 1)) * 3 + 100
-    outputs = fused(model)(tf.cast(values, "bfloat16"), training=True)
+    outputs = for_training(model)(tf.cast(values, "bfloat16"), training=True)
     assert outputs.dtype == "bfloat16"
     rounded = np.asarray(tf.cast(tf.cast(values, "bfloat16"), "float32"))
     mean, deviation = rounded.mean((0, 1, 2)), rounded.std((0, 1, 2))
