@@ -152,7 +152,8 @@ class Learner(keras.Model):
 
     def train_step(self, data: Any) -> Any:
         """As Keras's, on mixtures if they are wanted."""
-        return super().train_step(self.mixed(*data))
+        inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        return super().train_step((*self.mixed(inputs, labels), weights))
 
     def mixed(self, inputs: Any, labels: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
         """The mixtures of a batch; the batch itself without MixUp."""

@@ -26,7 +26,7 @@ def build_optimizer(training: Training, steps_per_epoch: int) -> keras.optimizer
     """
     steps = np.arange(steps_per_epoch * training.epochs)
     rates = [learning_rate(training, step / steps_per_epoch) for step in steps]
-    optimizer = _Adam(
+    optimizer = Adam(
         learning_rate=_Schedule(np.array(rates)),
         clipnorm=training.clipnorm or None,
         weight_decay=training.weight_decay or None,
@@ -52,7 +52,7 @@ def learning_rate(training: Training, epoch: float) -> float:
     return highest * math.exp(-training.decay * falls)
 
 
-class _Adam(keras.optimizers.Adam):
+class Adam(keras.optimizers.Adam):
     """Adam with a moving average of the weights that is right from its first step on.
 
     Keras's average starts at the weights of the first step, which then count for as much as all

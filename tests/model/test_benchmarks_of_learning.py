@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import batches, evaluation, frozen, precision, tasks
+from benchmarks import batches, evaluation, frozen, layers, precision, tasks
 from benchmarks.faces import Faces
 from benchmarks.training import make_task
 from stages.core.errors import UserError
 from stages.core.params import load_params
+from stages.runs.resolve import resolve
 
 SIZE, IMAGES = 32, 40
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
@@ -72,3 +73,21 @@ def test_what_is_scored_is_what_the_network_said(faces: Faces, tmp_path: Path):
     sides.evaluate()
     assert sides.prove()
     assert (tmp_path / "details" / "subgroups.csv").is_file()
+
+
+def test_a_turn_of_the_benchmark_of_precisions_trains(faces: Faces):
+    task = make_task(PARAMS, "mtl-cnn", faces, epochs=1)
+    network = task.network()
+    before = network.get_weights()[0]
+    precision.training_step(task, network, steps=1, xla=False)()
+    assert not np.array_equal(network.get_weights()[0], before)
+
+
+def test_layers_as_trainings_compute_them_learn_what_keras_s_learn():
+    plan = resolve(PARAMS, "mtl-cnn", 1)
+    sides = {"ours": layers.Side(plan), "rival": layers.Side(plan, layers.keras_layers)}
+    assert "loss" in layers.prove_equal(sides, 2)
+    for weight in sides["ours"].learner.network.weights:
+        weight.assign(weight * 2)
+    with pytest.raises(UserError, match="not equal"):
+        layers.prove_equal(sides, 1)
