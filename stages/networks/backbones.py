@@ -137,7 +137,7 @@ def flipped(images: Any, axis: int, name: str) -> Any:
     """Reverse an axis. Keras has no layer for it, but saves its own operations too."""
     reverse = keras.ops.flip(images, axis=axis)
     # Keras would number it by what the process built before, and so change the saved bytes.
-    keras.Function(images, reverse).operations[-1].name = name
+    reverse._keras_history.operation.name = name
     return reverse
 
 
