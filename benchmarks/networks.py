@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.faces import Faces
+from benchmarks.faces import noise
 from benchmarks.side_by_side import (
     add_number,
     compare,
@@ -54,12 +54,9 @@ def main() -> None:
     from stages.inference.onnx_network import OnnxNetwork
     from stages.networks.network import in_float32
 
-    random = np.random.default_rng(1)
-    size, number = params.detect.size, arguments.images
-    crops = random.integers(0, 256, (number, size, size, 3), np.uint8)
-    classes = {"age": 5, "gender": 2, "race": 5}
-    labels = {task: random.integers(0, count, number) for task, count in classes.items()}
-    faces = Faces(crops, [f"{i}.jpg" for i in range(number)], labels, labels["age"] + 20)
+    number = arguments.images
+    faces = noise(number, params.detect.size)
+    crops = faces.crops
     tasks: dict[str, Task] = {}
     contenders: dict[str, Callable[[], object]] = {}
     costs, proven = {}, []
@@ -129,15 +126,12 @@ def _agree(runtime: Any, model: "keras.Model", crops: np.ndarray) -> bool:
 def _training(task: Task, model: "keras.Model", steps: int) -> Callable[[], object]:
     """`steps` training steps, compiled and warm."""
     from stages.learning.batches import Batches
-    from stages.learning.fit import Examples, Execution, caches_features, compile_learner
-    from stages.networks.network import split_frozen
+    from stages.learning.fit import Examples, Execution, compile_learner
 
-    size, inputs, network = task.recipe.batch_size, task.images, model
+    size = task.recipe.batch_size
+    inputs, network = task.learning_part(model)
     rows = np.arange(steps * size) % len(inputs)
     of_rows = {name: np.resize(values, len(rows)) for name, values in task.train.labels.items()}
-    if caches_features(task.recipe) and (parts := split_frozen(model)) is not None:
-        frozen, network = parts
-        inputs = np.asarray(frozen.predict(inputs, verbose=0))
     learner = compile_learner(network, inputs, Examples(rows, of_rows), task.recipe, Execution())
     batches = Batches(inputs, rows, of_rows, size, 1)
 

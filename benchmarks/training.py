@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.faces import Faces, backbone_weights
+from stages.core.errors import UserError
 from stages.core.params import Params
 from stages.core.variants import NetworkSpec, Training
 from stages.runs.resolve import resolve
@@ -82,6 +83,19 @@ class Task:
         )
         checkpoints.clear()  # the next training is another
 
+    def learning_part(self, model: "keras.Model") -> "tuple[npt.NDArray[Any], keras.Model]":
+        """The part of a network whose steps are run, and what it takes for the images.
+
+        That is the whole, or what follows a frozen part whose outputs are stored.
+        """
+        from stages.learning.fit import caches_features
+        from stages.networks.network import split_frozen
+
+        if caches_features(self.recipe) and (parts := split_frozen(model)) is not None:
+            frozen, learns = parts
+            return np.asarray(frozen.predict(self.images, verbose=0)), learns
+        return self.images, model
+
     def with_recipe(self, **changes: Any) -> "Task":
         """The same under other settings of the recipe."""
         return replace(self, recipe=self.recipe.model_copy(update=changes))
@@ -96,10 +110,15 @@ def make_task(params: Params, variant: str, faces: Faces, epochs: int, real: boo
         faces: its images; the last fifth validates.
         epochs: whatever the variant and `train.max_epochs` say.
         real: whether the backbone starts from its real weights, if it has any.
+
+    Raises:
+        UserError: there is no such variant.
     """
     from stages.learning.fit import Examples
     from stages.networks.heads import AGE_YEARS
 
+    if variant not in params.variants:
+        raise UserError(f"unknown variant {variant!r}; see variants.toml")
     plan = resolve(params, variant, epochs)
     structure = plan.network.model_copy(update={"size": faces.crops.shape[1]})
     pretrained = real and structure.weights != "none"

@@ -12,7 +12,6 @@ from benchmarks.faces import Faces
 from benchmarks.training import make_task
 from stages.core.errors import UserError
 from stages.core.params import load_params
-from stages.runs.resolve import resolve
 
 SIZE, IMAGES = 32, 40
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
@@ -83,11 +82,16 @@ def test_a_turn_of_the_benchmark_of_precisions_trains(faces: Faces):
     assert not np.array_equal(network.get_weights()[0], before)
 
 
-def test_layers_as_trainings_compute_them_learn_what_keras_s_learn():
-    plan = resolve(PARAMS, "mtl-cnn", 1)
-    sides = {"ours": layers.Side(plan), "rival": layers.Side(plan, layers.keras_layers)}
+def test_layers_as_trainings_compute_them_learn_what_keras_s_learn(faces: Faces):
+    task = make_task(PARAMS, "mtl-cnn", faces, epochs=1)
+    sides = {"ours": layers.Side(task), "rival": layers.Side(task, layers.keras_layers)}
     assert "loss" in layers.prove_equal(sides, 2)
     for weight in sides["ours"].learner.network.weights:
         weight.assign(weight * 50)
     with pytest.raises(UserError, match="not equal"):
         layers.prove_equal(sides, 1)
+
+
+def test_an_unknown_variant_is_told(faces: Faces):
+    with pytest.raises(UserError, match="unknown variant 'mtl-cn'"):
+        make_task(PARAMS, "mtl-cn", faces, epochs=1)
